@@ -1,0 +1,72 @@
+# Two commands: `make book` and `make test`. Each works alone, from a clean clone; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+JOBS ?= 2
+PORT ?= 8000
+VENV := .venv
+PY := $(VENV)/bin/python
+# The environment is made again when one of these files changed, and not when it was only touched.
+STAMP := $(VENV)/.made-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
+OPTIONS = $(if $(SCALE),--scale "$$SCALE") $(if $(SEED),--seed "$$SEED") $(if $(MODEL),--model "$$MODEL")
+RUN = $(OPTIONS) $(if $(ONLY),--only "$$ONLY") $(if $(JOBS),--jobs "$$JOBS")
+export SCALE SEED MODEL ONLY JOBS PORT
+
+.PHONY: help env book test test-gpu execute site check serve status claims results nano tidy format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  options: SCALE=smoke|book|paper  ONLY=08  JOBS=2  SEED=0  MODEL=nano  PORT=8000  PYTHON=python3"
+
+env: $(STAMP) ## make .venv and install the lock file into it
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name it: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with make PYTHON=..."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv module (on Debian: install python3-venv)"; exit 1; }
+	@echo "installing the packages of requirements.lock into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f $(VENV)/.made-* && touch $@
+
+book: env ## execute every notebook that changed and build the pages
+	@$(PY) -m entanglement.book book $(RUN)
+
+test: env ## everything that must hold: lint, types, tests, notebooks at smoke, the built site
+	@$(PY) -m entanglement.book test --jobs "$$JOBS"
+
+test-gpu: env ## the tests that need a CUDA device
+	@$(PY) -m pytest -q -m gpu
+
+execute: env ## execute every notebook that changed
+	@$(PY) -m entanglement.book execute $(RUN)
+
+site: env ## build the pages from stored outputs
+	@$(PY) -m entanglement.book site $(OPTIONS)
+
+check: env ## open every built page in a browser
+	@$(PY) -m entanglement.book check $(OPTIONS)
+
+serve: env ## show the pages on localhost
+	@$(PY) -m entanglement.book serve $(OPTIONS) --port "$$PORT"
+
+status: env ## which notebooks would run, and why
+	@$(PY) -m entanglement.book status $(OPTIONS)
+
+claims: env ## the ledger of claims with its verdicts
+	@$(PY) -m entanglement.book claims $(OPTIONS)
+
+results: env ## compute the grids that are too big for a notebook (resumable, about an hour)
+	@$(PY) -m entanglement.results run --jobs "$$JOBS"
+
+nano: env ## pretrain the small language model again (half an hour on two cores)
+	@$(PY) -m entanglement.pretrain
+
+tidy: env ## bring the notebooks into the form in which they are committed
+	@$(PY) -m entanglement.book tidy
+
+format: env ## format and lint the code, notebooks included
+	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+clean: ## remove everything that was made, the environment excepted
+	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis

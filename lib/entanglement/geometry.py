@@ -1,0 +1,248 @@
+"""The geometry of a pair: three numbers, and everything that follows from them to first order.
+
+With g_w = ∇ log π(y_w|x) and g_l = ∇ log π(y_l|x), the numbers are a² = ‖g_w‖², b² = ‖g_l‖², c = ⟨g_w, g_l⟩.
+A gradient step of size η on a loss with weights d_w, d_l moves θ by η (d_w g_w − d_l g_l), so to first order
+
+    δ log π_w = η (d_w a² − d_l c),        δ log π_l = η (d_w c − d_l b²).
+
+Pure arithmetic: no model, no loss name. Source: paper §3.2 (arXiv 2410.13828); the band is Theorem 0 of the
+    proofs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+__all__ = ["CASES", "Case", "PairGeometry"]
+
+Case = Literal["ideal", "both_down", "both_up", "reversed"]
+#: In the order in which tables and figures show them.
+CASES: tuple[Case, ...] = ("ideal", "both_down", "both_up", "reversed")
+
+Numbers = torch.Tensor | float | Sequence[float]
+
+#: |c| may exceed ab by this relative amount (a, b and c come from float32 models); beyond it something is
+#: wrong.
+CAUCHY_SCHWARZ_TOLERANCE = 1e-3
+UNDERFLOW = torch.finfo(torch.float64).tiny ** 0.5
+#: Two float64 products closer than this, relatively, are a tie: that is their own rounding error.
+TIE = 16 * torch.finfo(torch.float64).eps
+
+
+def _vector(value: Numbers) -> torch.Tensor:
+    # The dtype is said at once: a list of numbers would otherwise pass through float32.
+    return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
+
+
+def _difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return x − y, and exactly 0 where they agree up to rounding, so that a tie has no sign."""
+    gap = x - y
+    return torch.where(gap.abs() <= TIE * torch.maximum(x.abs(), y.abs()), torch.zeros_like(gap), gap)
+
+
+@dataclass(frozen=True)
+class PairGeometry:
+    """a², b² and c of B pairs, float64 on the CPU, each (B,).
+
+    Attributes:
+        chosen_sq: a² = ‖g_w‖².
+        rejected_sq: b² = ‖g_l‖².
+        inner: c = ⟨g_w, g_l⟩. A value beyond ±ab by no more than rounding is set to ±ab.
+        ids: names of the pairs, for messages; may be empty.
+
+    Raises:
+        ValueError: shapes differ, a value is not finite, a square is negative, or |c| > ab. The message names
+            the pair.
+    """
+
+    chosen_sq: torch.Tensor
+    rejected_sq: torch.Tensor
+    inner: torch.Tensor
+    ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("chosen_sq", "rejected_sq", "inner"):
+            value = _vector(getattr(self, name))
+            object.__setattr__(self, name, value.reshape(1) if value.ndim == 0 else value)
+        shapes = {n: tuple(getattr(self, n).shape) for n in ("chosen_sq", "rejected_sq", "inner")}
+        if len(set(shapes.values())) != 1 or self.inner.ndim != 1:
+            raise ValueError(f"PairGeometry: got shapes {shapes}; expected three of the same shape (B,).")
+        if self.ids and len(self.ids) != len(self.inner):
+            raise ValueError(f"PairGeometry: got {len(self.ids)} ids for {len(self.inner)} pairs.")
+        for name in shapes:
+            value = getattr(self, name)
+            self._refuse(~torch.isfinite(value), name, value, "a finite number")
+        for name in ("chosen_sq", "rejected_sq"):
+            value = getattr(self, name)
+            self._refuse(value < 0, name, value, "a squared norm, at least 0")
+        a, b = self.chosen_sq.sqrt(), self.rejected_sq.sqrt()
+        bound = a * b
+        # A norm below √tiny has a square that underflows; then the bound is 0 and c need not be.
+        slack = CAUCHY_SCHWARZ_TOLERANCE * bound + UNDERFLOW * torch.maximum(a, b)
+        too_large = self.inner.abs() > bound + slack
+        self._refuse(too_large, "inner", self.inner, "at most the product of the norms (Cauchy–Schwarz)")
+        object.__setattr__(self, "inner", self.inner.clamp(-bound, bound))
+
+    def _refuse(self, bad: torch.Tensor, name: str, value: torch.Tensor, expected: str) -> None:
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            who = self.ids[i] if self.ids else f"pair {i}"
+            raise ValueError(f"PairGeometry: {name} of {who} is {float(value[i])!r}; expected {expected}.")
+
+    @classmethod
+    def from_vectors(cls, g_w: Numbers, g_l: Numbers, ids: tuple[str, ...] = ()) -> PairGeometry:
+        """Return the geometry of gradients given as vectors, (D,) for one pair or (B, D)."""
+        w, l = torch.atleast_2d(_vector(g_w)), torch.atleast_2d(_vector(g_l))  # noqa: E741
+        if w.shape != l.shape or w.ndim != 2:
+            raise ValueError(
+                f"from_vectors: g_w is {tuple(w.shape)}, g_l is {tuple(l.shape)}; expected the same (B, D)."
+            )
+        return cls((w * w).sum(1), (l * l).sum(1), (w * l).sum(1), ids)
+
+    @classmethod
+    def cat(cls, parts: Sequence[PairGeometry]) -> PairGeometry:
+        """Return the pairs of several geometries as one."""
+        if not parts:
+            raise ValueError("PairGeometry.cat: got no parts; expected at least one.")
+        ids = tuple(name for part in parts for name in part.ids)
+        return cls(
+            torch.cat([part.chosen_sq for part in parts]),
+            torch.cat([part.rejected_sq for part in parts]),
+            torch.cat([part.inner for part in parts]),
+            ids if all(part.ids for part in parts) else (),
+        )
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def select(self, index: int | Sequence[int] | torch.Tensor) -> PairGeometry:
+        """Return the geometry of some of the pairs (positions, or a (B,) boolean mask)."""
+        where = torch.arange(len(self))[torch.as_tensor(index)].reshape(-1)
+        ids = tuple(self.ids[i] for i in where.tolist()) if self.ids else ()
+        return PairGeometry(self.chosen_sq[where], self.rejected_sq[where], self.inner[where], ids)
+
+    # --- the shape of the pair ------------------------------------------------------------------------------
+
+    @property
+    def cosine(self) -> torch.Tensor:
+        """(B,) ρ = c/(ab) in [−1, 1]; nan where a gradient is zero."""
+        zero = (self.chosen_sq == 0) | (self.rejected_sq == 0)
+        rho = (self.inner / self.chosen_sq.sqrt() / self.rejected_sq.sqrt()).clamp(-1.0, 1.0)
+        return torch.where(zero, torch.nan, rho)
+
+    @property
+    def norm_ratio(self) -> torch.Tensor:
+        """(B,) b/a; inf where only g_w is zero, nan where both are."""
+        return self.rejected_sq.sqrt() / self.chosen_sq.sqrt()
+
+    @property
+    def distance_sq(self) -> torch.Tensor:
+        """(B,) ‖g_w − g_l‖² = a² + b² − 2c, at least 0."""
+        return (self.chosen_sq + self.rejected_sq - 2 * self.inner).clamp(min=0.0)
+
+    @property
+    def band(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(low, high), each (B,): the r = d_w/d_l > 0 for which chosen does not fall and rejected does not
+        rise.
+
+        Theorem 0: [c/a², b²/c] for c > 0, with geometric centre b/a, and a single point for parallel
+        gradients. For c ≤ 0, which includes a zero gradient, every r > 0 works: (0, inf).
+        """
+        positive = self.inner > 0
+        low = torch.where(positive, self.inner / self.chosen_sq, 0.0)
+        high = torch.where(positive, self.rejected_sq / self.inner, torch.inf)
+        return low, torch.maximum(low, high)  # rounding may cross the ends of a one-point band
+
+    # --- the paper's condition ------------------------------------------------------------------------------
+
+    @property
+    def condition(self) -> torch.Tensor:
+        """(B,) bool, Condition 1: c ≤ min(a², b²). For d_w = d_l > 0 it is the same as case "ideal"."""
+        return _difference(self.inner, torch.minimum(self.chosen_sq, self.rejected_sq)) <= 0
+
+    @property
+    def condition_ratio(self) -> torch.Tensor:
+        """(B,) c / min(a², b²); Condition 1 is "at most 1". nan where a gradient is zero."""
+        return self.inner / torch.minimum(self.chosen_sq, self.rejected_sq)
+
+    @property
+    def authors_ratio(self) -> torch.Tensor:
+        """(B,) c / a², what the authors' published script divides by (its minimum is of a² with itself).
+
+        It sees "chosen falls" and misses every "rejected rises".
+        """
+        return self.inner / self.chosen_sq
+
+    # --- what a step does -----------------------------------------------------------------------------------
+
+    def _weights(self, d_w: Numbers, d_l: Numbers, where: str) -> tuple[torch.Tensor, torch.Tensor]:
+        weights = []
+        for name, value in (("d_w", d_w), ("d_l", d_l)):
+            w = _vector(value)
+            if w.ndim > 1 or (w.ndim == 1 and len(w) != len(self)):
+                raise ValueError(
+                    f"{where}: {name} has shape {tuple(w.shape)}; expected one number or ({len(self)},)."
+                )
+            if not bool(torch.isfinite(w).all()):
+                raise ValueError(f"{where}: {name} has a value that is not finite.")
+            weights.append(w.expand(len(self)))
+        return weights[0], weights[1]
+
+    def rates(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (d_w a² − d_l c, d_w c − d_l b²), each (B,): change per unit step. A tie up to rounding is
+        0.
+        """
+        w, l = self._weights(d_w, d_l, "rates")  # noqa: E741
+        return (
+            _difference(w * self.chosen_sq, l * self.inner),
+            _difference(w * self.inner, l * self.rejected_sq),
+        )
+
+    def predicted_change(
+        self, lr: float, d_w: Numbers = 1.0, d_l: Numbers = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first-order (Δ log π_w, Δ log π_l), each (B,), nats, of a plain gradient step on the
+        pair.
+
+        Args:
+            lr: step size η, finite and at least 0.
+            d_w, d_l: the loss's weights, numbers or (B,).
+        """
+        step = float(lr)
+        if not 0 <= step < float("inf"):
+            raise ValueError(f"predicted_change: lr={lr!r}; expected a finite number, at least 0.")
+        up, down = self.rates(d_w, d_l)
+        return step * up, step * down
+
+    def margin_change(self, lr: float, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> torch.Tensor:
+        """Return the first-order change of log π_w − log π_l, (B,), nats: η (d_w a² + d_l b² − (d_w + d_l)
+        c).
+        """
+        chosen, rejected = self.predicted_change(lr, d_w, d_l)
+        return chosen - rejected
+
+    def case(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> list[Case]:
+        """Return what happens to each pair to first order, a list of B strings.
+
+        "both_down": chosen falls and rejected does not rise. "both_up": rejected rises and chosen does not
+        fall. "reversed": chosen falls and rejected rises; only a negative weight can do that (Theorem 8).
+        "ideal": neither. To fall is to change by less than 0, to rise by more: an exact tie is neither.
+        """
+        chosen, rejected = self.rates(d_w, d_l)
+        names: dict[tuple[bool, bool], Case] = {
+            (False, False): "ideal",
+            (True, False): "both_down",
+            (False, True): "both_up",
+            (True, True): "reversed",
+        }
+        falls, rises = (chosen < 0).tolist(), (rejected > 0).tolist()
+        return [names[key] for key in zip(falls, rises, strict=True)]
+
+    def case_shares(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> dict[Case, float]:
+        """Return the share of the pairs in each case; the four shares sum to 1."""
+        cases = self.case(d_w, d_l)
+        return {name: cases.count(name) / max(len(cases), 1) for name in CASES}

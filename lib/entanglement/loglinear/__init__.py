@@ -1,0 +1,53 @@
+"""The paper's section 4 in closed form: models small enough that every quantity is exact. All float64.
+
+``OneToken`` and ``TrainableOneToken`` for responses of one token; ``LogLinear`` for sequences with frozen
+features and a shared output matrix; ``PrefixTabular`` and ``PositionTabular`` for tables of logits.
+"""
+
+from __future__ import annotations
+
+from entanglement.loglinear.one_token import OneToken, TrainableOneToken
+from entanglement.loglinear.sequence import GapTerms, LogLinear
+from entanglement.loglinear.simulate import (
+    Relation,
+    distinct_tokens,
+    random_log_linear,
+    random_one_token,
+    random_trainable,
+    simplex_grid,
+    suffix_pairs,
+)
+from entanglement.loglinear.suffix_study import (
+    measure,
+    one_shared_token,
+    parting_responses,
+    share_table,
+    suffix_study,
+    table_geometry,
+    tabular_study,
+)
+from entanglement.loglinear.tabular import PositionTabular, PrefixTabular, PrefixTerms
+
+__all__ = [
+    "GapTerms",
+    "LogLinear",
+    "OneToken",
+    "PositionTabular",
+    "PrefixTabular",
+    "PrefixTerms",
+    "Relation",
+    "TrainableOneToken",
+    "distinct_tokens",
+    "measure",
+    "one_shared_token",
+    "parting_responses",
+    "random_log_linear",
+    "random_one_token",
+    "random_trainable",
+    "share_table",
+    "simplex_grid",
+    "suffix_pairs",
+    "suffix_study",
+    "table_geometry",
+    "tabular_study",
+]

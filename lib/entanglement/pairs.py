@@ -1,0 +1,168 @@
+"""Preference pairs, and how a list of them becomes tensors.
+
+The prompt and the response are tokenised *separately* and their ids are joined. A byte-pair merge can
+therefore never move the boundary between them, so the first response token is the same in training and in
+measurement. Whether the end-of-sequence token belongs to the response is one explicit argument,
+``append_eos``, that the batch carries with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PairBatch", "PreferencePair", "collate"]
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One comparison: a prompt, the preferred (chosen, w) and the dispreferred (rejected, l) response.
+
+    A response usually begins with a space, because it is tokenised on its own.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B pairs as 2B padded sequences: rows 0..B-1 are chosen, rows B..2B-1 are rejected.
+
+    Attributes:
+        input_ids: (2B, T) token ids, prompt then response, padded.
+        attention_mask: (2B, T) 1 on real tokens, 0 on padding.
+        response_mask: (2B, T) True on response tokens (and on the end-of-sequence token if appended).
+        append_eos: whether each response ends with the end-of-sequence token.
+        ids: the B pairs' names, for error messages and tables.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    response_mask: torch.Tensor
+    append_eos: bool
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0] // 2
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """(2B, T) positions counted from each row's first real token, so that left padding changes
+        nothing."""
+        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    @property
+    def chosen_len(self) -> torch.Tensor:
+        """(B,) number of chosen response tokens n_w."""
+        return self.response_mask[: len(self)].sum(dim=1)
+
+    @property
+    def rejected_len(self) -> torch.Tensor:
+        """(B,) number of rejected response tokens n_l."""
+        return self.response_mask[len(self) :].sum(dim=1)
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """Return the same batch on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            response_mask=self.response_mask.to(device),
+        )
+
+    def select(self, index: int | Sequence[int]) -> PairBatch:
+        """Return the batch of the named pairs (positions within this batch), padding untouched."""
+        wanted = [index] if isinstance(index, int) else list(index)
+        rows = torch.tensor(wanted + [i + len(self) for i in wanted], device=self.input_ids.device)
+        return replace(
+            self,
+            input_ids=self.input_ids[rows],
+            attention_mask=self.attention_mask[rows],
+            response_mask=self.response_mask[rows],
+            ids=tuple(self.ids[i] for i in wanted),
+        )
+
+
+def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def collate(
+    pairs: Sequence[PreferencePair],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    append_eos: bool = False,
+    max_length: int | None = None,
+    padding_side: Literal["right", "left"] = "right",
+) -> PairBatch:
+    """Tokenise pairs and pad them to one length.
+
+    Args:
+        pairs: B pairs, B >= 1.
+        tokenizer: any Hugging Face tokenizer. Its beginning-of-sequence token is put before the prompt if it
+            has one; this also gives an empty prompt a position to predict the response from.
+        append_eos: whether the end-of-sequence token is part of every response. One-token responses are one
+            token only without it.
+        max_length: longest sequence in tokens. Longer ones lose tokens from the *left of the prompt*, never
+            from the response.
+        padding_side: where padding goes; no result may depend on it.
+
+    Returns:
+        A PairBatch of 2B rows.
+
+    Raises:
+        ValueError: no pairs, an empty response, a response that does not fit in ``max_length``, a prompt of
+            no tokens with a tokenizer that has no beginning-of-sequence token, or ``append_eos`` without an
+            end-of-sequence token. The message names the pair.
+    """
+    if not pairs:
+        raise ValueError("collate: got no pairs; expected at least one PreferencePair.")
+    if padding_side not in ("right", "left"):
+        raise ValueError(f"collate: padding_side={padding_side!r}; expected 'right' or 'left'.")
+    if append_eos and tokenizer.eos_token_id is None:
+        raise ValueError("collate: append_eos=True, but the tokenizer has no end-of-sequence token.")
+    names = tuple(pair.id or f"pair {i}" for i, pair in enumerate(pairs))
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    rows: list[tuple[list[int], int]] = []  # (ids, number of response tokens at the end)
+    for side in ("chosen", "rejected"):
+        for name, pair in zip(names, pairs, strict=True):
+            response = _encode(getattr(pair, side), tokenizer)
+            if not response:
+                raise ValueError(f"collate: the {side} response of {name} has no tokens.")
+            if append_eos:
+                response = [*response, tokenizer.eos_token_id]
+            prompt = bos + _encode(pair.prompt, tokenizer)
+            if not prompt:
+                raise ValueError(f"collate: the prompt of {name} has no tokens to predict the response from.")
+            if max_length is not None:
+                room = max_length - len(response)
+                if room < len(bos) + 1:
+                    raise ValueError(
+                        f"collate: the {side} response of {name} has {len(response)} tokens and needs at "
+                        f"least one prompt token before it; max_length={max_length} leaves no room."
+                    )
+                if len(prompt) > room:
+                    prompt = bos + prompt[len(prompt) - room + len(bos) :]
+            rows.append((prompt + response, len(response)))
+
+    longest = max(len(ids) for ids, _ in rows)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+    input_ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    response_mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for i, (ids, n_response) in enumerate(rows):
+        start = 0 if padding_side == "right" else longest - len(ids)
+        end = start + len(ids)
+        input_ids[i, start:end] = torch.tensor(ids)
+        attention_mask[i, start:end] = 1
+        response_mask[i, end - n_response : end] = True
+    return PairBatch(input_ids, attention_mask, response_mask, append_eos, names)

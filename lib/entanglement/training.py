@@ -1,0 +1,445 @@
+"""Supervised fine-tuning and preference optimization, measured as they go.
+
+Both train in place, in evaluation mode (no dropout): what is measured is then what is trained, and a run is a
+function of its seed. Both return a :class:`Trajectory`. Responses are tokenised by the same ``collate`` in
+training and in measurement, with the same ``append_eos``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.account import StepAccount
+from entanglement.geometry import CASES, PairGeometry
+from entanglement.gradients import pair_geometry
+from entanglement.logps import model_device, pair_logps, response_logps, row_logps
+from entanglement.losses import Loss, get_loss
+from entanglement.pairs import PairBatch, PreferencePair, collate
+
+__all__ = ["OPTIMIZERS", "Trajectory", "align", "measure", "sft"]
+
+PairSets = Mapping[str, Sequence[PreferencePair]]
+OptimizerFactory = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
+
+OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0),
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr),  # the plain step of the theory
+}
+
+
+@dataclass
+class Trajectory:
+    """What was seen along a training run.
+
+    Attributes:
+        table: one row a step, pair set and pair: columns step, set, pair, chosen_logp, rejected_logp (nats,
+            summed over the response), chosen_len, rejected_len (tokens), chosen_norm, rejected_norm, cosine,
+            case (for d_w = d_l, as at the reference). The last four are missing where no gradient was taken.
+        losses: one row a training step: step, loss (nats, mean over the batch before the step), lr,
+            grad_norm.
+        account: one row a step, set, pair and response, from ``entanglement.account``; empty if not asked
+        for.
+    """
+
+    table: pd.DataFrame
+    losses: pd.DataFrame
+    account: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def means(self) -> pd.DataFrame:
+        """Return one row a step and set: means over pairs, the shares of the cases, and accuracy.
+
+        Accuracy is the share of pairs whose chosen response is the more probable one.
+        """
+        rows = []
+        for (step, name), group in self.table.groupby(["step", "set"], sort=True):
+            measured = group.dropna(subset=["cosine"])
+            row: dict[str, object] = {"step": step, "set": name, "pairs": len(group)}
+            row |= {
+                c: group[c].mean()
+                for c in ("chosen_logp", "rejected_logp", "chosen_norm", "rejected_norm", "cosine")
+            }
+            row["accuracy"] = float((group["chosen_logp"] > group["rejected_logp"]).mean())
+            row["measured_pairs"] = len(measured)
+            row |= {
+                case: float((measured["case"] == case).mean()) if len(measured) else np.nan for case in CASES
+            }
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: PairSets,
+    *,
+    step: int = 0,
+    append_eos: bool = False,
+    geometry_pairs: int = 0,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Return the ``Trajectory.table`` rows of one moment.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's.
+        sets: named lists of pairs.
+        step: written into the rows.
+        append_eos: as in ``collate``.
+        geometry_pairs: how many pairs of each set, from its beginning, get their gradients measured.
+        batch_size: pairs a forward pass.
+    """
+    frames = []
+    for name, pairs in sets.items():
+        for start in range(0, len(pairs), batch_size):
+            batch = _collate(pairs[start : start + batch_size], tokenizer, append_eos)
+            with torch.no_grad():
+                chosen, rejected = response_logps(model, batch)
+            frame = pd.DataFrame(
+                {
+                    "step": step,
+                    "set": name,
+                    "pair": batch.ids,
+                    "chosen_logp": chosen.double().cpu().numpy(),
+                    "rejected_logp": rejected.double().cpu().numpy(),
+                    "chosen_len": batch.chosen_len.numpy(),
+                    "rejected_len": batch.rejected_len.numpy(),
+                    "chosen_norm": np.nan,
+                    "rejected_norm": np.nan,
+                    "cosine": np.nan,
+                    "case": None,
+                }
+            ).astype({"case": "object"})
+            n_measured = min(max(geometry_pairs - start, 0), len(batch))
+            if n_measured:
+                _add_geometry(frame, pair_geometry(model, batch.select(range(n_measured))))
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _add_geometry(frame: pd.DataFrame, geometry: PairGeometry) -> None:
+    rows = frame.index[: len(geometry)]
+    frame.loc[rows, "chosen_norm"] = geometry.chosen_sq.sqrt().numpy()
+    frame.loc[rows, "rejected_norm"] = geometry.rejected_sq.sqrt().numpy()
+    frame.loc[rows, "cosine"] = geometry.cosine.numpy()
+    frame.loc[rows, "case"] = geometry.case()
+
+
+def _collate(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
+) -> PairBatch:
+    # Padding on the left puts all responses into the same last columns, and only those need logits.
+    return collate(
+        pairs, tokenizer, append_eos=append_eos, max_length=_context(tokenizer), padding_side="left"
+    )
+
+
+def _context(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    longest = tokenizer.model_max_length
+    return longest if longest is not None and longest < 1_000_000 else None  # "unlimited" is a huge number
+
+
+def _shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yield ``steps`` batches of positions: epoch after epoch in a new order, no position twice in an
+    epoch."""
+    rng = random.Random(seed)
+    left: list[int] = []
+    for _ in range(steps):
+        if len(left) < batch_size:
+            left = rng.sample(range(n), n)
+        yield left[:batch_size]
+        left = left[batch_size:]
+
+
+def _check(pairs: Sequence[PreferencePair], steps: int, batch_size: int, lr: float, where: str) -> None:
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < (0 if name == "steps" else 1):
+            raise ValueError(f"{where}: {name}={value!r}; expected a positive integer.")
+    if batch_size > len(pairs):
+        raise ValueError(f"{where}: batch_size={batch_size} is more than the {len(pairs)} pairs.")
+    if not 0 < lr < float("inf"):
+        raise ValueError(f"{where}: lr={lr!r}; expected a positive number.")
+
+
+def _moments(steps: int, at: Sequence[int] | None) -> set[int]:
+    if at is None:
+        return {round(steps * k / 8) for k in range(9)}
+    if any(not 0 <= s <= steps for s in at):
+        raise ValueError(f"evaluate_at={list(at)}; expected steps from 0 to {steps}.")
+    return set(at)
+
+
+def sft(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    *,
+    steps: int = 24,
+    lr: float = 1e-4,
+    batch_size: int = 16,
+    seed: int = 0,
+    append_eos: bool = False,
+    evaluate: PairSets | None = None,
+    evaluate_at: Sequence[int] | None = None,
+    geometry_pairs: int = 0,
+    max_grad_norm: float = 1.0,
+    progress: bool = False,
+) -> Trajectory:
+    """Fine-tune a model in place on the chosen responses: minimize −log π(y_w|x) per response token.
+
+    Args:
+        model: trained in place with AdamW at a constant rate, all parameters that require gradients.
+        tokenizer: the model's.
+        pairs: the chosen responses are the targets; rejected ones are not looked at.
+        steps: optimizer steps.
+        lr: learning rate.
+        batch_size: responses a step.
+        seed: of the order of the pairs.
+        append_eos: whether the end-of-sequence token is a target too.
+        evaluate: named pair sets to measure along the way.
+        evaluate_at: at which steps (0 is before training); None for nine moments.
+        geometry_pairs: how many pairs of each set get their gradients measured.
+        max_grad_norm: gradients are clipped to this norm.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an argument out of range, naming it.
+    """
+    _check(pairs, steps, batch_size, lr, "sft")
+    moments = _moments(steps, evaluate_at)
+    model.eval()
+    optimizer = OPTIMIZERS["adamw"](_trainable(model), lr)
+    tables, losses = [], []
+
+    def look(step: int) -> None:
+        if evaluate and step in moments:
+            tables.append(
+                measure(
+                    model,
+                    tokenizer,
+                    evaluate,
+                    step=step,
+                    append_eos=append_eos,
+                    geometry_pairs=geometry_pairs,
+                )
+            )
+
+    look(0)
+    batches = _shuffled(len(pairs), steps, batch_size, seed)
+    for step, rows in enumerate(tqdm(batches, total=steps, disable=not progress, desc="SFT"), start=1):
+        batch = _collate([pairs[i] for i in rows], tokenizer, append_eos).to(model_device(model))
+        n = len(batch)  # the first n rows are the chosen responses
+        logps = row_logps(
+            model,
+            batch.input_ids[:n],
+            batch.attention_mask[:n],
+            batch.position_ids[:n],
+            batch.response_mask[:n],
+        )
+        loss = -logps.sum() / batch.response_mask[:n].sum()
+        losses.append(_train_step(model, optimizer, loss, step, lr, max_grad_norm))
+        look(step)
+    return Trajectory(_join(tables), pd.DataFrame(losses))
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    found = [p for p in model.parameters() if p.requires_grad]
+    if not found:
+        raise ValueError("the model has no parameter that requires gradients; nothing can be trained.")
+    return found
+
+
+def _train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    step: int,
+    lr: float,
+    max_grad_norm: float | None,
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    if not bool(torch.isfinite(loss)):
+        raise ValueError(f"the loss is {float(loss)} at step {step}; lower the learning rate.")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    between()
+    limit = float("inf") if max_grad_norm is None else max_grad_norm
+    norm = torch.nn.utils.clip_grad_norm_(_trainable(model), limit)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    return {"step": step, "loss": float(loss.detach()), "lr": lr, "grad_norm": float(norm)}
+
+
+def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def align(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    *,
+    loss: str | Loss = "dpo",
+    steps: int | None = None,
+    lr: float = 1e-5,
+    batch_size: int = 32,
+    optimizer: str | OptimizerFactory = "adamw",
+    warmup: float = 0.1,
+    max_grad_norm: float | None = 1.0,
+    seed: int = 0,
+    append_eos: bool = False,
+    evaluate: PairSets | None = None,
+    evaluate_at: Sequence[int] | None = None,
+    geometry_pairs: int = 0,
+    account_pairs: int = 0,
+    progress: bool = False,
+) -> Trajectory:
+    """Optimize preferences in place with a margin loss; the reference is the model as it comes in.
+
+    The reference's log-probabilities are computed once. The rate warms up linearly and decays linearly to 0,
+    as in the paper's recipe.
+
+    Args:
+        model: trained in place, all parameters that require gradients.
+        tokenizer: the model's.
+        pairs: the training pairs.
+        loss: a name of the registry, or ``get_loss(...)`` with hyper-parameters.
+        steps: optimizer steps; None for one epoch.
+        lr: peak learning rate.
+        batch_size: pairs a step.
+        optimizer: "adamw", "sgd" (the theory's plain step), or a function of (parameters, lr).
+        warmup: share of the steps over which the rate rises.
+        max_grad_norm: gradients are clipped to this norm; None for no clipping.
+        seed: of the order of the pairs.
+        append_eos: whether the end-of-sequence token belongs to the responses.
+        evaluate: named pair sets to measure along the way.
+        evaluate_at: at which steps (0 is before training); None for nine moments.
+        geometry_pairs: how many pairs of each set get their gradients measured.
+        account_pairs: at each step, keep the account (``entanglement.account``) of this many pairs of the
+            batch, and of as many pairs of each set of ``evaluate``; 0 for none.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an argument out of range or unknown, naming it.
+    """
+    loss = get_loss(loss) if isinstance(loss, str) else loss
+    steps = len(pairs) // batch_size if steps is None else steps
+    _check(pairs, steps, batch_size, lr, "align")
+    if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer={optimizer!r}; expected one of {', '.join(OPTIMIZERS)}, or a function.")
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup={warmup!r}; expected a share from 0 to 1.")
+    moments = _moments(steps, evaluate_at)
+    model.eval()
+    make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    stepper = make(_trainable(model), lr)
+    batches = list(_shuffled(len(pairs), steps, batch_size, seed))
+    used = sorted({i for rows in batches for i in rows})
+    reference = _Reference.of(model, tokenizer, pairs, used, append_eos) if loss.needs_reference else None
+    tables, losses, accounts = [], [], []
+
+    def look(step: int) -> None:
+        if evaluate and step in moments:
+            tables.append(
+                measure(
+                    model,
+                    tokenizer,
+                    evaluate,
+                    step=step,
+                    append_eos=append_eos,
+                    geometry_pairs=geometry_pairs,
+                )
+            )
+
+    look(0)
+    for step, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name), start=1):
+        batch = _collate([pairs[i] for i in rows], tokenizer, append_eos)
+        logps = pair_logps(model, batch, None if reference is None else reference.rows(rows))
+        account: list[StepAccount] = []
+        entry = _train_step(
+            model,
+            stepper,
+            loss(logps).mean(),
+            step,
+            lr * _schedule(step, steps, warmup),
+            max_grad_norm,
+            between=lambda account=account: (
+                account.append(StepAccount.begin(model)) if account_pairs else None
+            ),
+        )
+        losses.append(entry)
+        if account:
+            d_w, d_l = (d[:account_pairs].tolist() for d in loss.weights(logps.detach()))
+            watched = {"batch": [pairs[i] for i in rows[:account_pairs]]}
+            watched |= {name: list(some[:account_pairs]) for name, some in (evaluate or {}).items()}
+            accounts += _account(account[0], tokenizer, watched, d_w, d_l, batch_size, step, append_eos)
+        look(step)
+    return Trajectory(_join(tables), pd.DataFrame(losses), _join(accounts))
+
+
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """Return the rate of step 1, 2, …, ``steps`` as a share of the peak; never 0."""
+    rising = max(1, round(warmup * steps))
+    if step <= rising:
+        return step / rising
+    return (steps - step + 1) / (steps - rising + 1)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Log-probabilities of the frozen reference, by position in the list of pairs."""
+
+    values: dict[int, tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        pairs: Sequence[PreferencePair],
+        used: Sequence[int],
+        append_eos: bool,
+    ) -> _Reference:
+        # Rows of similar length together: less padding.
+        order = sorted(used, key=lambda i: len(pairs[i].prompt))
+        values: dict[int, tuple[float, float]] = {}
+        with torch.no_grad():
+            for start in range(0, len(order), 64):
+                some = order[start : start + 64]
+                both = response_logps(model, _collate([pairs[i] for i in some], tokenizer, append_eos))
+                values |= dict(zip(some, zip(both[0].tolist(), both[1].tolist(), strict=True), strict=True))
+        return cls(values)
+
+    def rows(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        both = torch.tensor([self.values[i] for i in rows])
+        return both[:, 0], both[:, 1]
+
+
+def _account(
+    account: StepAccount,
+    tokenizer: PreTrainedTokenizerBase,
+    watched: Mapping[str, Sequence[PreferencePair]],
+    d_w: list[float],
+    d_l: list[float],
+    batch_size: int,
+    step: int,
+    append_eos: bool,
+) -> list[pd.DataFrame]:
+    frames = []
+    for name, pairs in watched.items():
+        # A held-out pair has no share of its own in the step.
+        weights = (d_w, d_l) if name == "batch" else ([0.0] * len(pairs), [0.0] * len(pairs))
+        frame = account.finish(_collate(pairs, tokenizer, append_eos), *weights, batch_size)
+        frame.insert(0, "set", name)
+        frame.insert(0, "step", step)
+        frames.append(frame)
+    return frames

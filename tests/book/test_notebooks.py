@@ -1,0 +1,109 @@
+"""The canonical form of notebooks, and what is stripped from executed ones."""
+
+import nbformat
+import pytest
+from entanglement.book import notebooks
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+PARAMETERS = new_code_cell('scale = "book"\nseed: int = 3', metadata={"tags": ["parameters"]})
+
+
+def executed(stamp):
+    """The same run, with everything in it that two runs do not share."""
+    injected = new_code_cell(
+        "scale = 'smoke'", metadata={"tags": ["injected-parameters"], "papermill": {"at": stamp}}
+    )
+    outputs = [new_output("stream", name="stdout", text=text) for text in ("a", "b\n")]
+    if stamp % 2:
+        outputs = [new_output("stream", name="stdout", text="ab\n")]
+    outputs += [
+        new_output("stream", name="stderr", text=f"warned at {stamp}\n"),
+        new_output("display_data", data={"text/plain": "1"}, metadata={"execution": {"iopub": stamp}}),
+    ]
+    cell = new_code_cell(
+        "print('ab')", outputs=outputs, execution_count=3, metadata={"papermill": {"duration": stamp}}
+    )
+    book = new_notebook(cells=[new_markdown_cell("# T"), PARAMETERS, injected, cell])
+    book.metadata = {"papermill": {"input_path": f"/somewhere/{stamp}"}, "language_info": {"name": "python"}}
+    return book
+
+
+def test_two_runs_leave_the_same_bytes():
+    source = new_notebook(cells=[new_markdown_cell("# T"), PARAMETERS, new_code_cell("print('ab')")])
+    texts, warnings = zip(*(notebooks.normalize(executed(stamp), source) for stamp in (1, 2)), strict=True)
+    first, second = map(notebooks.dumps, texts)
+    assert first == second
+    assert warnings == ("warned at 1\n", "warned at 2\n")
+    assert "papermill" not in first
+    assert "somewhere" not in first
+    hidden = texts[0].cells[2]
+    assert hidden.metadata.tags == ["injected-parameters", "remove-cell"]
+    assert texts[0].cells[3].outputs[0].text == "ab\n"
+    nbformat.validate(texts[0])
+
+
+def test_tidy_is_stable_and_keeps_what_the_book_uses():
+    cell = new_code_cell("x = 1\n", outputs=[new_output("stream", text="x")], execution_count=4)
+    cell.metadata = {"tags": ["hide-input"], "mystnb": {"image": {"alt": "A line"}}, "collapsed": True}
+    book = new_notebook(cells=[new_markdown_cell("# T"), PARAMETERS, cell, new_code_cell("x = 1")])
+    book.metadata = {"kernelspec": {"name": "my-kernel"}, "vscode": {}, "entanglement": {"reads": ["book/x"]}}
+    once = notebooks.tidy(book)
+    assert notebooks.dumps(notebooks.tidy(once)) == notebooks.dumps(once)
+    assert once.cells[2].metadata == {"tags": ["hide-input"], "mystnb": {"image": {"alt": "A line"}}}
+    assert once.cells[2].outputs == []
+    assert set(once.metadata) == {"kernelspec", "language_info", "entanglement"}
+    assert once.metadata.kernelspec.name == "python3"
+    ids = [cell["id"] for cell in once.cells]
+    assert len(set(ids)) == len(ids)
+    # A cell put in front changes no other cell's id.
+    book.cells.insert(0, new_markdown_cell("New"))
+    assert [cell["id"] for cell in notebooks.tidy(book).cells][1:] == ids
+
+
+@pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        ([new_code_cell("x = 1")], "no cell is tagged 'parameters'"),
+        ([new_code_cell("seed = 1", metadata={"tags": ["parameters"]})], "does not set 'scale'"),
+        ([PARAMETERS, new_code_cell("\n".join(["x = 1"] * 26))], "cell 2 has 26 lines"),
+        ([PARAMETERS, new_code_cell("plt.plot([1])")], "cell 2 draws and has no alternative text"),
+    ],
+)
+def test_what_is_not_in_order_is_named(tmp_path, cells, named):
+    path = tmp_path / "03_x.ipynb"
+    path.write_text(notebooks.dumps(notebooks.tidy(new_notebook(cells=cells))))
+    found = notebooks.complaints(path)
+    assert len(found) == 1
+    assert named in found[0]
+
+
+def test_outputs_and_other_forms_are_named(tmp_path):
+    path = tmp_path / "03_x.ipynb"
+    good = notebooks.dumps(notebooks.tidy(new_notebook(cells=[PARAMETERS])))
+    path.write_text(good)
+    assert notebooks.complaints(path) == []
+    path.write_text(good.replace('"execution_count": null', '"execution_count": 1'))
+    assert "holds outputs" in notebooks.complaints(path)[0]
+    path.write_text(good.replace("\n ", "\n  "))
+    assert "canonical form" in notebooks.complaints(path)[0]
+    path.write_text(good[:-20])
+    assert "not readable" in notebooks.complaints(path)[0]
+
+
+def test_prose_is_laid_around_stored_outputs():
+    source = new_notebook(cells=[new_markdown_cell("# T"), PARAMETERS, new_code_cell("print('ab')")])
+    stored, _ = notebooks.normalize(executed(1), source)
+    source.cells[0].source = "# Another title"
+    source.cells[2].metadata = {"tags": ["hide-input"]}
+    page = notebooks.lay_prose(source, stored)
+    assert [cell.source for cell in page.cells] == ["# Another title", PARAMETERS.source, "print('ab')"]
+    assert page.cells[2].outputs == stored.cells[3].outputs
+    assert page.cells[2].metadata.tags == ["hide-input"]
+    source.cells[2].source = "print('cd')"
+    with pytest.raises(ValueError, match="code cells differ"):
+        notebooks.lay_prose(source, stored)
+
+
+def test_declared_parameters():
+    assert notebooks.declared_parameters(new_notebook(cells=[PARAMETERS])) == ["scale", "seed"]
+    assert notebooks.declared_parameters(new_notebook(cells=[new_code_cell("x = 1")])) == []

@@ -1,0 +1,90 @@
+"""Proposition 10, and the page of proofs: the tests that it names exist, and its theorem numbers are the
+book's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from entanglement.book.sphinx_pages import THEOREM_NUMBERS
+from entanglement.loglinear import LogLinear, random_log_linear
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "book" / "proofs.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| \{prf:ref\}`(thm-[a-z-]+)` \| `(test_\w+\.py)` \| `(test_\w+)`", PAGE, re.MULTILINE)
+
+
+def weights(time: float) -> tuple[float, float]:
+    """d_w and d_l that vary along the way."""
+    return 1.0 + 0.5 * time, 0.4 + time
+
+
+def rates(pairs: LogLinear, time: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return pairs.geometry().rates(*weights(time))
+
+
+def follow(pairs: LogLinear, until: float, steps: int) -> tuple[LogLinear, torch.Tensor, torch.Tensor]:
+    """Follow the flow with Runge–Kutta steps; returns where it ends, and the rates' integrals (Simpson)."""
+    h = until / steps
+    total_w, total_l = torch.zeros(len(pairs)).double(), torch.zeros(len(pairs)).double()
+    for i in range(steps):
+        t = i * h
+        k1 = pairs.direction(*weights(t))
+        middle = pairs.apply(h / 2 * k1)
+        k2 = middle.direction(*weights(t + h / 2))
+        k3 = pairs.apply(h / 2 * k2).direction(*weights(t + h / 2))
+        k4 = pairs.apply(h * k3).direction(*weights(t + h))
+        after = pairs.apply(h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+        halfway = pairs.apply(h / 24 * (5 * k1 + 4 * k2 + 4 * k3 - k4))  # third order, enough inside Simpson
+        ends = [rates(pairs, t), rates(halfway, t + h / 2), rates(after, t + h)]
+        total_w += h / 6 * (ends[0][0] + 4 * ends[1][0] + ends[2][0])
+        total_l += h / 6 * (ends[0][1] + 4 * ends[1][1] + ends[2][1])
+        pairs = after
+    return pairs, total_w, total_l
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000), similarity=st.sampled_from([0.0, 0.5, 0.9]))
+def test_proposition_10_the_flow_changes_f_by_the_integral_of_its_rate(seed, similarity):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = random_log_linear(8, 3, 4, vocab=8, dim=4, similarity=similarity, generator=generator)
+    end, integral_w, integral_l = follow(pairs, until=0.2, steps=100)
+    for after, before, integral in zip(end.logps(), pairs.logps(), (integral_w, integral_l), strict=True):
+        torch.testing.assert_close(after - before, integral, rtol=1e-4, atol=1e-6)
+
+
+def test_proposition_10_in_the_band_both_signs_hold():
+    generator = torch.Generator().manual_seed(0)
+    pairs = random_log_linear(200, 3, 3, vocab=8, dim=4, similarity=0.8, generator=generator)
+    inside = torch.ones(len(pairs), dtype=torch.bool)
+    left = torch.zeros(len(pairs), dtype=torch.bool)
+    now = pairs
+    for i in range(20):
+        up, down = rates(now, i * 0.01)
+        inside &= (up >= 0) & (down <= 0)
+        left |= up < 0
+        now, _, _ = follow(now, until=0.01, steps=1)
+    change_w, change_l = (a - b for a, b in zip(now.logps(), pairs.logps(), strict=True))
+    assert inside.sum() >= 20
+    assert left.sum() >= 20
+    assert (change_w[inside] > 0).all()
+    assert (change_l[inside] < 0).all()
+    assert (change_w[left] < 0).any()
+
+
+def test_every_theorem_has_a_row():
+    assert [row[0] for row in ROWS] == list(THEOREM_NUMBERS)
+
+
+@pytest.mark.parametrize(("label", "file", "prefix"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_tests_that_the_page_names_exist(label, file, prefix):
+    source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    names = re.findall(rf"^def ({prefix}(?:_\w*)?)\(", source, re.MULTILINE)
+    assert names, f"{label}: no test in {file} begins with {prefix}"
+    number = THEOREM_NUMBERS[label].replace("′", "_prime")
+    assert re.match(rf"test_(theorem|lemma|proposition)_{number}(_|$)", prefix)

