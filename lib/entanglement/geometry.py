@@ -5,8 +5,8 @@ A gradient step of size η on a loss with weights d_w, d_l moves θ by η (d_w g
 
     δ log π_w = η (d_w a² − d_l c),        δ log π_l = η (d_w c − d_l b²).
 
-Pure arithmetic: no model, no loss name. Source: paper §3.2 (arXiv 2410.13828); the band is Theorem 0 of the
-    proofs.
+Pure arithmetic: no model, no loss name. Source: paper §3.2 (arXiv 2410.13828); the band is Theorem 0 in the
+book's proofs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ CASES: tuple[Case, ...] = ("ideal", "both_down", "both_up", "reversed")
 
 Numbers = torch.Tensor | float | Sequence[float]
 
-#: |c| may exceed ab by this relative amount (a, b and c come from float32 models); beyond it something is
-#: wrong.
+#: |c| may exceed ab by this relative amount (float32 models round); beyond it something is wrong.
 CAUCHY_SCHWARZ_TOLERANCE = 1e-3
+#: Norms below this have squares that underflow.
 UNDERFLOW = torch.finfo(torch.float64).tiny ** 0.5
 #: Two float64 products closer than this, relatively, are a tie: that is their own rounding error.
 TIE = 16 * torch.finfo(torch.float64).eps
@@ -146,10 +146,9 @@ class PairGeometry:
 
     @property
     def band(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(low, high), each (B,): the r = d_w/d_l > 0 for which chosen does not fall and rejected does not
-        rise.
+        """(low, high), each (B,): the r = d_w/d_l > 0 with which chosen does not fall nor rejected rise.
 
-        Theorem 0: [c/a², b²/c] for c > 0, with geometric centre b/a, and a single point for parallel
+        Theorem 0: [c/a², b²/c] for c > 0, with geometric center b/a, and a single point for parallel
         gradients. For c ≤ 0, which includes a zero gradient, every r > 0 works: (0, inf).
         """
         positive = self.inner > 0
@@ -193,9 +192,7 @@ class PairGeometry:
         return weights[0], weights[1]
 
     def rates(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (d_w a² − d_l c, d_w c − d_l b²), each (B,): change per unit step. A tie up to rounding is
-        0.
-        """
+        """Return (d_w a² − d_l c, d_w c − d_l b²), each (B,): change per unit step; 0 for a near tie."""
         w, l = self._weights(d_w, d_l, "rates")  # noqa: E741
         return (
             _difference(w * self.chosen_sq, l * self.inner),
@@ -205,8 +202,7 @@ class PairGeometry:
     def predicted_change(
         self, lr: float, d_w: Numbers = 1.0, d_l: Numbers = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first-order (Δ log π_w, Δ log π_l), each (B,), nats, of a plain gradient step on the
-        pair.
+        """Return the first-order (Δ log π_w, Δ log π_l), each (B,), nats, of a plain step on the pair alone.
 
         Args:
             lr: step size η, finite and at least 0.

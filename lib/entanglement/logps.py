@@ -218,7 +218,7 @@ def row_logps(
             )
     if "use_cache" in accepted:
         extra["use_cache"] = False
-    # Only positions whose next token is a response token are normalised: padding and prompt never enter.
+    # Only positions whose next token is a response token are normalized: padding and prompt never enter.
     rows, columns = response_mask[:, 1:].nonzero(as_tuple=True)
     slots = columns
     if "logits_to_keep" in accepted:

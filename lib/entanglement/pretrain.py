@@ -141,6 +141,7 @@ def new_model(seed: int = 0) -> GPT2LMHeadModel:
         n_embd=256,
         n_layer=4,
         n_head=4,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own activation, in one operation instead of eight
         # No dropout: the text is read about twice, and measurements need a deterministic model anyway.
         resid_pdrop=0.0,
         embd_pdrop=0.0,

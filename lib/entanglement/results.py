@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,14 +131,13 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
 
-def _compute(grid: str, scale: str, model: str, cell: dict[str, Any], target: Path, code: str) -> float:
+def _compute(grid: Grid, scale: str, model: str, cell: dict[str, Any], target: Path, code: str) -> float:
     """Compute one cell in this process and write it whole. Returns seconds."""
     _one_thread()
     started = time.perf_counter()
-    tables = GRIDS[grid].run_cell(scale, model, cell)
+    tables = grid.run_cell(scale, model, cell)
     seconds = time.perf_counter() - started
     content = {
         "code": code,
@@ -151,6 +150,18 @@ def _compute(grid: str, scale: str, model: str, cell: dict[str, Any], target: Pa
     part.write_text(json.dumps(content))
     part.replace(target)
     return seconds
+
+
+def _computed(work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield (cell, seconds) as cells are finished, in this process or in several."""
+    if jobs == 1 or len(work) < 2:
+        for arguments in work:
+            yield arguments[3], _compute(*arguments)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_compute, *arguments): arguments[3] for arguments in work}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def _read_cell(path: Path, code: str) -> dict[str, Any] | None:
@@ -193,17 +204,10 @@ def run(
     todo = [cell for cell in cells if _read_cell(paths[_cell_name(cell)], code) is None]
     say(f"{grid} {scale} {model}: {len(cells)} cells, {len(cells) - len(todo)} done already")
     started = time.perf_counter()
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(_compute, grid, scale, model, cell, paths[_cell_name(cell)], code): cell
-            for cell in todo
-        }
-        for number, done in enumerate(as_completed(waiting), start=1):
-            elapsed = time.perf_counter() - started
-            say(
-                f"  {number}/{len(todo)} {_cell_name(waiting[done])}  {done.result():.0f} s  "
-                f"(elapsed {elapsed / 60:.1f} min)"
-            )
+    jobs_of = [(GRIDS[grid], scale, model, cell, paths[_cell_name(cell)], code) for cell in todo]
+    for number, (cell, seconds) in enumerate(_computed(jobs_of, jobs), start=1):
+        minutes = (time.perf_counter() - started) / 60
+        say(f"  {number}/{len(todo)} {_cell_name(cell)}  {seconds:.0f} s  (elapsed {minutes:.1f} min)")
     contents = [_read_cell(path, code) for path in paths.values()]
     folder = _folder(root, grid, scale, model) if keep else work / "tables"
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +257,7 @@ def _read(folder: Path) -> Stored:
             raise ValueError(
                 f"{folder.name}/{file} is not the file that its provenance describes; make it again."
             )
-        tables[Path(file).stem] = pd.read_csv(folder / file, float_precision="round_trip")
+        tables[Path(file).stem] = pd.read_csv(folder / file)
     return Stored(tables, provenance)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "KIND_NAMES",
+    "Block",
     "Kind",
     "OutputLayer",
     "TokenRoles",
@@ -40,6 +41,12 @@ __all__ = [
     "turn_suffix",
 ]
 
+Block = Literal["c", "a2", "b2"]
+_SIDES: dict[Block, tuple[str, str]] = {
+    "c": ("chosen", "rejected"),
+    "a2": ("chosen", "chosen"),
+    "b2": ("rejected", "rejected"),
+}
 Kind = Literal["contrast", "mixed", "same_position", "other_position"]
 #: In the order in which tables and figures show them.
 KINDS: tuple[Kind, ...] = ("contrast", "mixed", "same_position", "other_position")
@@ -66,17 +73,21 @@ class TokenRoles:
     partner: torch.Tensor
     n_chosen: int
 
-    def kinds(self) -> list[list[Kind]]:
-        """Return the kind of each term of c, (n_w, n_l) as nested lists."""
-        shared, partner = self.shared.tolist(), self.partner.tolist()
-        chosen, rejected = range(self.n_chosen), range(self.n_chosen, len(shared))
+    def kinds(self, block: Block = "c") -> list[list[Kind]]:
+        """Return the kind of each term of c, (n_w, n_l), of a², (n_w, n_w), or of b², (n_l, n_l); nested
+        lists.
+        """
+        n, shared, partner = self.n_chosen, self.shared.tolist(), self.partner.tolist()
+        sides = {"chosen": range(n), "rejected": range(n, len(shared))}
+        rows, columns = (sides[side] for side in _SIDES[block])
 
         def kind(s: int, t: int) -> Kind:
             if shared[s] and shared[t]:
-                return "same_position" if partner[s] == t - self.n_chosen else "other_position"
+                same = partner[s] == t - n if block == "c" else s == t
+                return "same_position" if same else "other_position"
             return "mixed" if shared[s] or shared[t] else "contrast"
 
-        return [[kind(s, t) for t in rejected] for s in chosen]
+        return [[kind(s, t) for t in columns] for s in rows]
 
 
 def token_roles(token_ids: torch.Tensor | Sequence[int], n_chosen: int) -> TokenRoles:
@@ -113,6 +124,7 @@ def token_table(
     geometry: TokenGeometry,
     roles: TokenRoles | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    blocks: Sequence[Block] = ("c",),
 ) -> pd.DataFrame:
     """Return one row for each term of c: a chosen token against a rejected token.
 
@@ -120,13 +132,15 @@ def token_table(
         geometry: of one pair.
         roles: what each token is; by default found from the tokens themselves.
         tokenizer: to write the tokens out; without it they are ids.
+        blocks: which sums to take apart: "c", "a2" (chosen against chosen), "b2" (rejected against rejected).
 
     Returns:
-        Columns pair, s, t (offsets in the two responses), chosen, rejected (the tokens), kind, inner
-        (⟨·,·⟩; they sum to c), cosine (nan where a gradient is zero), logp_w, logp_l (nats).
+        Columns pair, block, s, t (offsets in their responses), first, second (the tokens), kind, inner (the
+        inner product; those of a block sum to it), cosine (nan where a gradient is zero), logp_s, logp_t
+        (nats).
 
     Raises:
-        ValueError: ``roles`` of another number of tokens.
+        ValueError: ``roles`` of another number of tokens, or an unknown block.
     """
     roles = token_roles(geometry.token_ids, geometry.n_chosen) if roles is None else roles
     if len(roles.shared) != len(geometry.token_ids) or roles.n_chosen != geometry.n_chosen:
@@ -134,28 +148,21 @@ def token_table(
             f"token_table: roles of {roles.n_chosen} + {len(roles.shared) - roles.n_chosen} tokens; "
             f"expected {geometry.n_chosen} + {geometry.n_rejected}."
         )
-    n = geometry.n_chosen
     ids = geometry.token_ids.tolist()
     tokens = [str(i) for i in ids] if tokenizer is None else [tokenizer.decode([i]) for i in ids]
-    kinds, inner = roles.kinds(), geometry.cross.tolist()
-    cosine, logps = geometry.cross_cosine.tolist(), geometry.logps.tolist()
-    rows = [
-        (
-            geometry.id,
-            s,
-            t,
-            tokens[s],
-            tokens[n + t],
-            kinds[s][t],
-            inner[s][t],
-            cosine[s][t],
-            logps[s],
-            logps[n + t],
-        )
-        for s in range(n)
-        for t in range(geometry.n_rejected)
-    ]
-    columns = ["pair", "s", "t", "chosen", "rejected", "kind", "inner", "cosine", "logp_w", "logp_l"]
+    gram, cosine, logps = geometry.gram.tolist(), geometry.cosine.tolist(), geometry.logps.tolist()
+    start = {"chosen": 0, "rejected": geometry.n_chosen}
+    rows = []
+    for block in blocks:
+        if block not in _SIDES:
+            raise ValueError(f"token_table: block {block!r}; expected one of {', '.join(_SIDES)}.")
+        top, left = (start[side] for side in _SIDES[block])
+        for s, line in enumerate(roles.kinds(block)):
+            for t, kind in enumerate(line):
+                i, j = top + s, left + t
+                values = (gram[i][j], cosine[i][j], logps[i], logps[j])
+                rows.append((geometry.id, block, s, t, tokens[i], tokens[j], kind, *values))
+    columns = ["pair", "block", "s", "t", "first", "second", "kind", "inner", "cosine", "logp_s", "logp_t"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -164,6 +171,7 @@ def measure_tokens(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     *,
+    blocks: Sequence[Block] = ("c",),
     turned: bool = False,
     append_eos: bool = False,
     parameters: Parameters = "all",
@@ -174,6 +182,7 @@ def measure_tokens(
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         pairs: what to measure; their ids must differ.
+        blocks: as in ``token_table``.
         turned: the negative control. The rejected response's shared tokens are turned by one place
             (``turn_suffix``), so that no token meets its like at its own position; the kinds stay those of
             the original.
@@ -183,51 +192,64 @@ def measure_tokens(
     Raises:
         ValueError: as ``gradients.token_geometry``; or two pairs of one id.
     """
-    batch = collate(pairs, tokenizer, append_eos=append_eos)
+    longest = tokenizer.model_max_length  # "unlimited" is a huge number
+    room = longest if longest is not None and longest < 1_000_000 else None
+    batch = collate(pairs, tokenizer, append_eos=append_eos, max_length=room)
     if len(set(batch.ids)) != len(batch.ids):
         raise ValueError("measure_tokens: two pairs have the same id; expected different ones.")
     tables = []
     for i in range(len(batch)):
         one = batch.select(i)
-        ids = torch.cat([one.input_ids[row][one.response_mask[row]] for row in (0, 1)])
-        roles = token_roles(ids, int(one.chosen_len))
+        roles = _roles_of(one)
         one = turn_suffix(one) if turned else one
-        tables.append(token_table(token_geometry(model, one, parameters), roles, tokenizer))
+        tables.append(token_table(token_geometry(model, one, parameters), roles, tokenizer, blocks))
     return pd.concat(tables, ignore_index=True)
 
 
+def _roles_of(batch: PairBatch) -> TokenRoles:
+    ids = torch.cat([batch.input_ids[row][batch.response_mask[row]] for row in (0, 1)])
+    return token_roles(ids, int(batch.chosen_len))
+
+
 def parts_of_inner(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFrame:
-    """Return how much of c comes from each kind of token pair: one row a pair.
+    """Return how much of c (or a², b²) comes from each kind of token pair: one row for each group.
+
+    Args:
+        table: rows of ``token_table``.
+        by: the columns that say which rows belong to one sum. Give "block" too if there are several.
 
     Returns:
-        The ``by`` columns, one column for each of ``KINDS`` (0 where a pair has none), ``shared`` (same and
-        other position together) and ``c``, the sum of all.
+        The ``by`` columns, one column for each of ``KINDS`` (0 where there are none), ``shared`` (same and
+        other position together) and ``total``, the sum of all.
 
     Raises:
         ArithmeticError: the parts do not sum to the terms they came from, beyond rounding.
+        ValueError: several blocks would be summed into one.
     """
     keys = list(by)
-    wide = table.pivot_table(index=keys, columns="kind", values="inner", aggfunc="sum", observed=False)
+    if "block" not in keys and table["block"].nunique() > 1:
+        raise ValueError("parts_of_inner: the table has several blocks; add 'block' to by.")
+    groups = [table[key] for key in keys]
+    wide = table.pivot_table(index=keys, columns="kind", values="inner", aggfunc="sum", observed=True)
     wide = wide.reindex(columns=list(KINDS)).fillna(0.0)
     wide.columns.name = None
     wide["shared"] = wide["same_position"] + wide["other_position"]
-    wide["c"] = table.groupby(keys)["inner"].sum()
-    gap = (wide[list(KINDS)].sum(axis=1) - wide["c"]).abs()
-    scale = table["inner"].abs().groupby([table[k] for k in keys]).sum()
-    if bool((gap > 1e-9 * scale).any()):
-        raise ArithmeticError("parts_of_inner: the four parts do not sum to c.")
+    wide["total"] = table["inner"].groupby(groups).sum()
+    gap = (wide[list(KINDS)].sum(axis=1) - wide["total"]).abs()
+    if bool((gap > 1e-9 * table["inner"].abs().groupby(groups).sum()).any()):
+        raise ArithmeticError("parts_of_inner: the four parts do not sum to the whole.")
     return wide.reset_index()
 
 
 def suffix_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the shared tokens met by their own like: their share in c and how surprising they are.
+    """Return the terms of c in which a shared token meets itself, and how surprising the token is.
 
     Returns:
-        The rows of kind "same_position", with surprise = −(log p_w + log p_l)/2, nats: the mean surprise of
-        the one token in its two contexts.
+        The rows of block "c" and kind "same_position", with surprise = −(log p_w + log p_l)/2, nats: the mean
+        surprise of the one token in its two contexts.
     """
-    rows = table[table["kind"] == "same_position"].copy()
-    rows["surprise"] = -(rows["logp_w"] + rows["logp_l"]) / 2
+    rows = table[(table["block"] == "c") & (table["kind"] == "same_position")].copy()
+    rows["surprise"] = -(rows["logp_s"] + rows["logp_t"]) / 2
     return rows.reset_index(drop=True)
 
 
@@ -245,10 +267,8 @@ def turn_suffix(batch: PairBatch) -> PairBatch:
     """
     if len(batch) != 1:
         raise ValueError(f"turn_suffix: got {len(batch)} pairs; expected one (use batch.select(i)).")
-    places = batch.response_mask[1].nonzero().squeeze(1)
-    ids = torch.cat([batch.input_ids[0][batch.response_mask[0]], batch.input_ids[1][places]])
-    roles = token_roles(ids, int(batch.chosen_len))
-    places = places[roles.shared[roles.n_chosen :]]
+    roles = _roles_of(batch)
+    places = batch.response_mask[1].nonzero().squeeze(1)[roles.shared[roles.n_chosen :]]
     if len(places) < 2:
         raise ValueError(f"turn_suffix: {batch.ids[0]} has {len(places)} shared tokens; expected at least 2.")
     turned = batch.input_ids.clone()

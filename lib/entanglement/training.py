@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.account import StepAccount
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.gradients import pair_geometry
-from entanglement.logps import model_device, pair_logps, response_logps, row_logps
+from entanglement.logps import PairLogps, model_device, response_logps, row_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
 
@@ -84,7 +84,6 @@ def measure(
     step: int = 0,
     append_eos: bool = False,
     geometry_pairs: int = 0,
-    batch_size: int = 64,
 ) -> pd.DataFrame:
     """Return the ``Trajectory.table`` rows of one moment.
 
@@ -95,33 +94,31 @@ def measure(
         step: written into the rows.
         append_eos: as in ``collate``.
         geometry_pairs: how many pairs of each set, from its beginning, get their gradients measured.
-        batch_size: pairs a forward pass.
     """
     frames = []
     for name, pairs in sets.items():
-        for start in range(0, len(pairs), batch_size):
-            batch = _collate(pairs[start : start + batch_size], tokenizer, append_eos)
-            with torch.no_grad():
-                chosen, rejected = response_logps(model, batch)
-            frame = pd.DataFrame(
-                {
-                    "step": step,
-                    "set": name,
-                    "pair": batch.ids,
-                    "chosen_logp": chosen.double().cpu().numpy(),
-                    "rejected_logp": rejected.double().cpu().numpy(),
-                    "chosen_len": batch.chosen_len.numpy(),
-                    "rejected_len": batch.rejected_len.numpy(),
-                    "chosen_norm": np.nan,
-                    "rejected_norm": np.nan,
-                    "cosine": np.nan,
-                    "case": None,
-                }
-            ).astype({"case": "object"})
-            n_measured = min(max(geometry_pairs - start, 0), len(batch))
-            if n_measured:
-                _add_geometry(frame, pair_geometry(model, batch.select(range(n_measured))))
-            frames.append(frame)
+        with torch.no_grad():
+            logps = _pair_logps(model, tokenizer, pairs, append_eos)
+        frame = pd.DataFrame(
+            {
+                "step": step,
+                "set": name,
+                "pair": [pair.id for pair in pairs],
+                "chosen_logp": logps.chosen.double().cpu().numpy(),
+                "rejected_logp": logps.rejected.double().cpu().numpy(),
+                "chosen_len": _numpy(logps.chosen_len),
+                "rejected_len": _numpy(logps.rejected_len),
+                "chosen_norm": np.nan,
+                "rejected_norm": np.nan,
+                "cosine": np.nan,
+                "case": None,
+            }
+        ).astype({"case": "object"})
+        if geometry_pairs:
+            _add_geometry(
+                frame, pair_geometry(model, _collate(pairs[:geometry_pairs], tokenizer, append_eos))
+            )
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -139,6 +136,50 @@ def _collate(
     # Padding on the left puts all responses into the same last columns, and only those need logits.
     return collate(
         pairs, tokenizer, append_eos=append_eos, max_length=_context(tokenizer), padding_side="left"
+    )
+
+
+def _numpy(values: torch.Tensor | None) -> np.ndarray:
+    assert values is not None
+    return values.cpu().numpy()
+
+
+def _by_length(pairs: Sequence[PreferencePair], size: int) -> list[list[int]]:
+    """Split positions into groups of pairs of similar length: most padding is saved."""
+    order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i].prompt), i))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _pair_logps(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    append_eos: bool,
+    reference: Mapping[int, tuple[float, float]] | None = None,
+    keys: Sequence[int] = (),
+    size: int = 8,
+) -> PairLogps:
+    """Return the log-probabilities of pairs in their order, computed in groups of similar length.
+
+    Args:
+        reference: the frozen model's log-probabilities by key; ``keys`` are those of the pairs.
+    """
+    groups = _by_length(pairs, size)
+    batches = [_collate([pairs[i] for i in group], tokenizer, append_eos) for group in groups]
+    parts = [response_logps(model, batch) for batch in batches]
+    order = torch.tensor([i for group in groups for i in group])
+    back = torch.argsort(order)
+    chosen, rejected = (torch.cat([part[side] for part in parts])[back] for side in (0, 1))
+    frozen = None
+    if reference is not None:
+        frozen = torch.tensor([reference[key] for key in keys], dtype=torch.float64).to(chosen)
+    return PairLogps(
+        chosen,
+        rejected,
+        None if frozen is None else frozen[:, 0],
+        None if frozen is None else frozen[:, 1],
+        torch.cat([batch.chosen_len for batch in batches])[back].to(chosen.device),
+        torch.cat([batch.rejected_len for batch in batches])[back].to(chosen.device),
     )
 
 
@@ -235,7 +276,19 @@ def sft(
     look(0)
     batches = _shuffled(len(pairs), steps, batch_size, seed)
     for step, rows in enumerate(tqdm(batches, total=steps, disable=not progress, desc="SFT"), start=1):
-        batch = _collate([pairs[i] for i in rows], tokenizer, append_eos).to(model_device(model))
+        loss = _sft_loss(model, tokenizer, [pairs[i] for i in rows], append_eos)
+        losses.append(_train_step(model, optimizer, loss, step, lr, max_grad_norm))
+        look(step)
+    return Trajectory(_join(tables), pd.DataFrame(losses))
+
+
+def _sft_loss(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
+) -> torch.Tensor:
+    """Return −log π_w in nats per response token, over all chosen responses of a batch."""
+    total, tokens = torch.zeros((), device=model_device(model)), 0
+    for group in _by_length(pairs, 8):
+        batch = _collate([pairs[i] for i in group], tokenizer, append_eos).to(model_device(model))
         n = len(batch)  # the first n rows are the chosen responses
         logps = row_logps(
             model,
@@ -244,10 +297,9 @@ def sft(
             batch.position_ids[:n],
             batch.response_mask[:n],
         )
-        loss = -logps.sum() / batch.response_mask[:n].sum()
-        losses.append(_train_step(model, optimizer, loss, step, lr, max_grad_norm))
-        look(step)
-    return Trajectory(_join(tables), pd.DataFrame(losses))
+        total = total - logps.sum()
+        tokens += int(batch.response_mask[:n].sum())
+    return total / tokens
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -344,7 +396,12 @@ def align(
     stepper = make(_trainable(model), lr)
     batches = list(_shuffled(len(pairs), steps, batch_size, seed))
     used = sorted({i for rows in batches for i in rows})
-    reference = _Reference.of(model, tokenizer, pairs, used, append_eos) if loss.needs_reference else None
+    reference = None
+    if loss.needs_reference:
+        with torch.no_grad():
+            frozen = _pair_logps(model, tokenizer, [pairs[i] for i in used], append_eos)
+        both = zip(frozen.chosen.tolist(), frozen.rejected.tolist(), strict=True)
+        reference = dict(zip(used, both, strict=True))
     tables, losses, accounts = [], [], []
 
     def look(step: int) -> None:
@@ -362,26 +419,20 @@ def align(
 
     look(0)
     for step, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name), start=1):
-        batch = _collate([pairs[i] for i in rows], tokenizer, append_eos)
-        logps = pair_logps(model, batch, None if reference is None else reference.rows(rows))
-        account: list[StepAccount] = []
-        entry = _train_step(
-            model,
-            stepper,
-            loss(logps).mean(),
-            step,
-            lr * _schedule(step, steps, warmup),
-            max_grad_norm,
-            between=lambda account=account: (
-                account.append(StepAccount.begin(model)) if account_pairs else None
-            ),
-        )
-        losses.append(entry)
-        if account:
+        logps = _pair_logps(model, tokenizer, [pairs[i] for i in rows], append_eos, reference, rows)
+        began: list[StepAccount] = []
+
+        def begin(began: list[StepAccount] = began) -> None:
+            if account_pairs:
+                began.append(StepAccount.begin(model))
+
+        rate = lr * _schedule(step, steps, warmup)
+        losses.append(_train_step(model, stepper, loss(logps).mean(), step, rate, max_grad_norm, begin))
+        if began:
             d_w, d_l = (d[:account_pairs].tolist() for d in loss.weights(logps.detach()))
             watched = {"batch": [pairs[i] for i in rows[:account_pairs]]}
             watched |= {name: list(some[:account_pairs]) for name, some in (evaluate or {}).items()}
-            accounts += _account(account[0], tokenizer, watched, d_w, d_l, batch_size, step, append_eos)
+            accounts.append(_account(began[0], tokenizer, watched, d_w, d_l, batch_size, step, append_eos))
         look(step)
     return Trajectory(_join(tables), pd.DataFrame(losses), _join(accounts))
 
@@ -394,36 +445,6 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return (steps - step + 1) / (steps - rising + 1)
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """Log-probabilities of the frozen reference, by position in the list of pairs."""
-
-    values: dict[int, tuple[float, float]]
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
-        pairs: Sequence[PreferencePair],
-        used: Sequence[int],
-        append_eos: bool,
-    ) -> _Reference:
-        # Rows of similar length together: less padding.
-        order = sorted(used, key=lambda i: len(pairs[i].prompt))
-        values: dict[int, tuple[float, float]] = {}
-        with torch.no_grad():
-            for start in range(0, len(order), 64):
-                some = order[start : start + 64]
-                both = response_logps(model, _collate([pairs[i] for i in some], tokenizer, append_eos))
-                values |= dict(zip(some, zip(both[0].tolist(), both[1].tolist(), strict=True), strict=True))
-        return cls(values)
-
-    def rows(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        both = torch.tensor([self.values[i] for i in rows])
-        return both[:, 0], both[:, 1]
-
-
 def _account(
     account: StepAccount,
     tokenizer: PreTrainedTokenizerBase,
@@ -433,13 +454,12 @@ def _account(
     batch_size: int,
     step: int,
     append_eos: bool,
-) -> list[pd.DataFrame]:
-    frames = []
-    for name, pairs in watched.items():
-        # A held-out pair has no share of its own in the step.
-        weights = (d_w, d_l) if name == "batch" else ([0.0] * len(pairs), [0.0] * len(pairs))
-        frame = account.finish(_collate(pairs, tokenizer, append_eos), *weights, batch_size)
-        frame.insert(0, "set", name)
-        frame.insert(0, "step", step)
-        frames.append(frame)
-    return frames
+) -> pd.DataFrame:
+    everyone = [(name, pair) for name, pairs in watched.items() for pair in pairs]
+    # A held-out pair has no share of its own in the step.
+    held_out = [0.0] * (len(everyone) - len(d_w))
+    batch = _collate([pair for _, pair in everyone], tokenizer, append_eos)
+    frame = account.finish(batch, d_w + held_out, d_l + held_out, batch_size)
+    frame.insert(0, "set", [name for name, _ in everyone] * 2)
+    frame.insert(0, "step", step)
+    return frame

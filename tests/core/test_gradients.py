@@ -1,5 +1,6 @@
 """Gradient geometry against plain backward passes written here, on every architecture, tied and untied."""
 
+import peft
 import pytest
 import torch
 from conftest import SHAPES
@@ -265,11 +266,11 @@ def test_active_dropout_is_refused_by_name(tiny_model, tokenizer, pairs, measure
         measure(llama, batch)
 
 
-def test_batch_normalisation_in_training_is_refused(tiny_model, tokenizer, pairs):
+def test_batch_normalization_in_training_is_refused(tiny_model, tokenizer, pairs):
     model, batch = Wrapped(tiny_model("gpt2-tied"), "unused"), collate(pairs, tokenizer)
     model.norm = torch.nn.BatchNorm1d(3)
     model.norm.train()
-    with pytest.raises(ValueError, match="norm normalises over the batch"):
+    with pytest.raises(ValueError, match="norm normalizes over the batch"):
         pair_geometry(model, batch)
 
 
@@ -385,3 +386,21 @@ def test_geometry_predicts_what_a_dpo_step_does(tiny_model, tokenizer, pairs, sh
         for first_order, new, old in zip(predicted, after, (before.chosen, before.rejected), strict=True):
             assert (new - old).item() == pytest.approx(first_order.item(), rel=1e-2)
             assert abs(first_order.item()) > 1e-7
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_lora_is_measured_on_what_it_trains(tiny_model, tokenizer, pairs, side):
+    """The adapter hides forward's arguments; positions must reach the model all the same."""
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
+    model = peft.get_peft_model(tiny_model("gpt2-tied"), config).double().eval()
+    batch = collate(pairs, tokenizer, padding_side=side)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    got = pair_geometry(model, batch, "trainable")
+    assert set(select_parameters(model, "trainable")) == trained and all("lora" in name for name in trained)
+    right = collate(pairs, tokenizer, padding_side="right")
+    close(got, plain_geometry(model, right, lambda name: name in trained), 1e-9)
+    close(token_geometry(model, batch.select(2), "trainable").pair(), got.select(2), 1e-9)
+    whole = pair_geometry(model, batch)
+    assert bool((whole.chosen_sq > got.chosen_sq).all())
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == trained

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from entanglement.book.sphinx_pages import THEOREM_NUMBERS
-from entanglement.loglinear import LogLinear, random_log_linear
+from entanglement.loglinear import LogLinear, random_log_linear, suffix_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,23 +58,24 @@ def test_proposition_10_the_flow_changes_f_by_the_integral_of_its_rate(seed, sim
         torch.testing.assert_close(after - before, integral, rtol=1e-4, atol=1e-6)
 
 
-def test_proposition_10_in_the_band_both_signs_hold():
+@pytest.mark.parametrize("outside", [False, True], ids=["in the band", "out of it"])
+def test_proposition_10_the_band_decides_the_signs(outside):
     generator = torch.Generator().manual_seed(0)
-    pairs = random_log_linear(200, 3, 3, vocab=8, dim=4, similarity=0.8, generator=generator)
-    inside = torch.ones(len(pairs), dtype=torch.bool)
-    left = torch.zeros(len(pairs), dtype=torch.bool)
+    strength = 1.25 if outside else 1.0  # Theorem 7: a longer rejected suffix lowers the chosen one
+    pairs = suffix_pairs(40, 24, relation="scaled", strength=strength, vocab=12, dim=8, generator=generator)
+    in_band = torch.ones(len(pairs), dtype=torch.bool)
+    chosen_falls = torch.ones(len(pairs), dtype=torch.bool)
     now = pairs
-    for i in range(20):
-        up, down = rates(now, i * 0.01)
-        inside &= (up >= 0) & (down <= 0)
-        left |= up < 0
-        now, _, _ = follow(now, until=0.01, steps=1)
+    for _ in range(5):
+        up, down = now.geometry().rates()
+        in_band &= (up >= 0) & (down <= 0)
+        chosen_falls &= up < 0
+        now = now.apply(1e-5 * now.direction())
     change_w, change_l = (a - b for a, b in zip(now.logps(), pairs.logps(), strict=True))
-    assert inside.sum() >= 20
-    assert left.sum() >= 20
-    assert (change_w[inside] > 0).all()
-    assert (change_l[inside] < 0).all()
-    assert (change_w[left] < 0).any()
+    assert (chosen_falls if outside else in_band).sum() >= 30
+    assert (change_w[in_band] > 0).all()
+    assert (change_l[in_band] < 0).all()
+    assert (change_w[chosen_falls] < 0).all()
 
 
 def test_every_theorem_has_a_row():

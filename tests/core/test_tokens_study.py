@@ -102,21 +102,38 @@ def test_parts_of_a_two_by_two_block_by_hand():
     assert parts["same_position"] == 3.0
     assert parts["other_position"] == 0.0
     assert parts["shared"] == 3.0
-    assert parts["c"] == 1.25
+    assert parts["total"] == 1.25
+
+
+def test_parts_of_all_three_sums_by_hand():
+    # a² = ‖first + second‖²: the square of each token, and twice their inner product.
+    vectors = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
+    table = token_table(geometry_of(vectors @ vectors.T, [1, 8, 2, 8], 2), blocks=("c", "a2", "b2"))
+    parts = parts_of_inner(table, by=("block",)).set_index("block")
+    assert parts.loc["a2", ["contrast", "mixed", "shared", "total"]].tolist() == [1.0, 4.0, 5.0, 10.0]
+    assert parts.loc["b2", ["contrast", "mixed", "shared", "total"]].tolist() == [1.0, -2.0, 2.0, 1.0]
+    assert parts.loc["c", ["contrast", "mixed", "shared", "total"]].tolist() == [0.0, 0.0, 3.0, 3.0]
+    with pytest.raises(ValueError, match="several blocks"):
+        parts_of_inner(table)
+    with pytest.raises(ValueError, match="block 'd'; expected one of c, a2, b2"):
+        token_table(geometry_of(vectors @ vectors.T, [1, 8, 2, 8], 2), blocks=("d",))
 
 
 @pytest.mark.parametrize("shape", ["gpt2-tied", "llama-untied"])
 def test_parts_sum_to_c_of_the_whole_responses(shape, tiny_model, tokenizer):
     model = tiny_model(shape)
-    parts = parts_of_inner(measure_tokens(model, tokenizer, PAIRS)).set_index("pair")
+    table = measure_tokens(model, tokenizer, PAIRS, blocks=("c", "a2", "b2"))
+    parts = parts_of_inner(table, by=("pair", "block")).set_index(["block", "pair"])
     whole = pair_geometry(model, collate(PAIRS, tokenizer))
     for i, name in enumerate(whole.ids):
-        row = parts.loc[name]
+        row = parts.loc["c", name]
         total = float(whole.inner[i])
+        assert parts.loc[("a2", name), "total"] == pytest.approx(float(whole.chosen_sq[i]), rel=1e-10)
+        assert parts.loc[("b2", name), "total"] == pytest.approx(float(whole.rejected_sq[i]), rel=1e-10)
         assert row["contrast"] + row["mixed"] + row["same_position"] + row["other_position"] == pytest.approx(
             total, rel=1e-10
         )
-        assert row["c"] == pytest.approx(total, rel=1e-10)
+        assert row["total"] == pytest.approx(total, rel=1e-10)
         assert row["shared"] == pytest.approx(row["same_position"] + row["other_position"], rel=1e-12)
 
 
@@ -128,19 +145,19 @@ def test_table_holds_the_numbers_of_the_geometry(tiny_model, tokenizer):
     for row in table.itertuples():
         assert row.inner == float(geometry.cross[row.s, row.t])
         assert row.cosine == float(geometry.cross_cosine[row.s, row.t])
-        assert row.logp_w == float(geometry.logps[row.s])
-        assert row.logp_l == float(geometry.logps[geometry.n_chosen + row.t])
+        assert row.logp_s == float(geometry.logps[row.s])
+        assert row.logp_t == float(geometry.logps[geometry.n_chosen + row.t])
         assert row.kind == "contrast" or (row.s, row.t) != (0, 0)
-    assert "".join(table.drop_duplicates("s")["chosen"]) == PAIRS[0].chosen
-    assert "".join(table.drop_duplicates("t")["rejected"]) == PAIRS[0].rejected
+    assert "".join(table.drop_duplicates("s")["first"]) == PAIRS[0].chosen
+    assert "".join(table.drop_duplicates("t")["second"]) == PAIRS[0].rejected
 
 
 def test_surprise_is_the_mean_of_minus_logp(tiny_model, tokenizer):
     table = measure_tokens(tiny_model("gpt2-tied"), tokenizer, PAIRS[:1])
     rows = suffix_table(table)
     assert len(rows) > 3
-    assert (rows["s"] == rows["t"]).all() and (rows["chosen"] == rows["rejected"]).all()
-    assert rows["surprise"].to_numpy() == pytest.approx(-(rows["logp_w"] + rows["logp_l"]).to_numpy() / 2)
+    assert (rows["s"] == rows["t"]).all() and (rows["first"] == rows["second"]).all()
+    assert rows["surprise"].to_numpy() == pytest.approx(-(rows["logp_s"] + rows["logp_t"]).to_numpy() / 2)
     assert (rows["surprise"] > 0).all()
 
 
@@ -148,7 +165,7 @@ def test_parts_that_lost_a_term_are_refused():
     gram = torch.eye(4, dtype=torch.float64) * 2 + 1
     table = token_table(geometry_of(gram, [1, 8, 2, 8], 2))
     table.loc[0, "kind"] = "unheard of"
-    with pytest.raises(ArithmeticError, match="do not sum to c"):
+    with pytest.raises(ArithmeticError, match="do not sum to the whole"):
         parts_of_inner(table)
 
 

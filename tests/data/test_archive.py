@@ -10,7 +10,6 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
-
 from entanglement.datasets import DataError, cache_dir
 from entanglement.datasets import _archive as archives
 

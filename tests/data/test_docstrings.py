@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-
 from entanglement.datasets import DataError, docstrings, read_docstrings, tldr_pairs
 from entanglement.datasets.docstrings import Docstring, corpus_hash, package_versions
 
@@ -104,7 +103,7 @@ def test_unknown_and_missing_packages_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="package 'requests'; expected one of numpy, "):
         read_docstrings(["requests"])
     monkeypatch.setitem(docstrings.PACKAGES, "no_such_package", "no-such-package")
-    with pytest.raises(DataError, match="'no_such_package' is not installed; install requirements.lock"):
+    with pytest.raises(DataError, match=r"'no_such_package' is not installed; install requirements\.lock"):
         read_docstrings(["no_such_package"])
     with pytest.raises(DataError, match="'no_such_package' is not installed"):
         package_versions(["no_such_package"])
@@ -121,7 +120,7 @@ def test_the_packages_are_those_of_the_lock_file(pytestconfig):
 
 def test_the_hash_is_of_texts_and_order(package):
     found = read_docstrings(["fakepkg"])
-    assert corpus_hash(found) == "ba3e"
+    assert corpus_hash(found) == ("3db54bda2b3d7a1b156334fa8034f3c7d8f41981a55944abd5d8a85e666406bf")
     assert corpus_hash(found) == corpus_hash(read_docstrings(["fakepkg"]))
     assert corpus_hash(found[::-1]) != corpus_hash(found)
     assert corpus_hash(found[:-1]) != corpus_hash(found)
@@ -166,7 +165,7 @@ def corpus(modules=30):
         for i, summary in enumerate(SUMMARIES):
             rows.append(Docstring("p", f"p.m{m:02}", f"f{i}", summary.format(m), BODY))
         rows.append(Docstring("p", f"p.m{m:02}", "short", "Too short.", BODY))
-        rows.append(Docstring("p", f"p.m{m:02}", "bodiless", "A fine summary of nothing at all.", "few words"))
+        rows.append(Docstring("p", f"p.m{m:02}", "bodiless", "A fine summary of nothing.", "few words"))
         rows.append(Docstring("p", f"p.m{m:02}", "code", ">>> run the thing and look.", BODY))
     return rows
 

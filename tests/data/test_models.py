@@ -10,7 +10,6 @@ from io import BytesIO
 import huggingface_hub
 import pytest
 import torch
-
 from entanglement import models
 from entanglement.datasets import VARIANTS, DataError
 from entanglement.datasets._archive import sha256
@@ -83,14 +82,14 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
 @pytest.mark.parametrize("file", ["facts.json", "model.safetensors", "tokenizer.json"])
 def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
     (checkpoint / file).unlink()
-    with pytest.raises(DataError, match="nano: .*check it out again"):
+    with pytest.raises(DataError, match=r"nano: .*check it out again"):
         load_model("nano")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"sha256": "00"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_damaged_facts_are_refused(checkpoint, text):
     (checkpoint / "facts.json").write_text(text)
-    with pytest.raises(DataError, match="nano: .*check it out again"):
+    with pytest.raises(DataError, match=r"nano: .*check it out again"):
         load_model("nano")
 
 

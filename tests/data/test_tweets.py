@@ -6,7 +6,6 @@ import io
 import tarfile
 
 import pytest
-
 from entanglement.datasets import DataError, sentiment_pairs, sentiment_tweets, tweets
 from entanglement.datasets._archive import sha256
 
@@ -61,7 +60,8 @@ def archive(tmp_path, monkeypatch):
 def test_a_row_is_id_rating_and_cleaned_text(archive):
     archive(["7\t-1.5\t Tom &amp; Jerry   said\tno &lt;3 ", "8\t3\tyes", "9\t1\t   "])
     first, second = tweets.load_tweets()
-    assert (first.id, first.rating, first.text, first.label) == ("7", -1.5, "Tom & Jerry said no <3", " negative")
+    assert first == tweets.RatedText("7", -1.5, "Tom & Jerry said no <3")
+    assert first.label == " negative"
     assert (second.rating, second.label) == (3.0, " positive")
 
 
@@ -85,7 +85,7 @@ def test_a_bad_line_is_named_by_its_number(archive, line, message):
 def test_a_truncated_archive_without_an_index_is_one_clear_error(archive):
     path = archive(lines())
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DataError, match="could not download vaderSentiment==3.3.2"):
+    with pytest.raises(DataError, match=r"could not download vaderSentiment==3\.3\.2"):
         tweets.load_tweets()
 
 
@@ -210,5 +210,5 @@ def test_more_pairs_than_tweets_are_refused(archive, n):
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(ValueError, match="variant='1t'; expected one of one_token, short_suffix, long_suffix"):
+    with pytest.raises(ValueError, match="variant='1t'; expected one of one_token, short_suffix, "):
         sentiment_pairs("1t")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Patch, Polygon
 
-from entanglement.loglinear import OneToken, TrainableOneToken, simplex_grid
+from entanglement.geometry import Case, PairGeometry
+from entanglement.loglinear import TrainableOneToken
+from entanglement.plotting.plane import plane, scatter_pairs, tent
 from entanglement.plotting.style import (
     ACCENT,
     CASE_COLORS,
+    CASE_LABELS,
     CHOSEN,
     INK,
     NEUTRAL,
@@ -26,7 +30,16 @@ from entanglement.plotting.style import (
     pick_axes,
 )
 
-__all__ = ["any_step", "arrows", "falling_region", "sign_map", "trainable_corners", "triangle"]
+__all__ = [
+    "any_step",
+    "arrows",
+    "cloud",
+    "falling_region",
+    "inner_on",
+    "sign_map",
+    "trainable_corners",
+    "triangle",
+]
 
 #: Chosen lower left, rejected lower right, the third token at the top; sides of length √2, as between
 #: the unit vectors e_v.
@@ -59,23 +72,21 @@ def trainable_corners(pair: TrainableOneToken) -> np.ndarray:
     return np.array([[0.0, 0.0], [math.sqrt(w_l), 0.0], [x, math.sqrt(w_u - x * x)]])
 
 
-def triangle(
-    ax: Axes, corners: np.ndarray = REGULAR, *, third: str = _NAMES[2], thumb: bool = False
-) -> Polygon:
-    """Draw the edges and name the corners; ``thumb`` leaves out the axes' margins for a small picture."""
+def triangle(ax: Axes, corners: np.ndarray = REGULAR) -> Polygon:
+    """Draw the edges and name the corners; the axes themselves are hidden."""
     edge = Polygon(corners, closed=True, fill=False, edgecolor=INK, lw=1.2, zorder=3, joinstyle="round")
     ax.add_patch(edge)
     center = corners.mean(axis=0)
-    for corner, name, color in zip(corners, (*_NAMES[:2], third), _COLORS, strict=True):
+    for corner, name, color in zip(corners, _NAMES, _COLORS, strict=True):
         away = (corner - center) / np.linalg.norm(corner - center)
         side = "center" if abs(away[0]) < 0.3 else ("right" if away[0] < 0 else "left")
         level = "bottom" if away[1] > 0 else "top"
-        if not thumb and level == "top":
+        if level == "top":
             side = "center"
         ax.annotate(
             name,
             corner,
-            xytext=tuple(6 * away),
+            xytext=(6 * away[0], 6 if level == "bottom" else -6),
             textcoords="offset points",
             ha=side,
             va=level,
@@ -88,11 +99,15 @@ def triangle(
     return edge
 
 
+def _xy(point: np.ndarray) -> tuple[float, float]:
+    return float(point[0]), float(point[1])
+
+
 def _arrow(ax: Axes, start: np.ndarray, end: np.ndarray, color: str) -> None:
     ax.annotate(
         "",
-        end,
-        xytext=start,
+        _xy(end),
+        xytext=_xy(start),
         arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2.4, "shrinkA": 0, "shrinkB": 2},
         zorder=5,
     )
@@ -116,8 +131,8 @@ def arrows(
         _arrow(ax, p, corner, color)
     to_w, to_l = corners[0] - p, corners[1] - p
     angle_w, angle_l = (math.degrees(math.atan2(v[1], v[0])) % 360 for v in (to_w, to_l))
-    radius = 0.3 * min(np.linalg.norm(to_w), np.linalg.norm(to_l))
-    ax.add_patch(Arc(tuple(p), 2 * radius, 2 * radius, theta1=angle_w, theta2=angle_l, color=ACCENT, lw=1.6))
+    radius = 0.3 * float(min(np.linalg.norm(to_w), np.linalg.norm(to_l)))
+    ax.add_patch(Arc(_xy(p), 2 * radius, 2 * radius, theta1=angle_w, theta2=angle_l, color=ACCENT, lw=1.6))
     edge = (corners[1] - corners[0]) / np.linalg.norm(corners[1] - corners[0])
     foot = corners[0] + edge * float((p - corners[0]) @ edge)
     ax.plot(*zip(p, foot, strict=True), color=INK, lw=1.1, ls=":", zorder=4)
@@ -125,8 +140,18 @@ def arrows(
     ax.plot(*p, "o", color=INK, ms=6, zorder=6)
     ax.annotate(r"$p$", p, xytext=(7, 4), textcoords="offset points", color=INK, fontsize=12)
     degrees = (angle_l - angle_w) % 360
-    ax.set_title(f"{title}angle {min(degrees, 360 - degrees):.0f}°", loc="center", fontsize=10.5)
+    ax.set_title(f"{title}angle {min(degrees, 360 - degrees):.0f}°", loc="center", fontsize=10.5, pad=20)
     return ax
+
+
+def inner_on(points: np.ndarray) -> np.ndarray:
+    """Return c/κ = ‖p‖² − p_w − p_l at points of the plane, (…, 2), by their barycentric coordinates p.
+
+    Outside the triangle some coordinate is negative; the formula goes on, so contours can be cut at the edge.
+    """
+    basis = np.vstack([REGULAR.T, np.ones(3)])  # maps p to (x, y, 1)
+    p = np.concatenate([points, np.ones((*points.shape[:-1], 1))], axis=-1) @ np.linalg.inv(basis).T
+    return (p**2).sum(-1) - p[..., 0] - p[..., 1]
 
 
 def sign_map(
@@ -137,28 +162,40 @@ def sign_map(
     Args:
         ax: where to draw; a new figure if None.
         paths: (S, 3) probabilities after each step, in the order chosen, rejected, third.
-        resolution: points along an edge.
+        resolution: grid points along an edge, less one.
         every: a dot on the path after so many steps.
     """
     ax = pick_axes(ax)
-    probs = simplex_grid(resolution)
-    c = OneToken.from_probs(probs, 0, 1).geometry().inner.numpy()
-    xy = probs.numpy() @ REGULAR
+    x = np.linspace(0, REGULAR[1, 0], resolution + 1)
+    y = np.linspace(0, REGULAR[2, 1], resolution + 1)
+    c = inner_on(np.stack(np.meshgrid(x, y), axis=-1))
     levels = [-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]
     calm, strong = CASE_COLORS["ideal"], ACCENT
     fills = [(calm, 0.34), (calm, 0.16), (strong, 0.12), (strong, 0.24), (strong, 0.38), (strong, 0.52)]
-    ax.tricontourf(xy[:, 0], xy[:, 1], c, levels=levels, colors=fills, zorder=0)
-    lines = ax.tricontour(
-        xy[:, 0], xy[:, 1], c, levels=levels[1:-1], colors=INK, linewidths=[0.7, 2.2, 0.7, 0.7, 0.7], zorder=1
+    filled = ax.contourf(x, y, c, levels=levels, colors=fills, zorder=0)
+    lines = ax.contour(
+        x, y, c, levels=levels[1:-1], colors=INK, linewidths=[0.7, 2.2, 0.7, 0.7, 0.7], zorder=1
     )
-    ax.clabel(lines, levels=[-0.25, 0.25, 0.5, 0.75], fmt="%g", fontsize=8.5, colors=INK)
-    triangle(ax)
+    outline = triangle(ax)
+    for drawn in (filled, lines):
+        drawn.set_clip_path(outline)
+    for value in (0.0, 0.25, 0.5, 0.75):
+        # On the right edge p_w = 0 and c/κ = 2p_l² − 3p_l + 1: that is where the line meets it.
+        p_l = (3 - math.sqrt(1 + 8 * value)) / 4
+        at = _xy(np.array([0.0, p_l, 1 - p_l]) @ REGULAR)
+        ax.annotate(f"{value:g}", at, xytext=(6, 1), textcoords="offset points", fontsize=9, color=INK)
+    q = (3 - math.sqrt(1.5)) / 6  # p_w = p_l = q on the symmetry axis, c/κ = 6q² − 6q + 1 = −¼
+    at = _xy(np.array([q, q, 1 - 2 * q]) @ REGULAR)
+    ax.annotate(
+        "−0.25", at, xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK
+    )
     for path in paths:
         track = _array(path) @ REGULAR
         ax.plot(track[:, 0], track[:, 1], color=CHOSEN, lw=1.6, zorder=4)
         ax.plot(track[::every, 0], track[::every, 1], "o", color=CHOSEN, ms=2.8, zorder=5)
         ax.plot(*track[0], "o", color=INK, ms=6.5, zorder=6)
-        half = len(track) // 4
+        walked = np.cumsum(np.linalg.norm(np.diff(track, axis=0), axis=1))
+        half = int(np.searchsorted(walked, 0.3 * walked[-1]))
         _head(ax, track[half], track[half + 1])
     handles = [
         Patch(color=strong, alpha=0.4, label="$c>0$: gradients agree"),
@@ -174,11 +211,32 @@ def sign_map(
 def _head(ax: Axes, start: np.ndarray, end: np.ndarray) -> None:
     ax.annotate(
         "",
-        end,
-        xytext=start,
+        _xy(end),
+        xytext=_xy(start),
         arrowprops={"arrowstyle": "-|>", "color": CHOSEN, "lw": 1.6, "mutation_scale": 14},
         zorder=5,
     )
+
+
+def cloud(ax: Axes | None, geometry: PairGeometry) -> Axes:
+    """Put one-token pairs on the plane, with ρ = ½ and the ideal regions' edges for r = ½ and r = 2."""
+    ax = plane(ax, cosine_range=(-1.0, 1.0), ratio_range=(1 / 8, 8), labels=False, line_labels=False)
+    scatter_pairs(ax, geometry, size=7, alpha=0.45)
+    for r in (0.5, 2.0):
+        tent(ax, r)
+    ax.axhline(0.5, color=INK, lw=1)
+    ax.annotate("ρ = ½", (0.13, 0.52), color=INK)
+    places: list[tuple[Case, float, float]]
+    places = [("ideal", 5.0, -0.12), ("both_down", 5.0, 0.75), ("both_up", 0.2, 0.75)]
+    for case, x, y in places:
+        style: dict[str, Any] = {
+            "color": CASE_COLORS[case],
+            "fontsize": 11.5,
+            "fontweight": "bold",
+            "ha": "center",
+        }
+        ax.annotate(CASE_LABELS[case], (x, y), **style)
+    return ax
 
 
 def any_step(
@@ -209,24 +267,14 @@ def any_step(
     ax.set_yticks([], minor=True)
     ax.set_xlabel(r"step size $\tau$ (logit units)")
     ax.set_ylabel(r"exact change of $\log p_v$ (nats)")
-    ends = (("chosen", chosen, CHOSEN), ("rejected", rejected, REJECTED))
-    for name, values, color in ends:
-        ax.annotate(
-            name,
-            (x[-1], float(_array(values)[-1])),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=color,
-            va="center",
-        )
-    ax.annotate(
-        f"all {_array(others).shape[1]} others",
-        (x[-1], float(_array(others)[-1, 0])),
-        xytext=(6, 0),
-        textcoords="offset points",
-        color=INK,
-        va="center",
-    )
+    ax.set_ylim(-8e3, 1e2)
+    middle = int(0.55 * len(x))
+    for name, values, at, offset, color in (
+        ("chosen", _array(chosen), middle, (0, 9), CHOSEN),
+        (f"all {_array(others).shape[1]} others", _array(others)[:, 0], middle, (12, 12), INK),
+        ("rejected", _array(rejected), middle, (-14, -16), REJECTED),
+    ):
+        ax.annotate(name, (x[at], values[at]), xytext=offset, textcoords="offset points", color=color)
     return ax
 
 

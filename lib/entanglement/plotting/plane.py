@@ -131,11 +131,13 @@ def plane(
     wide = ax.get_position().width * ax.figure.get_figwidth() > WIDE  # type: ignore[union-attr]
     if labels:
         peak = _across(min(max(r, low), high), low, high)
+        # High up there is room for two lines; in narrow axes that is where the pairs crowd.
+        height = 0.88 if wide else 0.62
         _label(ax, "ideal", min(max(peak, 0.2), 0.8), 0.3, wide)
         if peak < 0.8:
-            _label(ax, "both_down", peak + 0.68 * (1 - peak), 0.88, wide)
+            _label(ax, "both_down", peak + (0.68 if wide else 0.7) * (1 - peak), height, wide)
         if peak > 0.2:
-            _label(ax, "both_up", 0.32 * peak, 0.88, wide)
+            _label(ax, "both_up", (0.32 if wide else 0.3) * peak, height, wide)
     if line_labels and wide:
         equation = ("a/b", "b/a") if r == 1 else ("r\\,a/b", "b/(r\\,a)")
         _line_label(ax, r, 1, f"chosen unchanged, $\\rho = {equation[0]}$")

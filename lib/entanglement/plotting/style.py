@@ -38,13 +38,13 @@ REJECTED = "#d55e00"
 #: Whatever is neither response: the margin, a reference, a total.
 NEUTRAL = "#808080"
 #: What the eye should find first when it is neither response.
-ACCENT = "#a060c0"
+ACCENT = "#7a6cf0"
 #: Text, axes and ticks: as far from white as from the dark page.
 INK = "#7b7b7b"
 
 CASE_COLORS: dict[Case, str] = {
-    "ideal": "#0e9270",
-    "both_down": "#c2558f",
+    "ideal": "#148f5c",
+    "both_down": "#b553b0",
     "both_up": "#b58100",
     "reversed": "#808080",
 }

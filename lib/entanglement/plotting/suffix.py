@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.stats import chi2
 
+from entanglement.geometry import Case
 from entanglement.loglinear import LogLinear, table_geometry
 from entanglement.plotting.charts import line_with_band
 from entanglement.plotting.plane import plane, scatter_pairs
-from entanglement.plotting.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, pick_axes
+from entanglement.plotting.style import (
+    ACCENT,
+    CASE_COLORS,
+    CASE_LABELS,
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    REJECTED,
+    pick_axes,
+)
 from entanglement.stats import Interval, mean_interval, median_interval
 
 __all__ = [
@@ -23,6 +34,7 @@ __all__ = [
     "crosstalk",
     "growth",
     "scissors",
+    "tables",
 ]
 
 #: The relations between the two suffixes' states that the chapter compares.
@@ -82,6 +94,10 @@ def scissors(ax: Axes | None, pair: LogLinear, *, title: str = "") -> Axes:
     ax.plot(0, 0, "o", color=INK, ms=4)
     ax.set_title(title, loc="center", fontsize=10)
     ax.set_aspect("equal")
+    ax.set_xlim(-1.5, 1.6)
+    ax.set_ylim(-0.35, 4.0)
+    ax.set_xticks([-1, 0, 1])
+    ax.set_xlabel("differing token", fontsize=9)
     ax.grid(visible=False)
     return ax
 
@@ -89,19 +105,18 @@ def scissors(ax: Axes | None, pair: LogLinear, *, title: str = "") -> Axes:
 def growth(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str], *, own: str = "identical") -> Axes:
     """Draw the mean inner product against the suffix length, with 95 % t intervals over draws.
 
-    Dashed, for the variant ``own``: the part of c that equal positions make, Lemma 5's positive products.
+    Rings, for the variant ``own``: the part of c that equal positions make, Lemma 5's positive products.
     """
     ax = pick_axes(ax)
     for variant in variants:
         rows = table[table.variant == variant].groupby("n")
-        lengths = sorted(rows.groups)
+        lengths = sorted(int(n) for n in table.n[table.variant == variant].unique())
         intervals = [mean_interval(rows.get_group(n).c) for n in lengths]
         style = {"label": STATE_LABELS[variant], "marker": STATE_MARKERS[variant]}
         _with_band(ax, lengths, intervals, STATE_COLORS[variant], **style)
     same = table[table.variant == own].groupby("n").same_position.mean()
-    ax.plot(
-        same.index, same.to_numpy(), color=INK, ls=(0, (2, 3)), lw=1.4, label="equal positions only", zorder=4
-    )
+    ring: dict[str, Any] = {"mfc": "none", "mew": 1.3, "ms": 11, "ls": "none"}
+    ax.plot(same.index, same.to_numpy(), marker="o", color=INK, label="same states, equal positions", **ring)
     ax.axhline(0, color=NEUTRAL, lw=0.8)
     ax.set_xlabel("shared suffix $n$ (tokens)")
     ax.set_ylabel(r"inner product $c=\langle g_w,g_l\rangle$ (mean)")
@@ -115,7 +130,7 @@ def climb(
     variants: Sequence[str],
     lengths: Sequence[int],
     *,
-    ratio_range: tuple[float, float] = (0.7, 1.43),
+    ratio_range: tuple[float, float] = (0.58, 1.72),
     cosine_range: tuple[float, float] = (-0.2, 1.0),
     most: int = 60,
     names: bool = True,
@@ -127,9 +142,9 @@ def climb(
         table: of ``suffix_study``. variants, lengths: which rows of it.
         ratio_range, cosine_range: of the plane.
         most: at most so many pairs are drawn for each variant and length.
-        names: whether to write n beside the means.
+        names: whether to name the regions.
     """
-    ax = plane(ax, ratio_range=ratio_range, cosine_range=cosine_range, labels=names, line_labels=False)
+    ax = plane(ax, ratio_range=ratio_range, cosine_range=cosine_range, labels=False, line_labels=False)
     for variant in variants:
         means = []
         for n in lengths:
@@ -137,10 +152,23 @@ def climb(
             scatter_pairs(ax, table_geometry(rows.head(most)), size=9, alpha=0.4)
             means.append((float(np.exp(np.log(rows.ratio).mean())), float(rows.cosine.mean())))
         x, y = zip(*means, strict=True)
-        ax.plot(x, y, color=STATE_COLORS[variant], lw=1.4, zorder=4, clip_on=True)
+        ax.plot(x, y, color=STATE_COLORS[variant], lw=1.4, zorder=4)
         ax.plot(
             x, y, STATE_MARKERS[variant], color=STATE_COLORS[variant], ms=7, mec="white", mew=0.8, zorder=5
         )
+        if variant == variants[-1]:
+            continue
+        for n, place in zip(lengths, means, strict=True):
+            crowded = names and place[1] > 0.93
+            if variant != variants[0] and place[1] > cosine_range[0] and n > 0 and not crowded:
+                offset = (9.0, -4.0)
+                ax.annotate(f"{n}", place, xytext=offset, textcoords="offset points", color=INK, fontsize=9)
+    if names:
+        places: list[tuple[Case, float, float]]
+        places = [("ideal", 0.5, 0.1), ("both_down", 0.87, 0.9), ("both_up", 0.14, 0.9)]
+        for case, across, up in places:
+            style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "ha": "center", "va": "center"}
+            ax.text(across, up, CASE_LABELS[case], color=CASE_COLORS[case], transform=ax.transAxes, **style)
     return ax
 
 
@@ -153,7 +181,7 @@ def collapse(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str]) -> A
     """
     ax = pick_axes(ax)
     rows = table[table.variant == variants[0]].groupby("n")
-    lengths = [n for n in sorted(rows.groups) if (rows.get_group(n).cosine > 0).all()]
+    lengths = [int(n) for n in sorted(set(table.n)) if (rows.get_group(n).cosine > 0).all()]
     half = [median_interval(-np.log(rows.get_group(n).cosine)) for n in lengths]
     _with_band(ax, lengths, half, INK, label=r"half-width of the band, $-\log\rho$", lw=2.6)
     for variant in variants:
@@ -170,37 +198,50 @@ def collapse(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str]) -> A
     return ax
 
 
-def crosstalk(ax: Axes | None, table: pd.DataFrame, predicted: Mapping[int, float], limit: float) -> Axes:
-    """Draw the spread of the cross-talk X against n, its predicted √n, and the size at which signs turn.
+def crosstalk(ax: Axes | None, table: pd.DataFrame) -> Axes:
+    """Draw the spread of the cross-talk X against n, the predicted spread, and the token's own term.
+
+    The intervals are 95 %, of the standard deviation of a normal variable.
 
     Args:
         ax: where to draw; a new figure if None.
         table: of ``suffix_study`` with identical states.
-        predicted: suffix length → predicted standard deviation.
-        limit: ‖h_0‖², drawn as a line.
     """
     ax = pick_axes(ax)
-    rows = table.groupby("n").cross_talk.std()
-    ax.plot(rows.index, rows.to_numpy(), "o", color=ACCENT, ms=7, label="measured spread of $X$")
-    ax.plot(
-        list(predicted),
-        list(predicted.values()),
-        color=ACCENT,
-        lw=1.4,
-        ls="--",
-        label="predicted, $\\sqrt{n}$",
-    )
-    ax.axhline(limit, color=INK, lw=1.4)
-    ax.annotate(
-        r"the token's own term, about $\Vert h_0\Vert^2$", (rows.index[0], limit), xytext=(2, 5),
-        textcoords="offset points", color=INK, fontsize=9.5,
-    )  # fmt: skip
+    rows = table.groupby("n")
+    spread, predicted = rows.cross_talk.std(), rows.cross_talk_variance.mean() ** 0.5
+    own = float(table.token.mean())
+    count = int(rows.size().min())
+    ends = np.sqrt((count - 1) / chi2.ppf([0.975, 0.025], count - 1))  # of a normal variable's spread
+    bars = np.abs(np.outer(ends, spread) - spread.to_numpy())
+    looks: dict[str, Any] = {"fmt": "o", "ms": 7, "lw": 1.6}
+    ax.errorbar(spread.index, spread, bars, color=ACCENT, label="measured spread of $X$", **looks)
+    ax.plot(predicted.index, predicted.to_numpy(), color=ACCENT, lw=1.4, ls="--", label="predicted spread")
+    ax.axhline(own, color=INK, lw=1.4)
+    place = (float(spread.index[0]), own)
+    ax.annotate("the token's own term (mean)", place, xytext=(2, 5), textcoords="offset points", color=INK)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    ax.set_xticks(list(rows.index), [str(n) for n in rows.index])
+    ax.set_xticks(list(spread.index), [str(n) for n in spread.index])
     ticks = [8, 16, 32, 64, 128]
     ax.set_yticks(ticks, [str(t) for t in ticks])
     ax.set_xlabel("shared suffix $n$ (tokens), same states")
     ax.set_ylabel("standard deviation of $X$")
     ax.legend(loc="lower right")
+    return ax
+
+
+def tables(ax: Axes | None, table: pd.DataFrame, model: str) -> Axes:
+    """Put the pairs of one model of ``tabular_study`` on the plane and join their means in the order of n."""
+    ax = plane(ax, ratio_range=(0.5, 2.0), cosine_range=(-0.4, 1.0), labels=False, line_labels=False)
+    rows = table[table.model == model]
+    ax.scatter(rows.ratio, rows.cosine, s=6, color=CASE_COLORS["ideal"], alpha=0.35, lw=0, zorder=3)
+    means = rows.groupby("n").agg(ratio=("ratio", "median"), cosine=("cosine", "mean"))
+    looks: dict[str, Any] = {"marker": "o", "ms": 7, "mec": "white", "mew": 0.8, "zorder": 5, "lw": 1.4}
+    ax.plot(means.ratio, means.cosine, color=CASE_COLORS["ideal"], **looks)
+    for n, (ratio, cosine) in zip(means.index, means.to_numpy(), strict=True):
+        if cosine < 0.9:
+            place = (float(ratio), float(cosine))
+            ax.annotate(f"{n}", place, xytext=(34, -4), textcoords="offset points", color=INK, fontsize=9)
+    ax.set_title({"prefix": "logits for every prefix", "position": "logits for every position"}[model])
     return ax

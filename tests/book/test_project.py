@@ -1,0 +1,180 @@
+"""The files around the book: pins, licenses, the two commands."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from entanglement.book.layout import Book, toc_files
+from entanglement.book.stages import stages
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_conda_and_pip_install_the_same():
+    lock = (ROOT / "requirements.lock").read_text().split()
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pins = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pins == [*lock, "-e ."]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", pin) for pin in lock), "exact, no build"
+    names = [pin.split("==")[0].lower() for pin in lock]
+    assert len(set(names)) == len(names)
+
+
+def test_every_direct_dependency_is_locked():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [
+        name for extra in project["optional-dependencies"].values() for name in extra
+    ]
+    locked = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "requirements.lock").read_text().split()
+    }
+    assert {re.split(r"[<>=!\[]", name)[0].lower().replace("_", "-") for name in wanted} <= locked
+
+
+def test_ci_calls_make_test_and_nothing_else():
+    script = ROOT / ".ci" / "run"
+    commands = [
+        line for line in script.read_text().splitlines() if line and not line.startswith(("#", "set", "cd"))
+    ]
+    assert commands == ["exec make test"]
+    assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ((), "book --jobs"),
+        (
+            ("SCALE=smoke", "ONLY=03,08", "SEED=1", "MODEL=gpt2"),
+            '--scale "$SCALE" --seed "$SEED" --model "$MODEL"',
+        ),
+        (("ONLY=08",), '--only "$ONLY"'),
+    ],
+)
+def test_make_passes_what_it_is_given(given, passed):
+    done = subprocess.run(
+        ["make", "-n", "book", *given], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    line = next(line for line in done.stdout.splitlines() if "entanglement.book book" in line)
+    assert passed in " ".join(line.split())
+
+
+def test_make_is_honest_about_an_old_python(tmp_path):
+    """A Python that is too old, or is not there, is named in one line, and nothing is made."""
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\nif [ "$1" = -V ]; then echo Python 3.9.2; exit 0; fi\nexit 1\n')
+    old.chmod(0o755)
+    for python, said in ((old, "Python 3.9.2"), (tmp_path / "none", "was not found")):
+        made = ["make", "env", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
+        done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert said in done.stdout
+        assert not (tmp_path / "venv").exists()
+
+
+def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeypatch, capfd):
+    from entanglement.book import stages as module
+
+    def python(text):
+        return [sys.executable, "-c", text]
+
+    rows = [
+        module.Stage("first", python("raise SystemExit(3)")),
+        module.Stage("second", python("print('second ran')")),
+        module.Stage("third", python("print('third ran')"), needs=("first",)),
+        module.Stage("fourth", python("print('fourth ran')"), needs=("second",)),
+    ]
+    monkeypatch.setattr(module, "stages", lambda jobs: rows)
+    assert module.run(Book.find(ROOT), 2) == 1
+    out = capfd.readouterr().out
+    assert [name for name in ("second ran", "third ran", "fourth ran") if name in out] == [
+        "second ran",
+        "fourth ran",
+    ]
+    assert "not run: it needs first" in out
+    assert out.splitlines()[-1] == "2 passed, 2 failed"
+    monkeypatch.setattr(module, "stages", lambda jobs: rows[1:2])
+    assert module.run(Book.find(ROOT), 2) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
+
+
+def test_without_a_browser_one_line_says_so(monkeypatch, capsys):
+    from entanglement.book import browser
+    from entanglement.book.cli import main
+
+    tried = []
+    monkeypatch.setattr(browser, "find", lambda: None)
+    monkeypatch.setattr(browser, "_quietly", lambda command, seconds: tried.append(command[0]))
+    assert main(["browser"]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert tried[0] == "python"  # Playwright's download; then Debian's package, where that can be installed
+    assert set(tried) <= {"python", "apt-get"}
+
+
+def test_the_tests_leave_nothing_out():
+    names = [stage.name for stage in stages(2)]
+    for needed in (
+        "lint",
+        "format",
+        "types",
+        "tests",
+        "notebooks at smoke",
+        "site",
+        "site in a browser",
+        "claims",
+    ):
+        assert needed in names
+    known = set()
+    for stage in stages(2):
+        assert set(stage.needs) <= known, "a stage comes after what it needs"
+        known.add(stage.name)
+
+
+def test_the_book_and_its_table_of_contents_agree():
+    book = Book.find(ROOT)
+    assert book.missing_from_toc() == []
+    pages = toc_files(book.toc())
+    assert len(set(pages)) == len(pages)
+    assert [name for name in pages if name.startswith("book/") and not (ROOT / f"{name}.md").is_file()] == []
+
+
+def test_plain_jupyter_book_can_build_too():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert config["execute"] == {"execute_notebooks": "cache", "timeout": 1800, "stderr_output": "remove"}
+    assert config["only_build_toc_files"] is True
+    extensions = config["sphinx"]["config"]["extensions"]
+    assert "sphinx_thebe" not in extensions
+    assert "entanglement.book.sphinx_ext" in extensions
+
+
+def test_mathjax_comes_with_the_book():
+    from entanglement.book.sphinx_ext import _NEEDED, mathjax_folder
+
+    for name in _NEEDED:
+        assert (mathjax_folder() / name).exists()
+
+
+def test_citation_and_licenses():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] in (ROOT / "lib" / "entanglement" / "__init__.py").read_text()
+    assert "CC BY 4.0" in (ROOT / "LICENSE-CONTENT").read_text()
+    assert "MIT" in (ROOT / "LICENSE").read_text()
+
+
+def test_committed_notebooks_are_in_order():
+    from entanglement.book.notebooks import complaints
+
+    book = Book.find(ROOT)
+    chapters = [book.notebook(chapter) for chapter in book.chapters()]
+    assert chapters
+    assert [line for path in chapters for line in complaints(path)] == []
+    for path in chapters:
+        assert json.loads(path.read_text())["nbformat"] == 4

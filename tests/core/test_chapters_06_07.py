@@ -1,0 +1,247 @@
+"""What chapters 06 and 07 compute with: weighted steps, the suffix study, figures that state geometry."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from entanglement.loglinear import (
+    OneToken,
+    PositionTabular,
+    PrefixTabular,
+    TrainableOneToken,
+    measure,
+    one_shared_token,
+    parting_responses,
+    random_one_token,
+    random_trainable,
+    share_table,
+    simplex_grid,
+    suffix_pairs,
+    suffix_study,
+    table_geometry,
+    tabular_study,
+    without_crosstalk,
+)
+from entanglement.plotting import one_token as triangles
+from entanglement.plotting import suffix as figures
+from hypothesis import given
+from hypothesis import strategies as st
+
+VARIANTS = {"identical": ("identical", 1.0), "longer": ("scaled", 1.25), "shorter": ("scaled", 0.8)}
+LENGTHS = (0, 2, 8, 32)
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def study():
+    return suffix_study(VARIANTS, LENGTHS, 40, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+# --- chapter 06 ---------------------------------------------------------------------------------------------
+
+
+def test_one_token_step_takes_a_weight_for_each_instance():
+    pairs = random_one_token(4, 6, scale=1.0, generator=rng(0))
+    d_w, d_l = torch.tensor([0.1, 2.0, 1.0, 0.0]), torch.tensor([1.0, 0.5, 1.0, 3.0])
+    together = pairs.step(0.3, d_w, d_l).logits
+    for i in range(4):
+        one = OneToken(pairs.logits[i : i + 1], pairs.chosen[i : i + 1], pairs.rejected[i : i + 1])
+        torch.testing.assert_close(one.step(0.3, float(d_w[i]), float(d_l[i])).logits[0], together[i])
+
+
+def test_trainable_direction_is_the_gradient_of_the_weighted_margin():
+    pairs = random_trainable(20, generator=rng(1))
+    weight, features = (x.clone().requires_grad_() for x in (pairs.weight, pairs.features))
+    logp = torch.einsum("nvd,nd->nv", weight, features).log_softmax(-1)
+    rows = torch.arange(20)
+    (0.7 * logp[rows, pairs.chosen] - 1.3 * logp[rows, pairs.rejected]).sum().backward()
+    by_weight, by_features = pairs.direction(0.7, 1.3)
+    torch.testing.assert_close(by_weight, weight.grad)
+    torch.testing.assert_close(by_features, features.grad)
+    along, step = pairs.change_along(0.1 * by_weight, 0.1 * by_features), pairs.change(0.1, 0.7, 1.3)
+    torch.testing.assert_close(along, step)
+
+
+def test_a_sign_step_is_harmless_with_frozen_features_and_not_with_trained_ones():
+    pairs = random_trainable(20_000, generator=rng(2))
+    by_weight, by_features = pairs.direction()
+    up, down = pairs.change_along(0.1 * by_weight.sign(), 0.0)
+    assert bool(((up > 0) & (down < 0)).all())
+    up, down = pairs.change_along(1e-4 * by_weight.sign(), 1e-4 * by_features.sign())
+    fails = (up < 0) | (down > 0)
+    assert int((fails & pairs.geometry().condition).sum()) > 20
+
+
+def test_any_positive_rescaling_of_the_coordinates_is_harmless_with_frozen_features():
+    # The remark at the end of chapter 06: only rows w and l have a gradient, whatever the scales.
+    pairs = random_trainable(500, generator=rng(5))
+    by_weight, _ = pairs.direction()
+    scales = torch.rand(by_weight.shape, generator=rng(6), dtype=torch.float64) + 0.01
+    up, down = pairs.change_along(3.0 * scales * by_weight, 0.0)
+    assert bool(((up > 0) & (down < 0)).all())
+
+
+def test_map_of_c_agrees_with_the_model():
+    probs = simplex_grid(20)
+    c = OneToken.from_probs(probs, 0, 1).geometry().inner.numpy()
+    np.testing.assert_allclose(triangles.inner_on(probs.numpy() @ triangles.REGULAR), c, atol=1e-12)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_triangle_with_trained_features_carries_the_geometry(seed):
+    pair = random_trainable(1, vocab=3, dim=4, generator=rng(seed))
+    corners = triangles.trainable_corners(pair)
+    chosen, rejected = int(pair.chosen[0]), int(pair.rejected[0])
+    p = pair.frozen().probs[0, [chosen, rejected, 3 - chosen - rejected]].numpy() @ corners
+    g, to_w, to_l = pair.geometry(), corners[0] - p, corners[1] - p
+    drawn = [to_w @ to_w, to_l @ to_l, to_w @ to_l]
+    meant = [float(g.chosen_sq), float(g.rejected_sq), float(g.inner)]
+    np.testing.assert_allclose(drawn, meant, rtol=1e-9, atol=1e-9)
+    # Chosen falls exactly where p lies beyond the perpendicular at the chosen corner: to its left.
+    assert (p[0] < 0) == (float(g.chosen_sq - g.inner) < 0)
+
+
+def test_trainable_corners_refuses_more_tokens():
+    with pytest.raises(ValueError, match=r"weight is \(1, 4, 2\)"):
+        triangles.trainable_corners(random_trainable(1, vocab=4, dim=2, generator=rng(0)))
+
+
+def test_figures_of_chapter_06_draw():
+    pair = TrainableOneToken.counterexample()
+    paths = [torch.tensor([[0.1, 0.2, 0.7], [0.2, 0.1, 0.7], [0.4, 0.05, 0.55]])]
+    assert len(triangles.sign_map(None, paths).lines) >= 3
+    assert triangles.arrows(None, [0.05, 0.05, 0.9]).get_title(loc="center").endswith("65°")
+    assert triangles.falling_region(None, triangles.trainable_corners(pair), [0.2, 0.2, 0.6]).texts
+    assert triangles.any_step(None, [1e-3, 1.0, 1e3], [0.1, 0.2, 0.3], [-0.1, -1, -5], [[0, 0]] * 3).texts
+    assert triangles.cloud(None, random_one_token(50, 4, generator=rng(1)).geometry()).collections
+
+
+# --- chapter 07 ---------------------------------------------------------------------------------------------
+
+
+@given(t=st.floats(0, 6), t_rejected=st.floats(0, 6))
+def test_smallest_pair_with_a_suffix(t, t_rejected):
+    geometry = one_shared_token(t, t_rejected).geometry()
+    gap = float(geometry.chosen_sq - geometry.inner)
+    assert gap == pytest.approx(1 + t * (t - t_rejected) / 2, abs=1e-9)
+    assert float(geometry.inner) == pytest.approx((t * t_rejected - 1) / 2, abs=1e-9)
+
+
+def test_terms_add_up_and_the_study_is_tidy(study):
+    gap = study.a2 - study.c
+    np.testing.assert_allclose(study.token + study.cross_talk + study.asymmetry, gap, rtol=1e-8, atol=1e-6)
+    assert list(study.groupby(["variant", "n"]).size().unique()) == [40]
+    np.testing.assert_allclose(study.ratio, np.sqrt(study.b2 / study.a2))
+    assert list(study.case) == table_geometry(study).case()
+
+
+def test_variants_share_their_random_numbers(study):
+    without = study[study.n == 0].set_index(["variant", "draw"]).c.unstack("variant")
+    np.testing.assert_array_equal(without["identical"], without["longer"])
+    np.testing.assert_array_equal(without["identical"], without["shorter"])
+    long = study[study.n == 32].set_index(["variant", "draw"]).c.unstack("variant")
+    assert (long["longer"] > long["identical"]).mean() > 0.9  # not all: the shared words are drawn anew
+
+
+TURNS = {"identical": "ideal", "longer": "both_down", "shorter": "both_up"}
+
+
+@pytest.mark.parametrize(("variant", "case"), TURNS.items())
+def test_theorem_7_which_sign_turns(study, variant, case):
+    rows = study[(study.variant == variant) & (study.n == 32)]
+    assert (rows.case == case).all()
+    falls, rises = rows.exact_w < 0, rows.exact_l > 0
+    assert (falls == (case == "both_down")).all()
+    assert (rises == (case == "both_up")).all()
+
+
+def test_the_exact_step_has_the_asked_margin(study):
+    np.testing.assert_allclose(study.first_w - study.first_l, 0.01, rtol=1e-9)
+    assert (study.exact_w <= study.first_w).all()  # log π is concave in W
+    assert (study.first_w - study.exact_w).max() < 1e-4
+
+
+def test_equal_positions_make_c_grow_and_orthogonal_states_take_them_away(study):
+    rows = study[(study.variant == "identical") & (study.n == 32)]
+    assert rows.same_position.mean() == pytest.approx(rows.c.mean(), rel=0.05)
+    orthogonal = measure(suffix_pairs(20, 16, relation="orthogonal", generator=rng(0)))
+    np.testing.assert_allclose(orthogonal.same_position, 0, atol=1e-9)
+
+
+def test_crosstalk_is_a_random_walk_of_the_stated_variance():
+    table = measure(suffix_pairs(600, 64, generator=rng(4)))
+    assert table.cross_talk.std() == pytest.approx(table.cross_talk_variance.mean() ** 0.5, rel=0.12)
+    assert abs(table.cross_talk.mean()) < 4 * table.cross_talk.std() / 600**0.5
+
+
+def test_without_crosstalk_a_shared_suffix_cannot_turn_a_sign():
+    pairs = suffix_pairs(30, 1500, generator=rng(7))
+    assert set(measure(pairs).case) != {"ideal"}
+    still = measure(without_crosstalk(pairs))
+    np.testing.assert_allclose(still.cross_talk, 0, atol=1e-9)
+    assert set(still.case) == {"ideal"}
+    assert (still.cosine > 0.99).all()
+
+
+@given(seed=st.integers(0, 10_000), n_w=st.integers(1, 7), n_l=st.integers(1, 7))
+def test_parting_responses_part_once_and_never_violate(seed, n_w, n_l):
+    chosen, rejected = parting_responses(30, n_w, n_l, vocab=4, generator=rng(seed))
+    assert chosen.shape == (30, n_w)
+    assert rejected.shape == (30, n_l)
+    assert int(chosen.max()) < 4
+    pairs = PrefixTabular.build(chosen, rejected, 4, scale=2.0, generator=rng(seed))  # refuses a prefix pair
+    assert bool(pairs.geometry().condition.all())
+
+
+def test_tabular_study_is_ideal_and_its_cosine_climbs():
+    table = tabular_study((0, 4, 32), 60, seed=1)
+    assert set(table.case) == {"ideal"}
+    climbing = table.groupby(["model", "n"]).cosine.mean().unstack("n")
+    assert (climbing[0] < climbing[4]).all()
+    assert (climbing[4] < climbing[32]).all()
+    assert (climbing[32] > 0.9).all()
+    # A model with logits for every position has one differing block: ‖g_w − g_l‖² = 2.
+    rows = table[table.model == "position"]
+    np.testing.assert_allclose(rows.a2 + rows.b2 - 2 * rows.c, 2, rtol=1e-9)
+    assert PositionTabular is not PrefixTabular
+
+
+def test_share_table_counts_with_intervals(study):
+    text = share_table(study, {"falls": ("longer", "both_down"), "rises": ("longer", "both_up")}, (0, 32))
+    assert text.loc["falls", "n = 32"].startswith("1.00 [0.91")
+    assert text.loc["rises", "n = 32"].startswith("0.00 [0.00, 0.09")
+    assert text.loc["falls", "n = 0"] == text.loc["rises", "n = 32"]
+
+
+def test_study_refuses_what_it_cannot_measure():
+    with pytest.raises(ValueError, match="draws=0"):
+        suffix_study(VARIANTS, (2,), 0, seed=0)
+    with pytest.raises(ValueError, match="lengths=\\[\\]"):
+        suffix_study(VARIANTS, (), 5, seed=0)
+    with pytest.raises(ValueError, match="vocab=1"):
+        parting_responses(3, 2, 2, vocab=1)
+
+
+def test_figures_of_chapter_07_draw(study):
+    three = list(VARIANTS)
+    assert figures.growth(None, study, three).get_legend()
+    assert len(figures.collapse(None, study, three).lines) == 4
+    assert len(figures.climb(None, study, three, LENGTHS).collections) > 3
+    assert figures.scissors(None, one_shared_token(4, 5)).lines
+    assert figures.tables(None, tabular_study((0, 2), 10, seed=0), "prefix").lines
+    same = study[(study.variant == "identical") & (study.n > 0)]
+    assert figures.crosstalk(None, pd.DataFrame(same)).containers

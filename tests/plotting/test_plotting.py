@@ -1,0 +1,266 @@
+"""The style, the plane and the charts: what is drawn, where, in which color, and the same on every run."""
+
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from entanglement import plotting
+from entanglement.geometry import CASES, PairGeometry
+from entanglement.plotting import first_order
+from entanglement.plotting.plane import _MARKERS
+from entanglement.plotting.style import rc_parameters
+from matplotlib import colors, rc_context
+from matplotlib import pyplot as plt
+
+GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark mode, and the theme's own dark
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with rc_context():
+        plotting.use_style()
+        yield
+    plt.close("all")
+
+
+def luminance(color):
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colors.to_rgb(color)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+PALETTE = {
+    "chosen": plotting.CHOSEN,
+    "rejected": plotting.REJECTED,
+    "neutral": plotting.NEUTRAL,
+    "accent": plotting.ACCENT,
+    "ink": plotting.INK,
+    **plotting.CASE_COLORS,
+    **plotting.VARIANT_COLORS,
+}
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("name", PALETTE)
+def test_every_color_is_readable_on_both_grounds(name, ground):
+    assert contrast(PALETTE[name], ground) >= 3.0
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_text_has_more_contrast_than_shapes_need(ground):
+    assert contrast(plotting.INK, ground) >= 4.2
+
+
+def as_seen_by(color, kind):
+    """Viénot's 1999 reduction of linear RGB for red-blind ("protan") or green-blind ("deutan") eyes."""
+    to_cone = np.array(
+        [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
+    )
+    cone = to_cone @ np.array([v**2.2 for v in colors.to_rgb(color)])
+    if kind == "protan":
+        cone[0] = 2.02344 * cone[1] - 2.52581 * cone[2]
+    else:
+        cone[1] = 0.494207 * cone[0] + 1.24827 * cone[2]
+    return np.clip(np.linalg.solve(to_cone, cone), 0, 1) ** (1 / 2.2)
+
+
+GROUPS = {
+    "responses": [plotting.CHOSEN, plotting.REJECTED],
+    "cases": [plotting.CASE_COLORS[case] for case in ("ideal", "both_down", "both_up")],
+    "variants": list(plotting.VARIANT_COLORS.values()),
+}
+
+
+@pytest.mark.parametrize("kind", ["protan", "deutan"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_colors_of_a_group_stay_apart_for_color_blind_eyes(group, kind):
+    seen = [as_seen_by(color, kind) for color in GROUPS[group]]
+    gaps = [np.linalg.norm(x - y) for i, x in enumerate(seen) for y in seen[:i]]
+    assert min(gaps) > 0.15
+
+
+def svg(draw):
+    fig, ax = plotting.figure()
+    draw(ax)
+    out = io.StringIO()
+    fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def pairs():
+    vectors = torch.randn(2, 40, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return PairGeometry.from_vectors(vectors[0], 0.8 * vectors[0] + vectors[1])
+
+
+def test_the_same_figure_is_the_same_svg():
+    def draw(ax):
+        plotting.scatter_pairs(plotting.plane(ax), pairs())
+
+    first = svg(draw)
+    assert first == svg(draw)
+    assert "<text" not in first  # paths: the same on a machine with other fonts
+    assert "2026" not in first and "dc:date" not in first
+
+
+def test_figures_have_no_ground():
+    fig, ax = plotting.figure()
+    ax.plot([0, 1])
+    fig.canvas.draw()
+    assert fig.get_facecolor()[3] == 0 and ax.get_facecolor()[3] == 0
+    assert rc_parameters()["savefig.transparent"] is True
+
+
+def curve(ax, color):
+    return next(line for line in ax.lines if colors.same_color(line.get_color(), color))
+
+
+@pytest.mark.parametrize("r", [1.0, 0.5, 2.0])
+def test_the_planes_lines_are_where_each_change_is_zero(r):
+    ax = plotting.plane(r=r)
+    for color, side in ((plotting.CHOSEN, 0), (plotting.REJECTED, 1)):
+        ratio, cosine = curve(ax, color).get_data()
+        pair = PairGeometry(
+            torch.ones(len(ratio)),
+            torch.as_tensor(ratio) ** 2,
+            torch.as_tensor(cosine) * torch.as_tensor(ratio),
+        )
+        assert pair.rates(r, 1.0)[side].abs().max() < 1e-12
+        above = PairGeometry(pair.chosen_sq, pair.rejected_sq, pair.inner * 0.99)
+        wrong = {0: above.rates(r, 1.0)[0] < 0, 1: above.rates(r, 1.0)[1] > 0}[side]
+        assert not wrong.any()  # the safe side is below the line
+    assert curve(ax, plotting.CHOSEN).get_xdata().min() == r
+
+
+@pytest.mark.parametrize("r", [1.0, 0.4])
+def test_every_tint_of_the_plane_is_the_case_of_its_points(r):
+    ax = plotting.plane(r=r)
+    tints = {colors.to_hex(area.get_facecolor()[0]): area.get_paths() for area in ax.collections}
+    generator = torch.Generator().manual_seed(0)
+    ratio = 2 ** (4 * torch.rand(300, generator=generator, dtype=torch.float64) - 2)
+    cosine = 1.2 * torch.rand(300, generator=generator, dtype=torch.float64) - 0.2
+    cases = PairGeometry(torch.ones(300), ratio**2, cosine * ratio).case(r, 1.0)
+    assert {"ideal", "both_down", "both_up"} == set(cases)
+    for x, y, case in zip(ratio.tolist(), cosine.tolist(), cases, strict=True):
+        near = min(abs(y - r / x), abs(y - x / r)) < 0.02
+        inside = {color for color, paths in tints.items() if any(p.contains_point((x, y)) for p in paths)}
+        assert near or inside == {plotting.CASE_COLORS[case]}
+
+
+def test_the_plane_refuses_what_it_cannot_draw():
+    with pytest.raises(ValueError, match=r"r=-1"):
+        plotting.plane(r=-1.0)
+    with pytest.raises(ValueError, match="ratio_range"):
+        plotting.plane(ratio_range=(2.0, 1.0))
+    with pytest.raises(ValueError, match=r"r=0"):
+        plotting.plane(r_band=(0.0, 1.0))
+    with pytest.raises(ValueError, match="tent"):
+        plotting.tent(plotting.plane(), math.inf)
+
+
+def test_an_r_band_adds_the_tents_of_its_ends():
+    ax = plotting.plane(r_band=(0.5, 0.8))
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+    tops = sorted(float(line.get_xdata()[np.argmax(line.get_ydata())]) for line in dotted)
+    assert tops == pytest.approx([0.5, 0.8])
+
+
+def test_pairs_stand_where_their_geometry_says_and_wear_their_case():
+    geometry = pairs()
+    groups = plotting.scatter_pairs(plotting.plane(), geometry, d_w=1.0, d_l=1.0)
+    drawn = np.concatenate([group.get_offsets().data for group in groups])
+    expected = np.stack([geometry.norm_ratio, geometry.cosine], 1)
+    assert np.allclose(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
+    present = [case for case in CASES if case in geometry.case()]
+    assert [colors.to_hex(g.get_facecolor()[0]) for g in groups] == [plotting.CASE_COLORS[c] for c in present]
+    assert len({_MARKERS[c] for c in CASES}) == len(CASES)  # told apart without color too
+
+
+def test_a_pair_with_a_zero_gradient_has_no_place_on_the_plane():
+    geometry = PairGeometry.from_vectors([[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 1.0]])
+    groups = plotting.scatter_pairs(plotting.plane(), geometry)
+    assert sum(len(g.get_offsets()) for g in groups) == 1
+
+
+def test_a_line_keeps_its_color_in_the_band_and_survives_an_infinite_interval():
+    _, ax = plotting.figure()
+    plotting.line_with_band(ax, [0, 1], [1, 2], [0, -math.inf], [2, math.inf], plotting.REJECTED, "x")
+    band = ax.collections[0]
+    assert colors.same_color(band.get_facecolor()[0][:3], plotting.REJECTED)
+    assert np.isfinite(band.get_paths()[0].vertices).all() if band.get_paths() else True
+    assert np.isfinite(ax.get_ylim()).all()
+    with pytest.raises(ValueError, match="one length"):
+        plotting.line_with_band(ax, [0, 1], [1], [0], [2])
+
+
+def test_a_forest_has_a_row_for_each_label_first_on_top():
+    ax = plotting.forest(None, ["a", "b"], [(1.0, 0.5, 1.5), (2.0, -math.inf, math.inf)], reference=0.0)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    dots = [
+        tuple(map(float, (line.get_xdata()[0], line.get_ydata()[0])))
+        for line in ax.lines
+        if line.get_marker() == "o"
+    ]
+    assert dots == [(1.0, 0.0), (2.0, 1.0)]
+    with pytest.raises(ValueError, match="1 labels, 2 intervals"):
+        plotting.forest(None, ["a"], [(1, 0, 2), (1, 0, 2)])
+
+
+def test_shares_of_cases_must_add_up():
+    _, ax = plotting.figure()
+    plotting.case_shares(ax, [0, 1, 2], {"ideal": [1.0, 0.5, 0.2], "both_down": [0.0, 0.5, 0.8]})
+    assert [colors.to_hex(c.get_facecolor()[0]) for c in ax.collections] == [
+        plotting.CASE_COLORS["ideal"],
+        plotting.CASE_COLORS["both_down"],
+    ]
+    with pytest.raises(ValueError, match="sum to 1"):
+        plotting.case_shares(ax, [0, 1], {"ideal": [1.0, 0.5]})
+    with pytest.raises(ValueError, match="sideways"):
+        plotting.case_shares(ax, [0], {"ideal": [1.0], "sideways": [0.0]})
+
+
+@pytest.mark.parametrize(("g_l", "signs"), [((1, 2), (1, -1)), ((3, 0), (-1, -1)), ((1, 0), (1, 1))])
+def test_a_shadow_lies_before_the_origin_exactly_when_the_response_rises(g_l, signs):
+    g_w = (2, 1)
+    ax = first_order.projections(None, g_w, g_l)
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    for vector, color, sign in ((g_w, plotting.CHOSEN, signs[0]), (g_l, plotting.REJECTED, signs[1])):
+        dot = next(line for line in dots if colors.same_color(line.get_color(), color))
+        foot = np.array([dot.get_xdata()[0], dot.get_ydata()[0]])
+        u = np.subtract(g_w, g_l)
+        assert np.sign(foot @ np.array(vector)) == sign
+        assert abs((u - foot) @ np.array(vector)) < 1e-12  # the foot of a perpendicular
+
+
+def test_error_curves_count_responses():
+    small = pd.DataFrame(
+        {
+            "response": ["chosen", "rejected"] * 2,
+            "error": [1e-4, 1e-3, 1e-2, 0.5],
+            "alone_error": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+    ax = first_order.error_shares(None, small)
+    line = next(l for l in ax.lines if l.get_label() == "chosen, predicted")  # noqa: E741
+    assert line.get_ydata().tolist() == [0.5, 1.0]
+    assert line.get_xdata().tolist() == [1e-4, 1e-2]
+
+
+def test_the_decay_figure_takes_the_worse_response_of_each_pair():
+    rows = [
+        {"pair": p, "size": s, "error": e, "exact": 1.0, "bound": 2 * e}
+        for p in ("a", "b")
+        for s in (0.1, 0.2)
+        for e in (s, 3 * s)
+    ]
+    ax = first_order.decay(None, {"log-linear": pd.DataFrame(rows)})
+    lines = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert np.allclose(lines["log-linear"], [0.3, 0.6])
+    assert np.allclose(lines["log-linear: Theorem 12's bound"], [0.6, 1.2])

@@ -1,0 +1,118 @@
+"""The checks on the site see what they are there to see: one page a fault, and one without any."""
+
+import pytest
+from entanglement.book.check import check, check_files, pages_of
+
+# One browser for all: the tests stay on one worker.
+pytestmark = pytest.mark.xdist_group("site")
+
+PAGE = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
+    '<body style="margin: 0">{body}</body></html>'
+)
+MATHJAX = """<script>
+window.MathJax = {startup: {promise: new Promise(done => window.addEventListener('load', () => {
+  for (const element of document.querySelectorAll('.math.done'))
+    element.innerHTML = '<mjx-container>' + (element.className.includes('wrong')
+      ? '<mjx-merror data-mjx-error="Undefined control sequence">x</mjx-merror>' : 'x') + '</mjx-container>';
+  done();
+}))}};
+</script>"""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+#: page: (head, body, what must be said of it)
+FAULTS = {
+    "link": ("", '<a href="nowhere.html">x</a>', "broken link: nowhere.html"),
+    "anchor": (
+        "",
+        '<a href="good.html#nothing">x</a>',
+        "link to an anchor that is not there: good.html#nothing",
+    ),
+    "own-anchor": ("", '<a href="#nothing">x</a>', "link to an anchor that is not there: #nothing"),
+    "image": ("", '<img src="gone.png" alt="A figure">', "broken link: gone.png"),
+    "alt": ("", '<img src="dot.png">', "image without alternative text: dot.png"),
+    "empty-alt": ("", '<img src="dot.png" alt=" ">', "image without alternative text: dot.png"),
+    "file-alt": (
+        "",
+        '<img src="dot.png" alt="_images/dot.png">',
+        "image whose alternative text is its file name: dot.png",
+    ),
+    "not-an-image": ("", '<img src="text.png" alt="A figure">', "image not loaded: text.png"),
+    "console": ("<script>console.error('wrong')</script>", "", "console error: wrong"),
+    "script": ("<script>nothing.at.all</script>", "", "script error: nothing is not defined"),
+    "request": ("", "<script>fetch('gone.json')</script>", "request answered with status 404: /gone.json"),
+    "elsewhere": (
+        '<script src="http://a.invalid/x.js"></script>',
+        "",
+        "request to another host: http://a.invalid/x.js",
+    ),
+    "raw-mathematics": (MATHJAX, '<span class="math">\\(x\\)</span>', "mathematics left raw: \\(x\\)"),
+    "no-mathjax": ("", '<span class="math">\\(x\\)</span>', "MathJax was not loaded"),
+    "wrong-mathematics": (
+        MATHJAX,
+        '<p class="math done wrong">x</p>',
+        "mathematics with an error: Undefined control sequence",
+    ),
+    "dollar": (MATHJAX, "<article><p>Let $x be</p></article>", "a dollar sign left in the text: Let $x be"),
+    "wide": ("", '<div style="width: 900px">x</div>', "on a telephone the page is 510 px too wide"),
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    import base64
+
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "dot.png").write_bytes(base64.b64decode(PIXEL))
+    (folder / "text.png").write_text("no image")
+    (folder / "favicon.ico").write_bytes(base64.b64decode(PIXEL))
+    good = '<h1 id="top-of-it">x</h1><a href="index.html">x</a><a href="#top-of-it">x</a>'
+    good += '<a href="http://a.invalid/">x</a>'
+    good += '<img src="dot.png" alt="A dot"><span class="math done">x</span><code>$HOME</code>'
+    (folder / "good.html").write_text(PAGE.format(title="Good", head=MATHJAX, body=good))
+    (folder / "index.html").write_text(
+        PAGE.format(title="x", head="", body='<a href="good.html#top-of-it">x</a>')
+    )
+    for name, (head, body, _) in FAULTS.items():
+        (folder / f"{name}.html").write_text(PAGE.format(title=name, head=head, body=body))
+    (folder / "nameless.html").write_text("<!DOCTYPE html><html><body>x</body></html>")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def problems(site, tmp_path_factory):
+    found = {}
+    for problem in check(site):
+        found.setdefault(problem.page, []).append(problem.text)
+    return found
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_on_its_page(problems, name):
+    assert FAULTS[name][2] in problems[f"{name}.html"]
+
+
+def test_nothing_is_found_where_nothing_is_wrong(problems, site):
+    assert set(pages_of(site)) - set(problems) == {"good.html", "index.html"}
+
+
+def test_a_page_says_its_language_and_title(problems):
+    assert problems["nameless.html"] == ["the page does not say its language", "the page has no title"]
+
+
+def test_a_site_that_is_not_there(tmp_path):
+    assert [problem.page for problem in check(tmp_path)] == ["index.html"]
+    assert check_files(tmp_path) == []
+
+
+def test_pictures_are_taken_in_both_modes(site, tmp_path):
+    from entanglement.book.check import check_pages
+
+    small = tmp_path / "site"
+    small.mkdir()
+    for name in ("index.html", "good.html", "dot.png", "favicon.ico"):
+        (small / name).write_bytes((site / name).read_bytes())
+    assert check_pages(small, tmp_path / "pictures") == []
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [
+        f"{page}-{mode}.png" for page in ("good", "index") for mode in ("dark", "light", "narrow")
+    ]
