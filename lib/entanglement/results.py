@@ -47,16 +47,19 @@ class Grid:
         models: those whose tables are kept in the repository.
         tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
             1 + |value|. On the same kind the numbers must be equal.
+        conditions: keep the cells of these conditions only; None for all that the module names.
     """
 
     name: str
     module: str
     models: tuple[str, ...]
     tolerance: float = 0.02
+    conditions: tuple[str, ...] | None = None
 
     def cells(self, scale: str, model: str) -> list[dict[str, Any]]:
         """Return the cells of one scale and model."""
-        return list(import_module(self.module).grid_cells(scale, model))
+        cells = list(import_module(self.module).grid_cells(scale, model))
+        return [c for c in cells if self.conditions is None or c.get("condition") in self.conditions]
 
     def run_cell(self, scale: str, model: str, cell: Mapping[str, Any]) -> Tables:
         """Compute one cell."""
@@ -68,7 +71,8 @@ class Grid:
 
 
 GRIDS: dict[str, Grid] = {
-    "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano", "nano-unlabeled", "smollm2-135m")),
+    # The other conditions and models of chapter 08 are declared in the module and not computed yet.
+    "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano",), conditions=("main",)),
 }
 
 
@@ -383,12 +387,8 @@ def check(root: Path | None = None) -> list[str]:
                         f"{where}: made by other library code than today's; run: make results SCALE={scale}"
                     )
                 cells = {_cell_name(cell) for cell in grid.cells(scale, model)}
-                have = {
-                    _cell_name(row)
-                    for row in stored["means"][["condition", "variant", "seed"]]
-                    .drop_duplicates()
-                    .to_dict("records")
-                }
+                named = stored["means"][["condition", "variant", "seed"]].drop_duplicates()
+                have = {_cell_name(dict(row)) for _, row in named.iterrows()}
                 if cells != have:
                     problems.append(
                         f"{where}: {len(cells - have)} cells are missing, {len(have - cells)} too many"

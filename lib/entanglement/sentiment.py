@@ -25,9 +25,12 @@ CONDITIONS: dict[str, str] = {
     "main": "AdamW, no end-of-sequence token",
     "eos": "the same, with the end-of-sequence token as part of every response",
     "plain": "plain gradient steps instead of AdamW",
-    "large_step": "five times the DPO learning rate",
+    "large_step": "four times the DPO learning rate",
     "long_sft": "a long SFT at a high rate, no DPO: the suffix is memorized",
 }
+
+
+LARGE_STEP = 4  # times the usual learning rate
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,20 @@ class Recipe:
     beta: float = 0.1
 
 
+# SFT: the paper's own steps, batch and rate. DPO: its batch and beta; the rate is five times the paper's,
+# set on a seed outside the grid so that the margin of this small model grows by about a nat in one epoch.
 _BOOK = Recipe(
-    sft_steps=24,
-    sft_lr=1e-4,
+    sft_steps=64,
+    sft_lr=1.41e-5,
     sft_batch=16,
     dpo_steps=32,
-    dpo_lr=1e-5,
+    dpo_lr=2.5e-5,
     dpo_batch=32,
-    plain_lr=0.02,
-    test_pairs=100,
-    geometry_pairs=20,
-    account_pairs=4,
-    moments=(0, 4, 8, 16, 32),
+    plain_lr=0.01,
+    test_pairs=60,
+    geometry_pairs=16,
+    account_pairs=3,
+    moments=(0, 8, 16, 32),
     long_sft_steps=250,
     long_sft_lr=5e-4,
     long_sft_moments=(0, 8, 24, 64, 125, 250),
@@ -99,7 +104,6 @@ _SMOKE = replace(
 _PRETRAINED = replace(
     _BOOK,
     sft_steps=12,
-    sft_lr=1.41e-5,
     sft_batch=8,
     dpo_steps=18,
     dpo_lr=5e-6,
@@ -108,16 +112,11 @@ _PRETRAINED = replace(
     geometry_pairs=6,
     account_pairs=0,
     moments=(0, 6, 12, 18),
-    long_sft_steps=64,
-    long_sft_lr=1e-4,
-    long_sft_moments=(0, 12, 64),
     seeds=3,
 )
 # The paper's own: SFT checkpoint at step 64, one epoch of DPO over our 1,370 training pairs.
 _PAPER = replace(
     _BOOK,
-    sft_steps=64,
-    sft_lr=1.41e-5,
     dpo_steps=42,
     dpo_lr=5e-6,
     test_pairs=200,
@@ -151,7 +150,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     The main ladder model gets every condition; others get the main one.
     """
     seeds = range(recipe(scale, model).seeds)
-    conditions = list(CONDITIONS) if model == "nano" else ["main"]
+    conditions = ["main", "long_sft", "large_step", "eos", "plain"] if model == "nano" else ["main"]
     cells = []
     for condition in conditions:
         variants = list(VARIANTS)
@@ -207,7 +206,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     phases = {"sft": tuned}
     if not long_sft:
         plain = condition == "plain"
-        rate = numbers.dpo_lr * (5 if condition == "large_step" else 1)
+        rate = numbers.dpo_lr * (LARGE_STEP if condition == "large_step" else 1)
         phases["dpo"] = align(
             policy,
             tokenizer,

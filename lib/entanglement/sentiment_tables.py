@@ -51,8 +51,9 @@ def along_training(
     rows = _select(means, condition, phase).copy()
     if change:
         key = ["variant", "seed"]
-        first = rows.loc[rows.groupby(key)["step"].idxmin()].set_index(key)[quantity]
-        rows[quantity] = rows[quantity] - rows.set_index(key).index.map(first)
+        starts = rows.loc[rows.groupby(key)["step"].idxmin(), [*key, quantity]]
+        first = rows[key].merge(starts, on=key, how="left")[quantity].to_numpy()
+        rows[quantity] = rows[quantity] - first
     return summarize(rows, quantity, ["variant", "step"])
 
 
@@ -81,8 +82,9 @@ def difference(
 def _moment(table: pd.DataFrame, name: str) -> pd.DataFrame:
     phase, which = _ENDS[name]
     rows = table[table["phase"] == phase]
-    step = rows.groupby(["variant", "seed"])["step"].transform(which)
-    return rows[rows["step"] == step]
+    steps = rows.groupby(["variant", "seed"])["step"]
+    wanted = steps.transform("min") if which == "min" else steps.transform("max")
+    return rows[rows["step"] == wanted]
 
 
 def at_the_ends(means: pd.DataFrame, quantity: str, *, condition: str = "main") -> pd.DataFrame:

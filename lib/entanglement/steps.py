@@ -8,7 +8,7 @@ prediction: paper, Eqs. 4 and 5 (arXiv 2410.13828).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,7 +26,9 @@ from entanglement.pairs import PairBatch
 __all__ = [
     "SteppedPair",
     "case_of_changes",
+    "ladder_geometry",
     "log_linear_steps",
+    "measured_cases",
     "model_steps",
     "plain_step",
     "small_steps",
@@ -282,9 +284,7 @@ def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
     return small.reset_index(drop=True)
 
 
-def case_of_changes(
-    chosen: Sequence[float] | np.ndarray, rejected: Sequence[float] | np.ndarray
-) -> list[Case]:
+def case_of_changes(chosen: Iterable[float], rejected: Iterable[float]) -> list[Case]:
     """Return the case that measured changes show, a list of B strings as in ``PairGeometry.case``."""
     names: dict[tuple[bool, bool], Case] = {
         (False, False): "ideal",
@@ -293,3 +293,33 @@ def case_of_changes(
         (True, True): "reversed",
     }
     return [names[bool(w < 0), bool(l > 0)] for w, l in zip(chosen, rejected, strict=True)]  # noqa: E741
+
+
+def ladder_geometry(ladder: pd.DataFrame) -> PairGeometry:
+    """Return the geometry of the pairs of a ladder (or of its small steps), in order of appearance."""
+    one = ladder.drop_duplicates("pair")
+    a2, b2, c = (torch.tensor(one[name].to_numpy()) for name in ("chosen_sq", "rejected_sq", "inner"))
+    return PairGeometry(a2, b2, c, tuple(one["pair"]))
+
+
+def measured_cases(small: pd.DataFrame) -> pd.DataFrame:
+    """Return the case of each pair: as predicted, as predicted without the inner product, and as measured.
+
+    Args:
+        small: rows of ``small_steps``; each response is judged by its own step.
+
+    Returns:
+        One row a pair, index pair: predicted, without, measured, chosen_sq, inner.
+    """
+    wide = small.pivot(index="pair", columns="response", values=["exact", "alone"])
+    one = small.drop_duplicates("pair").set_index("pair").loc[wide.index]
+    return pd.DataFrame(
+        {
+            "predicted": one["case"],
+            "without": case_of_changes(wide["alone", "chosen"], wide["alone", "rejected"]),
+            "measured": case_of_changes(wide["exact", "chosen"], wide["exact", "rejected"]),
+            "chosen_sq": one["chosen_sq"],
+            "inner": one["inner"],
+        },
+        index=wide.index,
+    )

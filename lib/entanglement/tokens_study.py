@@ -20,6 +20,7 @@ from entanglement.gradients import Parameters, TokenGeometry, token_geometry
 from entanglement.gradients.select import check_deterministic
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.stats import summarize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,11 +32,15 @@ __all__ = [
     "Kind",
     "OutputLayer",
     "TokenRoles",
+    "after_first",
     "measure_tokens",
     "output_layer_geometry",
+    "parts_of_cosine",
     "parts_of_inner",
+    "rank_agreement",
     "relabel",
     "suffix_table",
+    "summarize_parts",
     "token_roles",
     "token_table",
     "turn_suffix",
@@ -241,16 +246,103 @@ def parts_of_inner(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.Dat
     return wide.reset_index()
 
 
-def suffix_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the terms of c in which a shared token meets itself, and how surprising the token is.
+def _norm_product(table: pd.DataFrame, keys: list[str], where: str) -> pd.Series:
+    """Return ab of each group, from its blocks a2 and b2."""
+    squares = table.groupby(["block", *keys])["inner"].sum()
+    missing = {"a2", "b2"} - set(squares.index.get_level_values("block"))
+    if missing:
+        raise ValueError(f"{where}: the table has no block {', '.join(sorted(missing))}; measure it as well.")
+    return (squares.loc["a2"] * squares.loc["b2"]).clip(lower=0.0) ** 0.5
+
+
+def parts_of_cosine(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFrame:
+    """Return how much of ρ = c/(ab) comes from each kind of token pair: one row for each group.
+
+    Args:
+        table: rows of ``token_table`` with the blocks c, a2 and b2.
+        by: the columns that say which rows belong to one pair of responses.
 
     Returns:
-        The rows of block "c" and kind "same_position", with surprise = −(log p_w + log p_l)/2, nats: the mean
-        surprise of the one token in its two contexts.
+        As ``parts_of_inner``, divided by ab; ``total`` is ρ. nan where a gradient is zero.
+
+    Raises:
+        ValueError: a block is missing.
     """
-    rows = table[(table["block"] == "c") & (table["kind"] == "same_position")].copy()
+    keys = list(by)
+    norms = _norm_product(table, keys, "parts_of_cosine")
+    parts = parts_of_inner(table[table["block"] == "c"], keys).set_index(keys)
+    return parts.div(norms.where(norms > 0), axis=0).reset_index()
+
+
+def suffix_table(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFrame:
+    """Return the terms of c in which a shared token meets itself, and how surprising the token is.
+
+    Args:
+        table: rows of ``token_table`` with the blocks c, a2 and b2.
+        by: the columns that say which rows belong to one pair of responses.
+
+    Returns:
+        The rows of block "c" and kind "same_position", with surprise = −(log p_w + log p_l)/2, nats, the mean
+        surprise of the one token in its two contexts, and share = inner/(ab), the term's part of ρ.
+
+    Raises:
+        ValueError: a block is missing.
+    """
+    keys = list(by)
+    norms = _norm_product(table, keys, "suffix_table").rename("norms")
+    rows = table[(table["block"] == "c") & (table["kind"] == "same_position")].join(norms, on=keys)
     rows["surprise"] = -(rows["logp_s"] + rows["logp_t"]) / 2
-    return rows.reset_index(drop=True)
+    rows["share"] = rows["inner"] / rows["norms"].where(rows["norms"] > 0)
+    return rows.drop(columns="norms").reset_index(drop=True)
+
+
+def summarize_parts(parts: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return mean and t interval of each part of ``parts_of_cosine`` or ``parts_of_inner``, ``unit`` a draw.
+
+    Returns:
+        Index kind (``KINDS``, "shared", "total"); columns value, low, high, n.
+    """
+    long = parts.melt([unit], [*KINDS, "shared", "total"], var_name="kind", value_name="part")
+    return summarize(long, "part", ["kind"], unit=unit).set_index("kind")
+
+
+def after_first(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFrame:
+    """Return the part of ρ that comes from the tokens after the first one in both responses.
+
+    For responses that differ in their first token this is the suffix's part, whatever the suffixes are.
+
+    Returns:
+        The ``by`` columns and ``part``.
+
+    Raises:
+        ValueError: a block is missing, as ``parts_of_cosine``.
+    """
+    keys = list(by)
+    norms = _norm_product(table, keys, "after_first")
+    late = table[(table["block"] == "c") & (table["s"] > 0) & (table["t"] > 0)]
+    sums = late.groupby(keys)["inner"].sum().reindex(norms.index, fill_value=0.0)
+    return (sums / norms.where(norms > 0)).rename("part").reset_index()
+
+
+def rank_agreement(rows: pd.DataFrame, by: Sequence[str] = ("pair",), shift: int = 0) -> pd.DataFrame:
+    """Return, for each pair, Spearman's correlation of surprise and inner product over its shared tokens.
+
+    Args:
+        rows: of ``suffix_table``.
+        by: the columns that say which rows belong to one pair of responses.
+        shift: the negative control: compare each token's surprise with the inner product of the one that
+            stands this many places before it.
+
+    Returns:
+        The ``by`` columns and ``agreement``; nan with fewer than three tokens.
+    """
+
+    def one(group: pd.DataFrame) -> float:
+        both = group.sort_values("s").assign(inner=lambda g: g["inner"].shift(shift)).dropna()
+        return float(both["surprise"].rank().corr(both["inner"].rank())) if len(both) > 2 else float("nan")
+
+    found = rows.groupby(list(by))[["s", "surprise", "inner"]].apply(one)
+    return found.rename("agreement").reset_index()
 
 
 # --- negative controls --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from entanglement.loglinear import (
     random_trainable,
     share_table,
     simplex_grid,
+    studies,
     suffix_pairs,
     suffix_study,
     table_geometry,
@@ -182,6 +183,13 @@ def test_equal_positions_make_c_grow_and_orthogonal_states_take_them_away(study)
     np.testing.assert_allclose(orthogonal.same_position, 0, atol=1e-9)
 
 
+def test_measuring_in_groups_changes_nothing(monkeypatch):
+    pairs = suffix_pairs(7, 5, relation="scaled", strength=1.25, generator=rng(8))
+    whole = measure(pairs)
+    monkeypatch.setattr(studies, "POSITIONS", 13)  # two pairs of six positions at a time
+    pd.testing.assert_frame_equal(measure(pairs), whole, rtol=1e-10)
+
+
 def test_crosstalk_is_a_random_walk_of_the_stated_variance():
     table = measure(suffix_pairs(600, 64, generator=rng(4)))
     assert table.cross_talk.std() == pytest.approx(table.cross_talk_variance.mean() ** 0.5, rel=0.12)
@@ -222,9 +230,11 @@ def test_tabular_study_is_ideal_and_its_cosine_climbs():
 
 def test_share_table_counts_with_intervals(study):
     text = share_table(study, {"falls": ("longer", "both_down"), "rises": ("longer", "both_up")}, (0, 32))
-    assert text.loc["falls", "n = 32"].startswith("1.00 [0.91")
-    assert text.loc["rises", "n = 32"].startswith("0.00 [0.00, 0.09")
+    assert text.loc["falls", "n = 32"] == "1.00\u00a0(0.91\u2060–\u20601.00)"
+    assert text.loc["rises", "n = 32"] == "0.00\u00a0(0.00\u2060–\u20600.09)"
     assert text.loc["falls", "n = 0"] == text.loc["rises", "n = 32"]
+    either = share_table(study, {"either": ("shorter", "violated")}, (32,))
+    assert either.loc["either", "n = 32"] == text.loc["falls", "n = 32"]
 
 
 def test_study_refuses_what_it_cannot_measure():

@@ -9,11 +9,13 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear, suffix_pairs
 from entanglement.logps import response_logps
-from entanglement.pairs import collate
+from entanglement.pairs import PairBatch, collate
 from entanglement.steps import (
     SteppedPair,
     case_of_changes,
+    ladder_geometry,
     log_linear_steps,
+    measured_cases,
     model_steps,
     plain_step,
     small_steps,
@@ -60,7 +62,7 @@ def test_the_step_is_the_one_of_the_loss_and_not_another_direction(gpt2, batch):
             p.copy_(kept[name])
     measured = plain_step(gpt2, one, lr, d_w, d_l)
     for side in (0, 1):
-        expected = float(after[side] - before[side])
+        expected = float(after[side] - before[side].detach())
         assert abs(expected) > 1e-3
         assert float(measured[side]) == pytest.approx(expected, rel=1e-9)
 
@@ -221,18 +223,16 @@ def test_a_model_and_a_closed_form_give_the_same_ladder():
             return self.head.T[input_ids]
 
     weight = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    from entanglement.pairs import PairBatch
-
     ids = torch.tensor([[0, 1, 2], [0, 3, 2]])
     mask = torch.tensor([[False, True, True]] * 2)
     batch = PairBatch(ids, torch.ones_like(ids), mask, False, ("pair 0",))
     eye = torch.eye(5, dtype=torch.float64)
     closed = LogLinear(
         weight,
-        eye[torch.tensor([[0, 1]])],
-        torch.tensor([[1, 2]]),
-        eye[torch.tensor([[0, 3]])],
-        torch.tensor([[3, 2]]),
+        chosen_features=eye[torch.tensor([[0, 1]])],
+        chosen=torch.tensor([[1, 2]]),
+        rejected_features=eye[torch.tensor([[0, 3]])],
+        rejected=torch.tensor([[3, 2]]),
     )
     one = step_ladder(model_steps(Table(weight), batch, 0.5, 0.5), doublings=3)
     two = step_ladder(log_linear_steps(closed, 0.5, 0.5), doublings=3)
@@ -249,6 +249,28 @@ def test_cases_of_measured_changes_have_the_names_of_the_geometry():
         "reversed",
         "ideal",
     ]
+
+
+def test_a_ladder_gives_the_geometry_back(linear):
+    ladder = step_ladder(log_linear_steps(linear), doublings=1)
+    back, expected = ladder_geometry(ladder), linear.geometry()
+    assert back.ids == tuple(f"pair {i}" for i in range(len(linear)))
+    for name in ("chosen_sq", "rejected_sq", "inner"):
+        assert torch.allclose(getattr(back, name), getattr(expected, name), rtol=1e-12)
+
+
+def test_measured_cases_are_those_of_the_steps_and_a_blind_prediction_is_always_ideal(linear):
+    small = small_steps(step_ladder(log_linear_steps(linear), doublings=0))
+    cases = measured_cases(small)
+    assert set(cases["without"]) == {"ideal"}
+    for pair, row in cases.iterrows():
+        two = small[small["pair"] == pair].set_index("response")["exact"]
+        falls, rises = two["chosen"] < 0, two["rejected"] > 0
+        assert row["measured"] == {(0, 0): "ideal", (1, 0): "both_down", (0, 1): "both_up"}[falls, rises]
+    assert {"ideal", "both_down"} <= set(cases["measured"])
+    geometry = ladder_geometry(small)
+    predicted = dict(zip(geometry.ids, geometry.case(), strict=True))
+    assert cases["predicted"].to_dict() == predicted
 
 
 def test_exercise_3_of_chapter_03():

@@ -9,11 +9,15 @@ from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate
 from entanglement.tokens_study import (
     KINDS,
+    after_first,
     measure_tokens,
     output_layer_geometry,
+    parts_of_cosine,
     parts_of_inner,
+    rank_agreement,
     relabel,
     suffix_table,
+    summarize_parts,
     token_roles,
     token_table,
     turn_suffix,
@@ -153,12 +157,28 @@ def test_table_holds_the_numbers_of_the_geometry(tiny_model, tokenizer):
 
 
 def test_surprise_is_the_mean_of_minus_logp(tiny_model, tokenizer):
-    table = measure_tokens(tiny_model("gpt2-tied"), tokenizer, PAIRS[:1])
+    table = measure_tokens(tiny_model("gpt2-tied"), tokenizer, PAIRS[:1], blocks=("c", "a2", "b2"))
     rows = suffix_table(table)
     assert len(rows) > 3
     assert (rows["s"] == rows["t"]).all() and (rows["first"] == rows["second"]).all()
     assert rows["surprise"].to_numpy() == pytest.approx(-(rows["logp_s"] + rows["logp_t"]).to_numpy() / 2)
     assert (rows["surprise"] > 0).all()
+    parts = parts_of_cosine(table).iloc[0]
+    assert rows["share"].sum() == pytest.approx(parts["same_position"], rel=1e-10)
+    with pytest.raises(ValueError, match="has no block a2, b2"):
+        suffix_table(table[table["block"] == "c"])
+
+
+def test_parts_of_the_cosine_sum_to_it(tiny_model, tokenizer):
+    model = tiny_model("llama-untied")
+    parts = parts_of_cosine(measure_tokens(model, tokenizer, PAIRS, blocks=("c", "a2", "b2"))).set_index(
+        "pair"
+    )
+    whole = pair_geometry(model, collate(PAIRS, tokenizer))
+    for i, name in enumerate(whole.ids):
+        rho = float(whole.cosine[i])
+        assert parts.loc[name, "total"] == pytest.approx(rho, rel=1e-10)
+        assert sum(parts.loc[name, kind] for kind in KINDS) == pytest.approx(rho, rel=1e-10)
 
 
 def test_parts_that_lost_a_term_are_refused():
@@ -189,6 +209,47 @@ def test_end_of_sequence_token_counts_as_shared(tiny_model, tokenizer):
     assert (with_eos["kind"] == "same_position").sum() == 1
 
 
+def test_part_after_the_first_token_is_the_suffixs(tiny_model, tokenizer):
+    pairs = [
+        PreferencePair("the film was", " positive", " negative", "a"),
+        PreferencePair("x", "ab", "ba", "b"),
+    ]
+    table = measure_tokens(tiny_model("gpt2-tied"), tokenizer, pairs, blocks=("c", "a2", "b2"))
+    parts = after_first(table).set_index("pair")["part"]
+    for name, rows in table.groupby("pair"):
+        c = rows[rows["block"] == "c"]
+        ab = (rows[rows["block"] == "a2"]["inner"].sum() * rows[rows["block"] == "b2"]["inner"].sum()) ** 0.5
+        rest = c["inner"].sum() - c[(c["s"] == 0) | (c["t"] == 0)]["inner"].sum()
+        assert parts[name] == pytest.approx(rest / ab, rel=1e-9, abs=1e-12)
+
+
+def test_a_pair_of_single_tokens_has_nothing_after_the_first():
+    gram = torch.tensor([[4.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    table = token_table(geometry_of(gram, [1, 2], 1), blocks=("c", "a2", "b2"))
+    assert after_first(table)["part"].tolist() == [0.0]
+    assert parts_of_cosine(table)["contrast"].tolist() == [-0.5]
+
+
+def test_summaries_take_the_unit_as_the_draw():
+    parts = pd.DataFrame({"run": [0, 0, 1], "total": [1.0, 3.0, 4.0]}).assign(
+        shared=0.0, **dict.fromkeys(KINDS, 0.0)
+    )
+    total = summarize_parts(parts, "run").loc["total"]
+    assert total["value"] == 3.0 and total["n"] == 2
+
+
+def test_rank_agreement_sees_order_and_its_control_does_not():
+    rows = pd.DataFrame({"pair": "a", "s": [3, 1, 2, 4], "surprise": [3.0, 1.0, 9.0, 0.5]})
+    rows["inner"] = rows["surprise"] ** 2
+    assert rank_agreement(rows)["agreement"].tolist() == pytest.approx([1.0])
+    rows["inner"] = -rows["surprise"]
+    assert rank_agreement(rows)["agreement"].tolist() == pytest.approx([-1.0])
+    # in order of s the surprises are 1, 9, 3, 0.5: against the one before, (9, 3, 0.5) with (1, 9, 3)
+    rows["inner"] = rows["surprise"]
+    assert rank_agreement(rows, shift=1)["agreement"].tolist() == pytest.approx([-0.5])
+    assert rank_agreement(rows[:2])["agreement"].isna().all()
+
+
 # --- negative controls --------------------------------------------------------------------------------------
 
 
@@ -211,8 +272,10 @@ def test_turned_suffix_keeps_tokens_and_contrast_and_no_place(tokenizer):
 
 def test_turned_pairs_lose_the_cosine_at_the_same_position(tiny_model, tokenizer):
     model = tiny_model("gpt2-tied")
-    true = suffix_table(measure_tokens(model, tokenizer, PAIRS))
-    turned = suffix_table(measure_tokens(model, tokenizer, PAIRS, turned=True))
+    true, turned = (
+        measure_tokens(model, tokenizer, PAIRS, turned=turned).query("kind == 'same_position'")
+        for turned in (False, True)
+    )
     assert len(true) == len(turned)
     assert true["cosine"].mean() > 0.4
     assert turned["cosine"].mean() < true["cosine"].mean() / 2

@@ -173,13 +173,23 @@ def test_an_r_band_adds_the_tents_of_its_ends():
 
 def test_pairs_stand_where_their_geometry_says_and_wear_their_case():
     geometry = pairs()
-    groups = plotting.scatter_pairs(plotting.plane(), geometry, d_w=1.0, d_l=1.0)
+    plane = plotting.plane(ratio_range=(1 / 16, 16), cosine_range=(-1.0, 1.0))
+    groups = plotting.scatter_pairs(plane, geometry, d_w=1.0, d_l=1.0)
     drawn = np.concatenate([group.get_offsets().data for group in groups])
     expected = np.stack([geometry.norm_ratio, geometry.cosine], 1)
     assert np.allclose(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
     present = [case for case in CASES if case in geometry.case()]
     assert [colors.to_hex(g.get_facecolor()[0]) for g in groups] == [plotting.CASE_COLORS[c] for c in present]
     assert len({_MARKERS[c] for c in CASES}) == len(CASES)  # told apart without color too
+
+
+def test_a_pair_beyond_the_axes_is_hollow_at_their_edge():
+    geometry = PairGeometry([1.0, 1.0, 1.0], [1.0, 1.0, 100.0], [0.5, -0.9, 1.0])
+    inside, beyond = plotting.scatter_pairs(plotting.plane(), geometry)
+    assert inside.get_offsets().data.tolist() == [[1.0, 0.5]]
+    assert beyond.get_offsets().data.tolist() == [[1.0, -0.25], [4.0, pytest.approx(0.1)]]
+    assert len(inside.get_facecolor()) == 1 and len(beyond.get_facecolor()) == 0
+    assert not beyond.get_clip_on()
 
 
 def test_a_pair_with_a_zero_gradient_has_no_place_on_the_plane():
@@ -264,3 +274,31 @@ def test_the_decay_figure_takes_the_worse_response_of_each_pair():
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
     assert np.allclose(lines["log-linear"], [0.3, 0.6])
     assert np.allclose(lines["log-linear: Theorem 12's bound"], [0.6, 1.2])
+
+
+def test_paths_start_at_zero_and_the_dotted_lines_touch_them():
+    _, ax = plotting.figure()
+    changes = torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.15, -0.5]])
+    first_order.paths(ax, changes, [0.12, -0.19])
+    solid = {
+        line.get_label(): line.get_ydata() for line in ax.lines if line.get_label() in ("chosen", "rejected")
+    }
+    assert np.allclose(solid["chosen"], changes[:, 0]) and np.allclose(solid["rejected"], changes[:, 1])
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert [float(line.get_ydata()[1]) for line in dotted] == pytest.approx([0.12, -0.19])
+    assert colors.same_color(dotted[0].get_color(), plotting.CHOSEN)
+
+
+def test_a_trail_ends_where_the_pair_ends():
+    ax = plotting.plane()
+    way = PairGeometry([1.0, 1.0, 1.0], [4.0, 2.25, 1.0], [1.0, 0.9, 0.5])
+    first_order.trail(ax, way)
+    line = ax.lines[-2]
+    assert line.get_xdata().tolist() == pytest.approx([2.0, 1.5, 1.0])
+    assert line.get_ydata().tolist() == pytest.approx([0.5, 0.6, 0.5])
+
+
+def test_counts_of_cases_come_in_the_books_order():
+    table = first_order.case_counts({"one": {"both_up": 2, "ideal": 1}})
+    assert list(table.columns) == [plotting.CASE_LABELS[case] for case in CASES]
+    assert table.loc["one"].tolist() == [1, 0, 2, 0]

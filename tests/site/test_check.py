@@ -3,9 +3,6 @@
 import pytest
 from entanglement.book.check import check, check_files, pages_of
 
-# One browser for all: the tests stay on one worker.
-pytestmark = pytest.mark.xdist_group("site")
-
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
     '<body style="margin: 0">{body}</body></html>'

@@ -349,7 +349,8 @@ def ledger_table(
     """The whole ledger with verdicts, a row a claim; what is not given is found around the running notebook.
 
     Columns: claim, statement, source, notebook, quantity, value, low, high, n, control, control_low,
-    control_high, rule, control_rule, verdict, why, note. Numbers that were not recorded are NaN.
+    control_high, rule, control_quantity, control_rule, verdict, why, note. Numbers that were not recorded are
+    NaN.
     """
     import pandas as pd
 
@@ -372,6 +373,7 @@ def ledger_table(
                     for name in ("value", "low", "high", "n", "control", "control_low", "control_high")
                 },
                 "rule": claim.rule or "",
+                "control_quantity": claim.control_quantity or "",
                 "control_rule": claim.control_rule or "",
                 "verdict": decided.status,
                 "why": decided.why,
@@ -379,7 +381,8 @@ def ledger_table(
             }
         )
     columns = ["claim", "statement", "source", "notebook", "quantity", "value", "low", "high", "n", "control"]
-    columns += ["control_low", "control_high", "rule", "control_rule", "verdict", "why", "note"]
+    columns += ["control_low", "control_high", "rule", "control_quantity", "control_rule"]
+    columns += ["verdict", "why", "note"]
     table = pd.DataFrame(rows, columns=columns)
     numbers = ["value", "low", "high", "n", "control", "control_low", "control_high"]
     return table.astype(dict.fromkeys(numbers, "float64"))

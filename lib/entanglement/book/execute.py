@@ -53,6 +53,7 @@ _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # no widgets here, and none wanted
     "JUPYTER_PREFER_ENV_PATH": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
@@ -85,8 +86,12 @@ class _Runner:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a worker and its kernel: each worker leads a group of its own (where the system has groups)."""
+    if not hasattr(os, "killpg"):
+        process.kill()
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # each worker leads a group of its own, with its kernel in it
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def clock(seconds: float) -> str:
@@ -396,7 +401,7 @@ class Execution:
         }
         with self.runner.lock:
             if self.runner.stopping:
-                return -signal.SIGKILL
+                return -9
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

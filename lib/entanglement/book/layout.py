@@ -62,8 +62,11 @@ class Book:
 
     @classmethod
     def find(cls, start: Path | None = None, out: Path | None = None) -> Book:
-        """Find the book around ``start`` (default: the current folder, else where the library lies)."""
-        tried = [start or Path.cwd(), Path(__file__).resolve()]
+        """Find the book around ``start`` (default: the current folder, else where the library lies).
+
+        Errors: UsageError.
+        """
+        tried = [start] if start else [Path.cwd(), Path(__file__)]
         for place in tried:
             for folder in (place.resolve(), *place.resolve().parents):
                 if (folder / "_toc.yml").is_file() and (folder / "_config.yml").is_file():

@@ -30,6 +30,7 @@ class BuildError(RuntimeError):
 
 _REDIRECT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={page}"></head>
 <body><p><a href="{page}">{title}</a></p></body></html>
 """
@@ -155,8 +156,8 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
         shown = warnings or text.strip().splitlines()[-15:]
         lines = "\n".join(f"  {line.replace(str(folder), '').lstrip('/')}" for line in shown[:40])
         raise BuildError(f"the site was not built (exit status {status}):\n{lines}\n  log: {log}")
-    for line in warnings if gone else []:
-        print(f"  {line.replace(str(folder), '').lstrip('/')}", flush=True)
+    if gone and warnings:
+        print(f"{len(warnings)} references to what was left out lead nowhere: {log}", flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Jupyter Book's own redirect says neither its language nor what it is.
     (html / "index.html").write_text(_REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html"))

@@ -56,6 +56,7 @@ def file_digest(path: Path) -> str:
     return _file_digest(path, state.st_size, state.st_mtime_ns)
 
 
+@cache
 def code_text(source: str) -> str:
     """Python source without comments, docstrings and blank lines.
 
@@ -153,14 +154,23 @@ class ImportGraph:
         return sorted(found)
 
     def data_of(self, modules: list[str]) -> list[Path]:
-        """Files of the package that are no Python and lie under a name that one of ``modules`` mentions."""
-        text = "\n".join(self.modules[name].read_text(encoding="utf-8") for name in modules)
+        """Files of the package that are no Python and that the code of one of ``modules`` names.
+
+        A file goes by the name of the first folder above it that is no Python package, or by its own.
+        """
+        text = "\n".join(code_text(self.modules[name].read_text(encoding="utf-8")) for name in modules)
         kept = []
         for path in sorted(self.library.rglob("*")):
             parts = path.relative_to(self.library).parts
-            if not path.is_file() or path.suffix in {".py", ".pyc", ".md"} or "__pycache__" in parts:
+            if (
+                not path.is_file()
+                or path.suffix in {".py", ".pyc", ".md", ".typed"}
+                or "__pycache__" in parts
+            ):
                 continue
-            if path.name != "py.typed" and any(part in text or Path(part).stem in text for part in parts):
+            folders = [self.library.joinpath(*parts[: n + 1]) for n in range(len(parts))]
+            name = next(folder.name for folder in folders if not (folder / "__init__.py").is_file())
+            if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text):
                 kept.append(path)
         return kept
 

@@ -41,7 +41,11 @@ def stages(jobs: int) -> list[Stage]:
         Stage("notebooks in order", book("tidy", "--check")),
         Stage("types", python("mypy")),
         Stage("browser", book("browser")),
-        Stage("tests", python("pytest", "-q", "-m", "not gpu", "-n", "2"), needs=("browser",)),
+        Stage(
+            "tests",
+            python("pytest", "-q", "-m", "not gpu", "-n", "2", "--dist", "loadfile"),
+            needs=("browser",),
+        ),
         Stage("notebooks at smoke", book("execute", *smoke, "--jobs", str(jobs))),
         Stage(
             "same numbers again", book("repeat", *smoke, "--jobs", str(jobs)), needs=("notebooks at smoke",)

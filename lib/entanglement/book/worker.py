@@ -15,11 +15,15 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 
 def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
+    while os.getppid() == parent and psutil.pid_exists(parent):
         time.sleep(0.5)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os._exit(1)
 
 
 def main() -> int:

@@ -21,9 +21,7 @@ __all__ = ["directional_change", "flat_gradients", "flatten", "unflatten"]
 def flatten(
     model: nn.Module, values: Mapping[str, torch.Tensor], parameters: Parameters = "all"
 ) -> torch.Tensor:
-    """Return name → tensor as one (P,) vector, in the order of ``select_parameters``; missing names are
-    zero.
-    """
+    """Return name → tensor as one (P,) vector, ordered as ``select_parameters``; a missing name is zero."""
     return torch.cat(
         [
             (values[name] if name in values else torch.zeros_like(p)).detach().reshape(-1)
@@ -68,8 +66,7 @@ def directional_change(
     direction: Mapping[str, torch.Tensor] | torch.Tensor,
     parameters: Parameters = "all",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (⟨g_w, Δθ⟩, ⟨g_l, Δθ⟩), each (B,) float64: the first-order change of both log-probabilities,
-    nats.
+    """Return (⟨g_w, Δθ⟩, ⟨g_l, Δθ⟩), each (B,) float64: first-order change of both log-probabilities, nats.
 
     One forward-mode pass over the batch; where an operation has no forward-mode rule, gradients are formed
     pair by pair instead (the same numbers, slower).

@@ -91,9 +91,7 @@ def _sequence(batch: PairBatch, row: int) -> _Sequence:
 def _refuse_unmeasured(
     model: nn.Module, sequence: _Sequence, selected: dict[str, nn.Parameter], missing: set[str], where: str
 ) -> None:
-    """A parameter without gradient is zero only if the forward never touches it. Detached ones are
-    refused.
-    """
+    """Refuse a parameter without gradient that the forward uses: only a truly unused one is zero."""
     if not missing:
         return
     used = missing & touched_parameters(lambda: sequence.logps(model), selected)

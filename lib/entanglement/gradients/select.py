@@ -56,7 +56,7 @@ def check_deterministic(model: nn.Module, where: str) -> None:
     """Refuse a model whose forward is random or mixes examples: a gradient of a response would not exist.
 
     Raises:
-        ValueError: naming the module with active dropout or batch normalisation.
+        ValueError: naming the module with active dropout or batch normalization.
     """
     for name, module in model.named_modules():
         if not module.training:
@@ -74,15 +74,13 @@ def check_deterministic(model: nn.Module, where: str) -> None:
             )
         if isinstance(module, _BatchNorm):
             raise ValueError(
-                f"{where}: {name} normalises over the batch in training mode; call model.eval() first."
+                f"{where}: {name} normalizes over the batch in training mode; call model.eval() first."
             )
 
 
 @contextmanager
 def measuring(model: nn.Module, selected: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Ask for gradients of exactly the selected parameters, and put every requires_grad flag back
-    afterwards.
-    """
+    """Ask for gradients of exactly the selected parameters; put every requires_grad flag back afterwards."""
     wanted = {id(p) for p in selected.values()}
     before = [(p, p.requires_grad) for p in model.parameters()]
     try:

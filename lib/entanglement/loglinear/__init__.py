@@ -17,7 +17,7 @@ from entanglement.loglinear.simulate import (
     simplex_grid,
     suffix_pairs,
 )
-from entanglement.loglinear.suffix_study import (
+from entanglement.loglinear.studies import (
     measure,
     one_shared_token,
     parting_responses,
@@ -25,6 +25,7 @@ from entanglement.loglinear.suffix_study import (
     suffix_study,
     table_geometry,
     tabular_study,
+    without_crosstalk,
 )
 from entanglement.loglinear.tabular import PositionTabular, PrefixTabular, PrefixTerms
 
@@ -50,4 +51,5 @@ __all__ = [
     "suffix_study",
     "table_geometry",
     "tabular_study",
+    "without_crosstalk",
 ]

@@ -119,9 +119,7 @@ class OneToken:
         return PairGeometry((s_w * k_w).sum(-1), (s_l * k_l).sum(-1), (s_w * k_l).sum(-1))
 
     def gaps(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return Theorem 1(ii): (a² − c, b² − c) = (κ(1−p_w+p_l), κ(1−p_l+p_w)), each (N,), never
-        negative.
-        """
+        """Return Theorem 1(ii): (a² − c, b² − c) = (κ(1−p_w+p_l), κ(1−p_l+p_w)), each (N,), at least 0."""
         rows = torch.arange(len(self))
         s_w, s_l = self.scores()
         not_w, not_l = (

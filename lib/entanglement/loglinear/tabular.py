@@ -140,9 +140,7 @@ class PrefixTabular(LogLinear):
 
 @dataclass(frozen=True)
 class PositionTabular(LogLinear):
-    """Independent logits for every position, whatever came before (Theorem 3): prefix and suffix fully
-    shared.
-    """
+    """Independent logits for every position, whatever came before (Theorem 3)."""
 
     @classmethod
     def build(
@@ -154,9 +152,7 @@ class PositionTabular(LogLinear):
         scale: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Self:
-        """Return the model of B pairs of token ids, (B, n_w) and (B, n_l), with normal logits of that
-        scale.
-        """
+        """Return the model of B pairs of token ids, (B, n_w) and (B, n_l), with normal logits."""
         n_w, n_l = chosen.shape[1], rejected.shape[1]
         n = max(n_w, n_l)
         weight = _logits((len(chosen), vocab, n), scale, generator)

@@ -114,7 +114,7 @@ def error_shares(
         ax: where to draw; a new figure if None.
         small: rows of ``steps.small_steps``: response, error, alone_error.
         title: of the panel.
-        limit: error marked by a vertical line. legend: whether to draw one.
+        limit: error marked by a vertical line. legend: whether to name the curves.
     """
     ax = pick_axes(ax)
     ax.axvline(limit, color=NEUTRAL, lw=1, ls="--")
@@ -132,8 +132,10 @@ def error_shares(
     ax.set(xscale="log", ylim=(0, 1.02), xlabel="relative error of the change", ylabel="share of responses")
     ax.set_title(title)
     ax.set_xlim(1e-6, 1e2)
-    if legend:
-        ax.legend(loc="upper left")
+    if legend:  # written next to the curves: a box would cover them
+        for height, text, color in ((0.9, "chosen", CHOSEN), (0.8, "rejected", REJECTED)):
+            ax.text(0.03, height, text, color=color, transform=ax.transAxes)
+        ax.text(0.52, 0.85, "$c$ left\nout", color=INK, transform=ax.transAxes, va="center")
     return ax
 
 

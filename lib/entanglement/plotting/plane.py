@@ -58,7 +58,7 @@ def _label(ax: Axes, case: str, x: float, y: float, wide: bool) -> None:
     ]
     name = TextArea(
         CASE_LABELS[case],  # type: ignore[index]
-        textprops={"color": CASE_COLORS[case], "fontsize": 11.5, "fontweight": "bold"},  # type: ignore[index]
+        textprops={"color": CASE_COLORS[case], "fontsize": 11.5 if wide else 10, "fontweight": "bold"},  # type: ignore[index]
     )
     rows: list[Artist] = [name]
     if wide:
@@ -131,13 +131,16 @@ def plane(
     wide = ax.get_position().width * ax.figure.get_figwidth() > WIDE  # type: ignore[union-attr]
     if labels:
         peak = _across(min(max(r, low), high), low, high)
-        # High up there is room for two lines; in narrow axes that is where the pairs crowd.
-        height = 0.88 if wide else 0.62
         _label(ax, "ideal", min(max(peak, 0.2), 0.8), 0.3, wide)
-        if peak < 0.8:
-            _label(ax, "both_down", peak + (0.68 if wide else 0.7) * (1 - peak), height, wide)
-        if peak > 0.2:
-            _label(ax, "both_up", (0.32 if wide else 0.3) * peak, height, wide)
+        for case, place, free in (
+            ("both_down", peak + (0.68 if wide else 0.71) * (1 - peak), peak < 0.8),
+            ("both_up", (0.32 if wide else 0.29) * peak, peak > 0.2),
+        ):
+            if free:
+                # High up there is room for two lines; in narrow axes that is where the pairs crowd.
+                edge = float(np.min(_turns(np.array(low * (high / low) ** place), r)))
+                height = top - (0.25 if wide else 0.5) * (top - max(edge, floor))
+                _label(ax, case, place, (height - floor) / (top - floor), wide)
     if line_labels and wide:
         equation = ("a/b", "b/a") if r == 1 else ("r\\,a/b", "b/(r\\,a)")
         _line_label(ax, r, 1, f"chosen unchanged, $\\rho = {equation[0]}$")
@@ -156,7 +159,7 @@ def _line_label(ax: Axes, r: float, side: int, text: str) -> None:
     bottom, top = max(steep, ax.get_ylim()[0], 1e-6), 1.0
     if bottom >= top:
         return
-    middle = bottom**0.55 * top**0.45
+    middle = bottom**0.68 * top**0.32
     x = r * middle ** (-side)
     # In display units the line's direction there; a short chord will do.
     near = middle * 1.001
@@ -212,7 +215,7 @@ def scatter_pairs(
 ) -> list[PathCollection]:
     """Put pairs on a plane, colored and marked by their case for these weights, or all in one color.
 
-    A pair with a zero gradient has no place on the plane and is left out.
+    A pair beyond the axes is drawn hollow at their edge. One with a zero gradient has no place on the plane.
 
     Args:
         ax: axes of ``plane``.
@@ -225,21 +228,27 @@ def scatter_pairs(
     cases = np.array(geometry.case(d_w, d_l))
     x, y = geometry.norm_ratio.numpy(), geometry.cosine.numpy()
     seen = (torch.isfinite(geometry.norm_ratio) & torch.isfinite(geometry.cosine)).numpy() & (x > 0)
+    at_x, at_y = np.clip(x, *ax.get_xlim()), np.clip(y, *ax.get_ylim())
+    beyond = (at_x != x) | (at_y != y)
     made: list[PathCollection] = []
     for case in CASES:
-        where = seen & (cases == case)
-        if where.any():
-            made.append(
-                ax.scatter(
-                    x[where],
-                    y[where],
-                    s=size,
-                    c=color or CASE_COLORS[case],
-                    marker=marker or _MARKERS[case],
-                    alpha=alpha,
-                    linewidths=0,
-                    label=None if made else label,
-                    zorder=3,
+        shade, shape = color or CASE_COLORS[case], marker or _MARKERS[case]
+        for hollow in (False, True):
+            where = seen & (cases == case) & (beyond == hollow)
+            if where.any():
+                made.append(
+                    ax.scatter(
+                        at_x[where],
+                        at_y[where],
+                        s=size,
+                        facecolors="none" if hollow else shade,
+                        edgecolors=shade if hollow else "none",
+                        marker=shape,
+                        alpha=alpha,
+                        linewidths=1.0 if hollow else 0,
+                        clip_on=not hollow,
+                        label=None if made else label,
+                        zorder=3,
+                    )
                 )
-            )
     return made

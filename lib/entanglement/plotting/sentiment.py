@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,9 +72,9 @@ def main_figure(cosine: pd.DataFrame, chosen: pd.DataFrame, rejected: pd.DataFra
     curves(axes[0], cosine)
     axes[0].set(title="gradient cosine ρ", xlabel="DPO step", ylabel="cosine", ylim=(-1.08, 1.08))
     curves(axes[1], chosen)
-    axes[1].set(title="chosen", xlabel="DPO step", ylabel="Δ log π_w since SFT (nats)")
+    axes[1].set(title="chosen", xlabel="DPO step", ylabel="Δ log π_w (nats)")
     curves(axes[2], rejected)
-    axes[2].set(title="rejected", xlabel="DPO step", ylabel="Δ log π_l since SFT (nats)")
+    axes[2].set(title="rejected", xlabel="DPO step", ylabel="Δ log π_l (nats)")
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig
@@ -93,10 +94,10 @@ def case_panels(shares: Mapping[str, pd.DataFrame]) -> Figure:
         ax.set(title=VARIANT_LABELS[variant], xlabel="DPO step")
         if ax is not axes[0]:
             ax.set_ylabel("")
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for ax in axes:
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+    fig.legend(list(found.values()), list(found), loc="outside lower center", ncols=4)
     return fig
 
 
@@ -116,18 +117,17 @@ def account_bars(account: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
                 continue
             base = {True: 0.0, False: 0.0}
             for term in TERMS:
-                value = float(rows.loc[term, "value"])
+                value = float(rows["value"][term])
                 ax.bar(place, value, 0.56, bottom=base[value > 0], color=TERM_COLORS[term], alpha=0.85, lw=0)
                 base[value > 0] += value
-            total = rows.loc["total"]
-            ends = [[total["value"] - total["low"]], [total["high"] - total["value"]]]
-            ends = ends if np.isfinite(ends).all() else None
-            ax.errorbar([place + 0.36], [total["value"]], ends, fmt="D", color=INK, ms=5, capsize=3, lw=1.4)
+            value, low, high = (float(rows[end]["total"]) for end in ("value", "low", "high"))
+            ends = [[value - low], [high - value]] if np.isfinite(high) else None
+            ax.errorbar([place + 0.36], [value], ends, fmt="D", color=INK, ms=5, capsize=3, lw=1.4)
         ax.set_xticks(range(len(VARIANTS)), [VARIANT_LABELS[v].replace(" ", "\n") for v in VARIANTS])
         ax.set_title(title)
         ax.grid(visible=False, axis="x")
-    np.atleast_1d(axes)[0].set_ylabel("sum over DPO steps of Δ log π_w (nats)")
-    handles = [
+    np.atleast_1d(axes)[0].set_ylabel("Δ log π_w, summed (nats)")
+    handles: list[Any] = [
         *(_patch(TERM_COLORS[t]) for t in TERMS),
         np.atleast_1d(axes)[0].errorbar([], [], [], fmt="D", color=INK, ms=5, capsize=3),
     ]
@@ -135,7 +135,7 @@ def account_bars(account: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return fig
 
 
-def _patch(color: str) -> object:
+def _patch(color: str) -> Any:
     """A filled square, for a legend."""
     from matplotlib.patches import Patch
 

@@ -165,7 +165,7 @@ def climb(
                 ax.annotate(f"{n}", place, xytext=offset, textcoords="offset points", color=INK, fontsize=9)
     if names:
         places: list[tuple[Case, float, float]]
-        places = [("ideal", 0.5, 0.1), ("both_down", 0.87, 0.9), ("both_up", 0.14, 0.9)]
+        places = [("ideal", 0.5, 0.1), ("both_down", 0.86, 0.81), ("both_up", 0.14, 0.81)]
         for case, across, up in places:
             style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "ha": "center", "va": "center"}
             ax.text(across, up, CASE_LABELS[case], color=CASE_COLORS[case], transform=ax.transAxes, **style)

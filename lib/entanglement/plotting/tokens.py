@@ -22,8 +22,8 @@ __all__ = [
     "cosines",
     "heat_map",
     "scatter_surprise",
+    "stacked_parts",
     "suffix",
-    "waterfall",
 ]
 
 #: Green against purple, as on chapter 06's map of the sign of c: color-blind safe, gray-white at 0.
@@ -116,10 +116,10 @@ def heat_map(
     return mesh
 
 
-def colorbar(mesh: QuadMesh, ax: Axes | Sequence[Axes], label: str) -> None:
+def colorbar(mesh: QuadMesh, ax: Axes | Sequence[Axes], label: str, *, location: str = "right") -> None:
     """Put a color scale beside one heat map, or several of one scale."""
     figure = mesh.figure
-    bar = figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.02, location=location)
     bar.set_label(label)
     bar.outline.set_visible(False)
 
@@ -173,60 +173,45 @@ def cosines(
     return ax
 
 
-def waterfall(
-    parts: Mapping[str, Sequence[float]],
-    total: Sequence[float],
-    *,
-    ax: Axes | None = None,
-    colors: Sequence[str] | None = None,
-    total_name: str = "c",
-    ylabel: str = "contribution to $c$ (nats²)",
+def stacked_parts(
+    stages: Mapping[str, pd.DataFrame], totals: pd.DataFrame, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw a sum as steps: each part begins where the one before ended, and the last bar is the total.
+    """Draw ρ as a sum, a row a stage: parts below 0 to the left, above 0 to the right, and ρ as a dot.
 
     Args:
-        parts: name → (value, low, high, …), in order; a name may hold a line break.
-        total: (value, low, high, …).
+        stages: name → one row a kind: kind, value (means of ``tokens_study.parts_of_cosine``).
+        totals: one row a stage, in the same order: value, low, high of ρ.
         ax: where to draw; a new figure if None.
-        colors: one a part; the colors of the kinds if None.
-        total_name: under the last bar.
-        ylabel: quantity and unit.
 
     Raises:
-        ValueError: the parts do not add up to the total.
+        ValueError: a row's parts do not add up to its total.
     """
-    values = [float(part[0]) for part in parts.values()]
-    if not np.isclose(sum(values), float(total[0]), rtol=1e-6, atol=1e-9 * sum(map(abs, values))):
-        raise ValueError(f"waterfall: parts sum to {sum(values)!r}; expected the total, {float(total[0])!r}.")
     ax = pick_axes(ax)
-    each = list(colors or (KIND_COLORS[kind] for kind in KINDS))
-    start = 0.0
-    rows = [*zip(parts.values(), each, strict=True), (total, INK)]
-    for x, ((value, low, high, *_), color) in enumerate(rows):
-        base = start if x < len(values) else 0.0
-        ax.bar(x, float(value), bottom=base, width=0.62, color=color, alpha=0.75, lw=0)
-        if np.isfinite(low) and np.isfinite(high):
-            ax.plot([x, x], [base + float(low), base + float(high)], color=INK, lw=1.6)
-        if x < len(values):
-            start = base + float(value)
-            ax.plot([x + 0.31, x + 0.69], [start, start], color=NEUTRAL, lw=0.8)
-        end = base + float(value)
-        top = max(base, end, base + float(high) if np.isfinite(high) else end)
-        ax.annotate(
-            f"{float(value):+.3g}",
-            (x, top),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            color=INK,
-            fontsize=9.5,
-        )
-    ax.axhline(0, color=NEUTRAL, lw=0.9)
-    ax.margins(y=0.14)
-    ax.set_xticks(range(len(rows)), [*parts, total_name])
-    ax.tick_params(axis="x", length=0)
-    ax.grid(visible=False, axis="x")
-    ax.set_ylabel(ylabel)
+    for y, ((name, parts), total) in enumerate(zip(stages.items(), totals.to_dict("records"), strict=True)):
+        values = parts.set_index("kind")["value"]
+        if not np.isclose(values.sum(), total["value"], rtol=1e-6, atol=1e-9):
+            raise ValueError(
+                f"stacked_parts: the parts of {name!r} sum to {values.sum()}; expected {total['value']}."
+            )
+        ends = {True: 0.0, False: 0.0}
+        for kind in KINDS:
+            value = float(values[kind])
+            start = ends[value > 0]
+            ax.barh(y, value, left=start, height=0.5, color=KIND_COLORS[kind], alpha=0.75, lw=0)
+            ends[value > 0] = start + value
+        if np.isfinite(total["low"]) and np.isfinite(total["high"]):
+            ax.plot([total["low"], total["high"]], [y + 0.36] * 2, color=INK, lw=2, solid_capstyle="butt")
+        ax.plot([total["value"]], [y + 0.36], "o", color=INK, ms=6, label="ρ" if y == 0 else None)
+    for kind in KINDS:
+        ax.bar(0, 0, color=KIND_COLORS[kind], alpha=0.75, label=KIND_NAMES[kind])
+    ax.axvline(0, color=NEUTRAL, lw=0.9)
+    ax.set_yticks(range(len(stages)), list(stages))
+    ax.set_ylim(len(stages) - 0.4, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("part of the cosine ρ = c/(ab)")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
     return ax
 
 
@@ -235,9 +220,9 @@ def suffix(
     tokens: Sequence[str],
     *,
     ax: Axes | None = None,
-    ylabel: str = "inner product (nats²)",
+    ylabel: str = "part of the cosine ρ",
 ) -> Axes:
-    """Draw, for each suffix token, its inner product with itself across the two responses.
+    """Draw, for each suffix token, what it contributes by meeting itself in the other response.
 
     Args:
         stages: name → one row a token, in order: value, low, high (``stats.summarize`` by position).

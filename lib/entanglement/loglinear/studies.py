@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -50,6 +51,19 @@ def _shape(geometry: PairGeometry) -> pd.DataFrame:
     return table.assign(case=geometry.case())
 
 
+#: Positions measured at a time: keeps every array to some 20 MB at V = 60.
+POSITIONS = 40_000
+
+
+def _parts(pairs: LogLinear) -> Iterator[LogLinear]:
+    """Cut many long pairs into groups of at most ``POSITIONS`` positions."""
+    count = max(1, POSITIONS // pairs.chosen.shape[1])
+    fields = ("weight", "chosen_features", "chosen", "rejected_features", "rejected")
+    for start in range(0, len(pairs), count):
+        some = {name: getattr(pairs, name)[start : start + count] for name in fields}
+        yield replace(pairs, **some)
+
+
 def measure(pairs: LogLinear, position: int = 0, *, margin: float = 0.01) -> pd.DataFrame:
     """Measure pairs that differ in the token at ``position``: geometry, gap terms, and one real step.
 
@@ -58,9 +72,13 @@ def measure(pairs: LogLinear, position: int = 0, *, margin: float = 0.01) -> pd.
 
     Returns:
         One row a pair: a2, b2, c, cosine, ratio (b/a), case; same_position, the part of c that products of
-        equal suffix positions make; token, cross_talk, asymmetry, the terms of a² − c; suffix_distance_sq,
+        equal suffix positions make; token, cross_talk, asymmetry, the terms of a² − c; cross_talk_variance,
+        the variance of the suffix's cross-talk if its tokens are drawn from the model; suffix_distance_sq,
         ‖S_w − S_l‖²; first_w, first_l and exact_w, exact_l, the predicted and the exact change (nats).
     """
+    parts = list(_parts(pairs))
+    if len(parts) > 1:
+        return pd.concat([measure(part, position, margin=margin) for part in parts], ignore_index=True)
     geometry = pairs.geometry()
     term, _ = pairs.gap_terms(position)
     s_w, s_l = pairs.scores("chosen"), pairs.scores("rejected")
@@ -71,9 +89,18 @@ def measure(pairs: LogLinear, position: int = 0, *, margin: float = 0.01) -> pd.
     eta = margin / geometry.distance_sq
     first_w, first_l = geometry.predicted_change(1.0, eta, eta)
     exact_w, exact_l = pairs.change(1.0, eta, eta)
+    # Tokens drawn from p_t make s_t(w) − s_t(l) a draw with mean 0 and this variance, position by position.
+    p = s_w.neg().scatter_add(-1, pairs.chosen.unsqueeze(-1), torch.ones_like(s_w[..., :1]))[:, after]
+    p_w, p_l = (
+        p.gather(-1, tokens[:, position].reshape(-1, 1, 1).expand(-1, p.shape[1], 1)).squeeze(-1)
+        for tokens in (pairs.chosen, pairs.rejected)
+    )
+    along = torch.einsum("btd,bd->bt", h_w[:, after], h_w[:, position])  # ⟨h_t, h_0⟩
+    variance = (along.square() * (p_w + p_l - (p_w - p_l).square())).sum(-1)
     columns = {
         "same_position": equal,
         **term._asdict(),
+        "cross_talk_variance": variance,
         "suffix_distance_sq": (tails[0] - tails[1]).square().sum((1, 2)),
         "first_w": first_w,
         "first_l": first_l,
@@ -82,6 +109,22 @@ def measure(pairs: LogLinear, position: int = 0, *, margin: float = 0.01) -> pd.
     }
     terms = pd.DataFrame({name: value.numpy() for name, value in columns.items()})
     return pd.concat([_shape(geometry), terms], axis=1)
+
+
+def without_crosstalk(pairs: LogLinear, position: int = 0) -> LogLinear:
+    """Return the pairs with the suffix's states made orthogonal to h_0, the state of the differing token."""
+    h_0 = pairs.chosen_features[:, position : position + 1]  # (B, 1, d)
+
+    def project(states: torch.Tensor) -> torch.Tensor:
+        along = (states * h_0).sum(-1, keepdim=True) / h_0.square().sum(-1, keepdim=True)
+        after = (torch.arange(states.shape[1]) > position).reshape(1, -1, 1)
+        return states - after * along * h_0
+
+    return replace(
+        pairs,
+        chosen_features=project(pairs.chosen_features),
+        rejected_features=project(pairs.rejected_features),
+    )
 
 
 def suffix_study(
@@ -129,7 +172,8 @@ def suffix_study(
 
 def table_geometry(table: pd.DataFrame) -> PairGeometry:
     """Return the geometry of the pairs in a table with columns a2, b2 and c."""
-    return PairGeometry(*(table[name].to_numpy(dtype=float).tolist() for name in ("a2", "b2", "c")))
+    a2, b2, c = (torch.tensor(table[name].to_numpy(dtype=float)) for name in ("a2", "b2", "c"))
+    return PairGeometry(a2, b2, c)
 
 
 def share_table(
@@ -139,13 +183,16 @@ def share_table(
 
     Args:
         table: of ``suffix_study``.
-        rows: name of the row → (variant, case that is counted).
+        rows: name of the row → (variant, case that is counted, or "violated" for all but "ideal").
         lengths: suffix lengths, one column each.
     """
 
     def text(variant: str, case: str, n: int) -> str:
         some = table[(table.variant == variant) & (table.n == n)]
-        return f"{share_interval(int((some.case == case).sum()), len(some)):.2f}"
+        count = int((some.case != "ideal").sum() if case == "violated" else (some.case == case).sum())
+        share = share_interval(count, len(some))
+        # A space and a dash at which no line breaks.
+        return f"{share.value:.2f}\u00a0({share.low:.2f}\u2060–\u2060{share.high:.2f})"
 
     cells = [[text(variant, case, n) for n in lengths] for variant, case in rows.values()]
     return pd.DataFrame(cells, index=list(rows), columns=[f"n = {n}" for n in lengths])
@@ -171,7 +218,7 @@ def parting_responses(
 
 
 def tabular_study(
-    lengths: Sequence[int], draws: int, *, seed: int, fixed: int = 4, vocab: int = 20, scale: float = 1.5
+    lengths: Sequence[int], draws: int, *, seed: int, fixed: int = 1, vocab: int = 20, scale: float = 1.5
 ) -> pd.DataFrame:
     """Measure the two tabular models on pairs of edit distance 1, as what the responses share grows.
 

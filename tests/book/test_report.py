@@ -1,0 +1,155 @@
+"""The report's texts: numbers, tables, missing records, failures, times; and its figure."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from entanglement.book import claims, report
+from entanglement.book.claims import Claim, Record
+from entanglement.book.layout import Book
+
+CLAIMS = [
+    Claim("first-holds", "The number |x| is small.", "paper §1", "03_first", "a $number$", "high < 1",
+          control_quantity="another", control_rule="control > 1"),
+    Claim("first-fails", "It is large.", "own", "03_first", "a share", "value > 5", reason="It was not.",
+          control_quantity="another", control_rule="control < 0"),
+    Claim("second-silent", "It sings.", "own", "06_second", "a tone", "value > 0",
+          control_quantity="silence", control_rule="control == 0"),
+    Claim("second-big", "It needs a GPU.", "paper §2", "06_second", "a count", "value > 0",
+          control_quantity="no GPU", control_rule="control == 0", scales=("paper",)),
+]  # fmt: skip
+RECORDS = {
+    "first-holds": Record("first-holds", 0.51234, (0.4, 0.6), 4, 2.0, (1.5, 2.5)),
+    "first-fails": Record("first-fails", -12345678.0, None, 200, -1.0, None, "See the figure."),
+}
+
+
+@pytest.fixture
+def table():
+    return claims.ledger_table(CLAIMS, RECORDS, "book")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (3.0, "3"), (12000.0, "12,000"), (0.51234, "0.512"), (-0.25, "−0.25"),
+        (0.0001234, "1.2e−04"), (-12345678.9, "−1.2e+07"), (98765.4, "9.88e+04"), (math.nan, ""),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(value, text):
+    assert report.number(value) == text
+
+
+def test_a_measurement_with_and_without_interval():
+    assert report.measured(0.5, 0.4, 0.6) == "0.5 [0.4, 0.6]"
+    assert report.measured(0.5) == "0.5"
+    assert report.measured(math.nan, 0.4, 0.6) == ""
+
+
+def test_nothing_of_a_statement_is_read_as_markup():
+    assert report.escape("a|b $c$ *d* e_f <g> [h]\n  i") == r"a\|b \$c\$ \*d\* e\_f \<g\> \[h\] i"
+
+
+def test_a_chapter_is_a_table_with_a_row_a_claim(table):
+    lines = report.chapter_markdown(table, "03_first").splitlines()
+    assert len(lines) == 4
+    assert lines[0].count("|") == lines[3].count("|") == 5
+    assert r"The number \|x\| is small. (paper §1)" in lines[2]
+    assert r"**0.512 \[0.4, 0.6\]**, n = 4: a \$number\$" in lines[2]
+    assert r"**2 \[1.5, 2.5\]**: another" in lines[2]
+    assert lines[2].endswith("| ✓ reproduced |")
+    assert "**−1.2e+07**, n = 200: a share" in lines[3]
+    assert lines[3].endswith("| ✗ not reproduced |")
+
+
+def test_a_missing_record_is_shown_as_such(table):
+    lines = report.chapter_markdown(table, "06_second").splitlines()
+    assert lines[2].count("*no record*") == 2
+    assert lines[2].endswith("| … not run |")
+    assert lines[3].endswith("| – not testable here |")
+
+
+def test_an_unknown_chapter_is_refused(table):
+    with pytest.raises(ValueError, match="chapter='99_x'; expected one of 03_first, 06_second"):
+        report.chapter_markdown(table, "99_x")
+
+
+def test_failures_say_why_and_silence_is_told_once_a_chapter(table):
+    lines = report.failures_markdown(table).splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "- ✗ *not reproduced*: It is large. **Why:** It was not. See the figure."
+    assert lines[1].startswith("- – *not testable here*: It needs a GPU. **Why:** needs scale paper.")
+    assert lines[2] == "- … *not run*: 06 second (not written yet) has no record of second-silent."
+    assert report.failures_markdown(table[:1]) == "Every claim of the ledger was reproduced."
+
+
+def test_the_summary_counts_every_claim_once(table):
+    counts = report.summary(table)
+    assert list(counts.columns) == ["reproduced", "not reproduced", "not testable here", "not run", "claims"]
+    assert counts.loc["all"].tolist() == [1, 1, 1, 1, 4]
+    assert counts.iloc[0].tolist() == [1, 1, 0, 0, 2]
+
+
+def test_titles_are_the_notebooks_own(tmp_path, monkeypatch):
+    for name in ("_toc.yml", "_config.yml"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "intro\n\n# A title\n\n## no"}
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "03_first.ipynb").write_text(json.dumps(notebook))
+    assert report.title_of("03_first") == "03 A title"
+    assert report.title_of("04_every_loss") == "04 every loss (not written yet)"
+
+
+def test_verdicts_of_another_scale_that_differ(table, tmp_path, monkeypatch):
+    for name in ("_toc.yml", "_config.yml"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    path = Book.find().verdicts("smoke")
+    path.parent.mkdir(parents=True)
+    committed = {"first-holds": {"verdict": "reproduced"}, "first-fails": {"verdict": "reproduced"}}
+    path.write_text(json.dumps({"claims": committed}))
+    rows = report.other_scale(table, "smoke").set_index("claim")
+    assert rows.loc["first-fails"].tolist() == ["not reproduced", "reproduced"]
+    assert "first-holds" not in rows.index
+    assert rows.loc["second-big"].tolist() == ["not testable here", "not run"]
+
+
+def test_times_are_those_of_the_running_scale(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTANGLEMENT_RUN_DIR", str(tmp_path))
+    (tmp_path / "03_first.run.json").write_text('{"seconds": 12.0}')
+    (tmp_path / "06_second.run.json").write_text('{"seconds": 63.0}')
+    took = report.times("book", ["03_first", "06_second", "07_third", "90_report"])
+    assert [name.partition(" ")[0] for name in took["notebook"]] == ["06", "03", "07", "all,"]
+    assert took["took"].tolist() == ["1 min 03 s", "12 s", "not run", "1 min 15 s"]
+
+
+def test_versions_and_hash_are_told():
+    rows = report.versions().set_index("package")["version"]
+    assert rows["Python"] == sys.version.split()[0]
+    assert not rows.str.contains(r"\+").any() and "not installed" not in set(rows)
+    assert report.library_hash() == report.library_hash() and len(report.library_hash()) == 12
+
+
+def test_the_report_needs_no_torch():
+    code = "import sys; import entanglement.book.report; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
+    from entanglement.plotting import report as figures
+
+    assert list(figures.VERDICT_MARKERS) == list(figures.VERDICT_COLORS) == [*claims.VERDICTS, claims.NOT_RUN]
+    left, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
+    assert len(left.lines) == len(right.lines) == 2
+    marks = {line.get_marker() for ax in (left, right) for line in ax.lines}
+    assert marks == {"o", "X", "_", "."}
+    assert [label.get_text() for label in left.get_yticklabels()] == ["03 First", "06 Second"]
+    with pytest.raises(ValueError, match="no claims"):
+        figures.ledger(table[:0], {})
