@@ -71,9 +71,6 @@ def _norms_in_float64(model):
                 setattr(module, name, exact)
 
 
-SHAPES = ("gpt2-tied", "gpt2-untied", "llama-tied", "llama-untied", "neox-untied")
-
-
 @pytest.fixture(scope="session")
 def tiny_model():
     """Return make(shape, dtype=float64, seed=0, vocab=300): a tiny random model of a real architecture.

@@ -3,7 +3,6 @@
 import peft
 import pytest
 import torch
-from conftest import SHAPES
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import (
     TokenGeometry,
@@ -20,6 +19,7 @@ from entanglement.gradients import (
 from entanglement.logps import pair_logps, response_logps, token_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PairBatch, collate
+from model_shapes import SHAPES
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import SHAPES
 from entanglement.logps import PairLogps, pair_logps, response_logps, token_logps
 from entanglement.pairs import PairBatch, collate
+from model_shapes import SHAPES
 
 
 def by_hand(model, batch):
