@@ -107,3 +107,20 @@ def test_prose_is_laid_around_stored_outputs():
 def test_declared_parameters():
     assert notebooks.declared_parameters(new_notebook(cells=[PARAMETERS])) == ["scale", "seed"]
     assert notebooks.declared_parameters(new_notebook(cells=[new_code_cell("x = 1")])) == []
+
+
+def test_a_kernel_that_died_before_it_said_anything_is_laid_to_the_cell_it_was_given():
+    done = {
+        "papermill": {"status": "completed"},
+        "execution": {"shell.execute_reply": "2026-11-22T00:00:00Z"},
+    }
+    lost = {"papermill": {"status": "completed"}, "execution": {}}
+    waiting = {"papermill": {"status": "pending"}}
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={**metadata, "tags": []})
+        for source, metadata in (("1", done), ("os.kill(0, 9)", lost), ("3", waiting))
+    ]
+    found = notebooks.find_error(nbformat.v4.new_notebook(cells=cells))
+    assert found == (2, "os.kill(0, 9)", "the kernel stopped while this cell was running")
+    cells[1].metadata["execution"] = done["execution"]
+    assert notebooks.find_error(nbformat.v4.new_notebook(cells=cells)) is None

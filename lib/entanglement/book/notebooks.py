@@ -199,8 +199,8 @@ def comparable(notebook: NotebookNode) -> list[tuple[str, str]]:
 def find_error(partial: NotebookNode) -> tuple[int, str, str] | None:
     """(cell number in the source, its first line, the error) of the cell that failed in a notebook.
 
-    A cell that was running when its kernel died has no error in its outputs; papermill's marks tell which it
-    was: it runs still, or it began and was never idle again.
+    A cell that was running when its kernel died has no error in its outputs. It is the one that was begun
+    (for papermill even "completed") and to which the kernel never replied.
     """
     cells = [cell for cell in partial.cells if not is_injected(cell)]
     for number, cell in enumerate(cells, start=1):
@@ -212,7 +212,7 @@ def find_error(partial: NotebookNode) -> tuple[int, str, str] | None:
                 if output.output_type == "error":
                     return number, first, f"{output.ename}: {output.evalue}".strip()
         times = cell.metadata.get("execution", {})
-        unfinished = "iopub.execute_input" in times and "iopub.status.idle" not in times
-        if unfinished or cell.metadata.get("papermill", {}).get("status") == "running":
+        begun = cell.metadata.get("papermill", {}).get("status") in ("running", "completed", "failed")
+        if begun and first and "shell.execute_reply" not in times:
             return number, first, "the kernel stopped while this cell was running"
     return None
