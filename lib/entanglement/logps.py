@@ -17,10 +17,12 @@ from entanglement.pairs import PairBatch
 
 __all__ = [
     "PairLogps",
+    "ResponseLogits",
     "TokenLogps",
     "check_batch",
     "model_device",
     "pair_logps",
+    "response_logits",
     "response_logps",
     "row_logps",
     "token_logps",
@@ -188,20 +190,44 @@ def _forward_arguments(model: nn.Module) -> set[str]:
     return set(inspect.signature(inner.forward).parameters)
 
 
-def row_logps(
+@dataclass(frozen=True)
+class ResponseLogits:
+    """The logits of one forward pass, and where in them each of the N response tokens is predicted.
+
+    Attributes:
+        logits: (R, K, V) as the model returned them, K ≤ T positions.
+        rows: (N,) the sequence of each response token.
+        slots: (N,) the position in ``logits`` that predicts it.
+        columns: (N,) its own column in ``input_ids``.
+        targets: (N,) its id.
+        shape: (R, T) of ``input_ids``.
+    """
+
+    logits: torch.Tensor
+    rows: torch.Tensor
+    slots: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+    shape: tuple[int, int]
+
+    def logps(self) -> torch.Tensor:
+        """Return (R, T) log-probabilities in each token's own column, 0 elsewhere, nats."""
+        picked = self.logits[self.rows, self.slots]  # (N, V)
+        picked = picked if picked.dtype == torch.float64 else picked.float()
+        values = picked.log_softmax(dim=-1).gather(1, self.targets.unsqueeze(1)).squeeze(1)  # (N,)
+        return values.new_zeros(self.shape).index_put((self.rows, self.columns), values)
+
+
+def response_logits(
     model: nn.Module,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     position_ids: torch.Tensor,
     response_mask: torch.Tensor,
-) -> torch.Tensor:
-    """Return (R, T) log-probabilities of the response tokens of R sequences, 0 elsewhere, from one forward.
+) -> ResponseLogits:
+    """Return the logits that predict the response tokens of R sequences, from one forward.
 
-    All arguments are (R, T) and on the model's device. The result is float64 for a float64 model, else
-    float32.
-
-    Raises:
-        ValueError: the rows have padding before their first token and the model takes no ``position_ids``.
+    Arguments and errors: as ``row_logps``.
     """
     accepted = _forward_arguments(model)
     extra: dict[str, Any] = {}
@@ -227,12 +253,26 @@ def row_logps(
         extra["logits_to_keep"] = kept
     output = model(input_ids=input_ids, attention_mask=attention_mask, **extra)
     logits = output if isinstance(output, torch.Tensor) else output.logits  # (R, T or fewer, V)
-    picked = logits[rows, slots]  # (N, V)
-    picked = picked if picked.dtype == torch.float64 else picked.float()
-    targets = input_ids[rows, columns + 1].unsqueeze(1)
-    values = picked.log_softmax(dim=-1).gather(1, targets).squeeze(1)  # (N,)
-    result = values.new_zeros(input_ids.shape)
-    return result.index_put((rows, columns + 1), values)
+    targets = input_ids[rows, columns + 1]
+    return ResponseLogits(logits, rows, slots, columns + 1, targets, tuple(input_ids.shape))
+
+
+def row_logps(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    position_ids: torch.Tensor,
+    response_mask: torch.Tensor,
+) -> torch.Tensor:
+    """Return (R, T) log-probabilities of the response tokens of R sequences, 0 elsewhere, from one forward.
+
+    All arguments are (R, T) and on the model's device. The result is float64 for a float64 model, else
+    float32.
+
+    Raises:
+        ValueError: the rows have padding before their first token and the model takes no ``position_ids``.
+    """
+    return response_logits(model, input_ids, attention_mask, position_ids, response_mask).logps()
 
 
 def token_logps(model: nn.Module, batch: PairBatch) -> TokenLogps:

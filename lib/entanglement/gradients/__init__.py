@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import naive
+from entanglement.gradients import fast, naive
 from entanglement.gradients.directions import directional_change, flat_gradients, flatten, unflatten
 from entanglement.gradients.naive import ResponseGradient, response_gradients
 from entanglement.gradients.select import Parameters, select_parameters
@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 
-def pair_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = "all") -> PairGeometry:
+def pair_geometry(
+    model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
+) -> PairGeometry:
     """Return a² = ‖∇ log π(y_w|x)‖², b² = ‖∇ log π(y_l|x)‖² and c = ⟨·,·⟩ of every pair of a batch.
 
     Args:
@@ -48,10 +50,12 @@ def pair_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = "
         ValueError: active dropout (naming the module), an empty response or a non-finite value (naming the
             pair), or a parameter that is used but gets no gradient.
     """
-    return naive.pair_geometry(model, batch, parameters)
+    return fast.pair_geometry(model, batch, parameters, strict=strict)
 
 
-def token_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = "all") -> TokenGeometry:
+def token_geometry(
+    model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
+) -> TokenGeometry:
     """Return the inner products of all token gradients ∇ log π(y_t | x, y_<t) of one pair, (N, N), N = n_w +
     n_l.
 
@@ -66,4 +70,4 @@ def token_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = 
     Raises:
         ValueError: as ``pair_geometry``, and a batch of more than one pair.
     """
-    return naive.token_geometry(model, batch, parameters)
+    return fast.token_geometry(model, batch, parameters, strict=strict)

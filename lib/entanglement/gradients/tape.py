@@ -1,0 +1,328 @@
+"""Reads the geometry of pairs out of a forward and a backward pass, module by module.
+
+While a :class:`Tape` records, each module that has a rule (``rules``) keeps what entered it and asks to be told
+the gradient at its output. When that gradient arrives, in the backward pass, the module's share of all inner
+products is added to a small matrix and both are dropped. No gradient of a weight's size is formed.
+
+Nothing is trusted to be covered: before the backward pass the graph of the forward pass is walked, and every
+place where a parameter enters it is counted. A parameter that enters in more places than the rules account for
+is reported (``Plan.uncovered``), and is then measured in another way or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from entanglement.gradients import inner
+from entanglement.gradients.rules import Use, has_rule, parameter_uses
+
+__all__ = ["Call", "Plan", "Tape"]
+
+Node = Any  # of the autograd graph; PyTorch gives the type no public name
+
+
+class _Reveal(torch.autograd.Function):
+    """Hands a gradient to a function, with the batch dimension that ``torch.vmap`` hides moved to the front."""
+
+    @staticmethod
+    def forward(gradient: torch.Tensor, receive: Any) -> torch.Tensor:
+        receive(gradient, False)
+        return gradient.new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: this is the end of the line."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, gradient: torch.Tensor, receive: Any) -> tuple[torch.Tensor, None]:
+        receive(gradient.movedim(in_dims[0], 0), True)
+        return gradient.new_zeros(()), None
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module: what entered it, and how its parameters were used.
+
+    Attributes:
+        name: of the module.
+        node: of the output in the autograd graph.
+        output: the tensor itself, kept until the plan is made.
+        uses: its selected parameters.
+        given: what entered.
+        version: of ``given`` at that time; another one means that it was changed in place.
+    """
+
+    name: str
+    node: Node
+    output: torch.Tensor | None
+    uses: list[tuple[str, Use]]
+    given: torch.Tensor | None
+    version: int
+
+    def drop(self) -> None:
+        """Let go of all tensors."""
+        self.output = self.given = None
+        self.uses = []
+
+
+@dataclass
+class Plan:
+    """What a backward pass has to do.
+
+    Attributes:
+        roots: the outputs nearest to the model's input; gradients must flow until there.
+        active: the calls that the result depends on.
+        uncovered: names of parameters that enter the graph in a way no rule knows.
+        missing: names of parameters that do not enter it at all.
+    """
+
+    roots: list[Call]
+    active: list[Call]
+    uncovered: list[str]
+    missing: set[str]
+
+
+@dataclass
+class _Factors:
+    """The uses of one parameter whose output gradients have arrived."""
+
+    linear: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # x, δ
+    embedding: list[tuple[torch.Tensor, torch.Tensor, int | None]] = field(default_factory=list)
+    vectors: torch.Tensor | None = None
+    single: tuple[torch.Tensor, torch.Tensor] | None = None  # x, δ of one position an example
+    arrived: int = 0
+
+
+class Tape:
+    """Records the calls of a model's modules, and sums inner products as their output gradients arrive.
+
+    Args:
+        model: whose modules are watched.
+        selected: name → parameter, as ``select_parameters`` returns.
+        rows: R = 2B sequences in a forward pass, chosen first.
+    """
+
+    def __init__(self, model: nn.Module, selected: Mapping[str, nn.Parameter], rows: int) -> None:
+        self.names = {id(p): name for name, p in selected.items()}
+        self.selected = dict(selected)
+        self.rows = rows
+        self.calls: list[Call] = []
+        self.examples = 1  # n, of each row
+        self.listening = True  # whether gradients that pass are taken
+        self.gram: torch.Tensor | None = None  # (B, 2n, 2n)
+        self._factors: dict[str, _Factors] = {}
+        self._expected: dict[str, int] = {}
+        self._watched = [
+            (name, module)
+            for name, module in model.named_modules()
+            if any(id(p) in self.names for p in module._parameters.values()) and has_rule(module)
+        ]
+
+    # --- forward --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Watch the forward passes made inside."""
+        handles = []
+        try:
+            for name, module in self._watched:
+                handles.append(
+                    # First of all hooks: what others make of the output is not the module's.
+                    module.register_forward_hook(self._hook(name), with_kwargs=True, prepend=True)
+                )
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> torch.Tensor | None:
+            if not (torch.is_grad_enabled() and isinstance(output, torch.Tensor) and output.requires_grad):
+                return None
+            uses = parameter_uses(module, args, kwargs)
+            uses = [use for use in uses if id(use.parameter) in self.names]
+            if not uses:
+                return None
+            given = next(value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor))
+            shared = self._shared(module, given, output)
+            if shared:
+                # One output for the whole batch would get one gradient, summed over the examples: give each
+                # example its own copy (a view; nothing is moved).
+                ids = given if given.ndim == output.ndim - 1 else given[0]
+                output = output if output.shape[0] == 1 else output.unsqueeze(0)
+                output = output.expand(self.rows, *output.shape[1:])
+                ids = ids.reshape(1, -1).expand(self.rows, -1)
+                uses = [Use(u.parameter, u.kind, ids, u.padding_idx) for u in uses]
+            if output.shape[0] != self.rows or output.ndim < 3:
+                return None  # not laid out example by example: the plan will find it uncovered
+            call = Call(
+                name,
+                output.grad_fn,
+                output,
+                [(self.names[id(use.parameter)], use) for use in uses],
+                given,
+                given._version,
+            )
+            self.calls.append(call)
+            output.register_hook(lambda gradient, call=call: self._arrive(call, gradient))
+            return output if shared else None
+
+        return hook
+
+    def _shared(self, module: nn.Module, given: torch.Tensor, output: torch.Tensor) -> bool:
+        """Whether an embedding was looked up once for the whole batch, as positions often are."""
+        if not isinstance(module, nn.Embedding) or self.rows == 1:
+            return False
+        return given.ndim == 1 or (given.ndim == 2 and given.shape[0] == 1)
+
+    # --- the graph ------------------------------------------------------------------------------------------
+
+    def plan(self, values: torch.Tensor) -> Plan:
+        """Walk the graph of ``values`` and say what its backward pass must do."""
+        if values.grad_fn is None:
+            return Plan([], [], [], set(self.selected))
+        own = {call.node: call for call in self.calls}
+        edges = {name: 0 for name in self.selected}
+        below: dict[Node, bool] = {}  # whether a recorded call lies further toward the input
+        entered: dict[Node, list[Node]] = {}  # casts of a parameter → who reads them
+        stack: list[tuple[Node, bool]] = [(values.grad_fn, False)]
+        while stack:
+            node, done = stack.pop()
+            children = [child for child, _ in node.next_functions if child is not None]
+            if done:
+                below[node] = any(child in own or below.get(child, False) for child in children)
+                continue
+            if node in below:
+                continue
+            below[node] = False
+            stack.append((node, True))
+            for child in children:
+                entered.setdefault(child, []).append(node)
+                if child not in below:
+                    stack.append((child, False))
+        for node in below:
+            if node.name() == "CheckpointFunctionBackward":
+                raise ValueError(
+                    "gradient checkpointing with use_reentrant=True hides the layers that it wraps; "
+                    "use use_reentrant=False, or measure without checkpointing."
+                )
+            name = self.names.get(id(getattr(node, "variable", None)))
+            if name is not None:
+                edges[name] += _readers(node, entered)
+        active = [call for call in self.calls if call.node in below]
+        counted = {name: 0 for name in self.selected}
+        for call in active:
+            for name, _ in call.uses:
+                counted[name] += 1
+        uncovered = [n for n in edges if edges[n] != counted[n] or not self._compatible(n, active)]
+        self._expected = {name: counted[name] for name in counted if name not in uncovered}
+        roots = [call for call in active if not below[call.node]]
+        for call in self.calls:
+            if call not in roots:
+                call.output = None
+            if call.node not in below:  # its gradient will never come
+                call.drop()
+        return Plan(roots, active, uncovered, {name for name in edges if edges[name] == 0})
+
+    def _compatible(self, name: str, active: list[Call]) -> bool:
+        """Whether the uses of one weight can be combined: a matrix one way round, embeddings, or vectors."""
+        uses = [use for call in active for used, use in call.uses if used == name]
+        kinds = {use.kind for use in uses}
+        if len({use.padding_idx for use in uses if use.kind == "embedding"}) > 1:
+            return False
+        return any(kinds <= some for some in ({"linear", "embedding"}, {"conv1d"}, {"scale", "shift"}))
+
+    # --- backward -------------------------------------------------------------------------------------------
+
+    def _arrive(self, call: Call, gradient: torch.Tensor) -> None:
+        def receive(value: torch.Tensor, batched: bool) -> None:
+            self.receive(call, value if batched else value.expand(self.examples, *value.shape))
+
+        if self.listening:
+            with torch.no_grad():
+                _Reveal.apply(gradient, receive)
+
+    def receive(self, call: Call, delta: torch.Tensor, *, single: torch.Tensor | None = None) -> None:
+        """Take the output gradients of a call, (n, R, T, …), or one position an example, (n, R, …).
+
+        Args:
+            call: whose.
+            delta: ∂f/∂output for n examples a row.
+            single: (n, R, d_in) what entered at each example's one position; then delta is (n, R, d_out).
+        """
+        if call.given is not None and call.given._version != call.version:
+            raise ValueError(f"{call.name}: what entered the module was changed in place afterwards.")
+        delta = delta if delta.dtype == torch.float64 else delta.float()
+        for name, use in call.uses:
+            if name not in self._expected:
+                continue
+            found = self._factors.setdefault(name, _Factors())
+            _keep(found, use, delta, single)
+            found.arrived += 1
+            if found.arrived == self._expected[name]:
+                self._add(_inner_products(self._factors.pop(name)))
+        call.drop()
+
+    def _add(self, gram: torch.Tensor) -> None:
+        self.gram = gram if self.gram is None else self.gram + gram
+
+    @property
+    def open(self) -> list[str]:
+        """Parameters whose output gradients have arrived in part only."""
+        return sorted(self._factors)
+
+
+def _readers(node: Node, entered: Mapping[Node, list[Node]]) -> int:
+    """Return in how many places a parameter is read. Autocast reads once and shares the copy: count its readers."""
+    total = 0
+    for reader in entered.get(node, ()):
+        total += _readers(reader, entered) if reader.name() == "ToCopyBackward0" else 1
+    return total
+
+
+def _keep(found: _Factors, use: Use, delta: torch.Tensor, single: torch.Tensor | None) -> None:
+    if use.kind == "shift":
+        _add_vectors(found, delta if single is not None else delta.flatten(2, -2).sum(2))
+    elif use.kind == "scale":
+        x = use.value().to(delta.dtype)
+        product = (delta * x).flatten(2, -2)
+        _add_vectors(found, product.sum(2))
+    elif use.kind == "embedding":
+        found.embedding.append((use.value(), delta.flatten(2, -2), use.padding_idx))
+    elif single is not None:
+        found.single = (single.to(delta.dtype), delta)
+    else:
+        found.linear.append((use.value().to(delta.dtype).flatten(1, -2), delta.flatten(2, -2)))
+
+
+def _add_vectors(found: _Factors, vectors: torch.Tensor) -> None:
+    found.vectors = vectors if found.vectors is None else found.vectors + vectors
+
+
+def _inner_products(found: _Factors) -> torch.Tensor:
+    if found.vectors is not None:
+        return inner.by_vectors(found.vectors)
+    parts = []
+    ids = eps = padding = None
+    if found.embedding:
+        ids = torch.cat([i for i, _, _ in found.embedding], dim=1)
+        eps = torch.cat([e for _, e, _ in found.embedding], dim=2)
+        padding = found.embedding[0][2]
+        parts.append(inner.by_embedding(ids, eps, padding))
+    if found.linear:
+        x = torch.cat([x for x, _ in found.linear], dim=1)
+        delta = torch.cat([d for _, d in found.linear], dim=2)
+        parts.append(inner.by_linear(x, delta))
+        if ids is not None and eps is not None:
+            parts.append(inner.linear_with_embedding(x, delta, ids, eps, padding))
+    if found.single is not None:
+        parts.append(inner.one_position(*found.single))
+        if ids is not None and eps is not None:
+            parts.append(inner.one_position_with_embedding(*found.single, ids, eps, padding))
+    return torch.stack(parts).sum(0)
