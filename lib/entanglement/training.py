@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.account import StepAccount
 from entanglement.geometry import CASES, PairGeometry
-from entanglement.gradients import pair_geometry
+from entanglement.gradients import GeometryMonitor, Reading, pair_geometry
 from entanglement.logps import PairLogps, model_device, response_logps, row_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
@@ -47,12 +48,19 @@ class Trajectory:
         losses: one row a training step: step, loss (nats, mean over the batch before the step), lr,
             grad_norm.
         account: one row a step, set, pair and response, from ``entanglement.account``; empty if not asked
-        for.
+            for.
+        monitor: one row a training step, read out of its own backward pass before the step: pairs, measured
+            (how many of them sent a gradient back on both sides); over the measured pairs the means of
+            cosine, chosen_norm and rejected_norm, the shares of the cases under the loss's own weights, and
+            the mean plain_chosen, plain_rejected: the first-order change (nats) that a pair's own share of a
+            *plain* gradient step at this rate would bring to itself, whatever the optimizer is. Empty if not
+            asked for.
     """
 
     table: pd.DataFrame
     losses: pd.DataFrame
     account: pd.DataFrame = field(default_factory=pd.DataFrame)
+    monitor: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def means(self) -> pd.DataFrame:
         """Return one row a step and set: means over pairs, the shares of the cases, and accuracy.
@@ -158,15 +166,22 @@ def _pair_logps(
     reference: Mapping[int, tuple[float, float]] | None = None,
     keys: Sequence[int] = (),
     size: int = 8,
+    monitor: GeometryMonitor | None = None,
 ) -> PairLogps:
     """Return the log-probabilities of pairs in their order, computed in groups of similar length.
 
     Args:
         reference: the frozen model's log-probabilities by key; ``keys`` are those of the pairs.
+        size: pairs a group.
+        monitor: reads each group's backward pass.
     """
     groups = _by_length(pairs, size)
     batches = [_collate([pairs[i] for i in group], tokenizer, append_eos) for group in groups]
-    parts = [response_logps(model, batch) for batch in batches]
+    parts = []
+    for batch in batches:
+        parts.append(response_logps(model, batch))
+        if monitor is not None:
+            monitor.attach(*parts[-1], batch.ids)
     order = torch.tensor([i for group in groups for i in group])
     back = torch.argsort(order)
     chosen, rejected = (torch.cat([part[side] for part in parts])[back] for side in (0, 1))
@@ -353,6 +368,7 @@ def align(
     evaluate_at: Sequence[int] | None = None,
     geometry_pairs: int = 0,
     account_pairs: int = 0,
+    monitor: bool = False,
     progress: bool = False,
 ) -> Trajectory:
     """Optimize preferences in place with a margin loss; the reference is the model as it comes in.
@@ -378,6 +394,8 @@ def align(
         geometry_pairs: how many pairs of each set get their gradients measured.
         account_pairs: at each step, keep the account (``entanglement.account``) of this many pairs of the
             batch, and of as many pairs of each set of ``evaluate``; 0 for none.
+        monitor: read the geometry of all training pairs out of each step's own backward pass
+            (``gradients.GeometryMonitor``).
         progress: show a progress bar.
 
     Raises:
@@ -402,7 +420,7 @@ def align(
             frozen = _pair_logps(model, tokenizer, [pairs[i] for i in used], append_eos)
         both = zip(frozen.chosen.tolist(), frozen.rejected.tolist(), strict=True)
         reference = dict(zip(used, both, strict=True))
-    tables, losses, accounts = [], [], []
+    tables, losses, accounts, readings = [], [], [], []
 
     def look(step: int) -> None:
         if evaluate and step in moments:
@@ -418,23 +436,45 @@ def align(
             )
 
     look(0)
-    for step, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name), start=1):
-        logps = _pair_logps(model, tokenizer, [pairs[i] for i in rows], append_eos, reference, rows)
-        began: list[StepAccount] = []
+    with ExitStack() as stack:
+        watch = stack.enter_context(GeometryMonitor(model)) if monitor else None
+        for step, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name), start=1):
+            batch = [pairs[i] for i in rows]
+            logps = _pair_logps(model, tokenizer, batch, append_eos, reference, rows, monitor=watch)
+            began: list[StepAccount] = []
 
-        def begin(began: list[StepAccount] = began) -> None:
-            if account_pairs:
-                began.append(StepAccount.begin(model))
+            def begin(began: list[StepAccount] = began) -> None:
+                if account_pairs:
+                    began.append(StepAccount.begin(model))
 
-        rate = lr * _schedule(step, steps, warmup)
-        losses.append(_train_step(model, stepper, loss(logps).mean(), step, rate, max_grad_norm, begin))
-        if began:
-            d_w, d_l = (d[:account_pairs].tolist() for d in loss.weights(logps.detach()))
-            watched = {"batch": [pairs[i] for i in rows[:account_pairs]]}
-            watched |= {name: list(some[:account_pairs]) for name, some in (evaluate or {}).items()}
-            accounts.append(_account(began[0], tokenizer, watched, d_w, d_l, batch_size, step, append_eos))
-        look(step)
-    return Trajectory(_join(tables), pd.DataFrame(losses), _join(accounts))
+            rate = lr * _schedule(step, steps, warmup)
+            losses.append(_train_step(model, stepper, loss(logps).mean(), step, rate, max_grad_norm, begin))
+            if watch is not None:
+                readings.append({"step": step, **_summary(watch.read(), rate)})
+            if began:
+                d_w, d_l = (d[:account_pairs].tolist() for d in loss.weights(logps.detach()))
+                watched = {"batch": batch[:account_pairs]}
+                watched |= {name: list(some[:account_pairs]) for name, some in (evaluate or {}).items()}
+                accounts.append(
+                    _account(began[0], tokenizer, watched, d_w, d_l, batch_size, step, append_eos)
+                )
+            look(step)
+    return Trajectory(_join(tables), pd.DataFrame(losses), _join(accounts), pd.DataFrame(readings))
+
+
+def _summary(reading: Reading, lr: float) -> dict[str, float]:
+    """Return the columns of ``Trajectory.monitor`` for one step."""
+    row: dict[str, float] = {"pairs": len(reading.measured), "measured": int(reading.measured.sum())}
+    g = reading.geometry
+    if g is None:
+        empty = ("cosine", "chosen_norm", "rejected_norm", *CASES, "plain_chosen", "plain_rejected")
+        return row | dict.fromkeys(empty, np.nan)
+    row["cosine"] = float(g.cosine.nanmean())
+    row["chosen_norm"] = float(g.chosen_sq.sqrt().mean())
+    row["rejected_norm"] = float(g.rejected_sq.sqrt().mean())
+    row |= g.case_shares(reading.d_w[reading.measured], reading.d_l[reading.measured])
+    chosen, rejected = reading.plain_change(lr)
+    return row | {"plain_chosen": float(chosen.mean()), "plain_rejected": float(rejected.mean())}
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

@@ -1,8 +1,11 @@
 """From a model and a batch to the geometry of its pairs.
 
-``pair_geometry`` gives a², b², c of every pair; ``token_geometry`` gives all inner products between the token
-gradients of one pair. Which parameters count is ``parameters``: "all" (frozen ones too), "trainable", or a
-predicate on names. A tied weight counts once, with all its cross terms.
+``pair_geometry`` gives a², b², c of every pair from one forward and one backward pass over the batch;
+``token_geometry`` gives all inner products between the token gradients of one pair, from one backward pass
+for all tokens. Neither forms a gradient of a weight's size. ``GeometryMonitor`` reads the same out of the
+backward pass of a training step. ``naive`` is the slow and plain reference. Which parameters count is
+``parameters``: "all" (frozen ones too), "trainable", or a predicate on names. A tied weight counts once, with
+all its cross terms.
 """
 
 from __future__ import annotations
@@ -10,17 +13,22 @@ from __future__ import annotations
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import fast, naive
+from entanglement.gradients import fast
 from entanglement.gradients.directions import directional_change, flat_gradients, flatten, unflatten
+from entanglement.gradients.fast import UncoveredParameterWarning
+from entanglement.gradients.monitor import GeometryMonitor, Reading
 from entanglement.gradients.naive import ResponseGradient, response_gradients
 from entanglement.gradients.select import Parameters, select_parameters
 from entanglement.gradients.tokens import TokenGeometry
 from entanglement.pairs import PairBatch
 
 __all__ = [
+    "GeometryMonitor",
     "Parameters",
+    "Reading",
     "ResponseGradient",
     "TokenGeometry",
+    "UncoveredParameterWarning",
     "directional_change",
     "flat_gradients",
     "flatten",
@@ -41,6 +49,8 @@ def pair_geometry(
         model: a causal language model in a deterministic state (``model.eval()``, or no dropout).
         batch: B pairs; padding, left or right, changes nothing.
         parameters: "all", "trainable" or a predicate on names.
+        strict: refuse, by name, a parameter that is used in a way no rule covers. Otherwise it is measured
+            by one backward pass a response, with an ``UncoveredParameterWarning``.
 
     Returns:
         PairGeometry of B pairs, float64. The model's ``.grad``, ``requires_grad`` and mode are left as they
@@ -62,7 +72,7 @@ def token_geometry(
     Args:
         model: as in ``pair_geometry``.
         batch: one pair (``batch.select(i)``).
-        parameters: as in ``pair_geometry``.
+        parameters, strict: as in ``pair_geometry``.
 
     Returns:
         TokenGeometry, float64; its blocks sum to the pair's a², b², c.

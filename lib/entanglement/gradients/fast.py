@@ -1,7 +1,7 @@
 """The geometry of pairs from one forward and one backward pass over the batch.
 
-``pair_geometry`` runs the 2B sequences together; ``token_geometry`` runs the two sequences of one pair and sends
-one gradient a token backward, all at once. Neither forms a gradient of the size of a weight matrix: see
+``pair_geometry`` runs the 2B sequences together; ``token_geometry`` runs the two sequences of one pair and
+sends one gradient a token backward, all at once. Neither forms a gradient of the size of a weight matrix: see
 ``tape`` for how the inner products are read, and ``inner`` for the arithmetic.
 """
 
@@ -28,7 +28,7 @@ from entanglement.gradients.tokens import TokenGeometry
 from entanglement.logps import ResponseLogits, check_batch, model_device, response_logits
 from entanglement.pairs import PairBatch
 
-__all__ = ["UncoveredParameterWarning", "pair_geometry", "token_geometry"]
+__all__ = ["UncoveredParameterWarning", "pair_geometry", "slow_gradients", "token_geometry"]
 
 
 class UncoveredParameterWarning(UserWarning):
@@ -57,7 +57,9 @@ def _row_name(batch: PairBatch, row: int) -> str:
     return f"the {'chosen' if row < len(batch) else 'rejected'} response of {batch.ids[row % len(batch)]}"
 
 
-def _refuse_infinite(values: torch.Tensor, batch: PairBatch, rows: torch.Tensor, what: str, where: str) -> None:
+def _refuse_infinite(
+    values: torch.Tensor, batch: PairBatch, rows: torch.Tensor, what: str, where: str
+) -> None:
     """Refuse a value that is not finite; ``rows`` says which sequence each value belongs to."""
     bad = ~torch.isfinite(values)
     if bool(bad.any()):
@@ -81,7 +83,9 @@ def _plan(
     if plan.uncovered:
         names = ", ".join(plan.uncovered[:5]) + (", …" if len(plan.uncovered) > 5 else "")
         if strict:
-            raise ValueError(f"{where}: no rule covers the use of {names}; leave strict=False to measure it slowly.")
+            raise ValueError(
+                f"{where}: no rule covers the use of {names}; leave strict=False to measure it slowly."
+            )
         warnings.warn(
             f"{where}: no rule covers the use of {names}; measured by one backward pass a response or token.",
             UncoveredParameterWarning,
@@ -90,7 +94,7 @@ def _plan(
     return plan
 
 
-def _slowly(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+def slow_gradients(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     """Return the gradients of each value with respect to some parameters, (N, p), by a pass each."""
     rows = []
     for value in values:
@@ -110,10 +114,10 @@ def pair_geometry(
     selected = select_parameters(model, parameters)
     batch = _apart(batch.to(model_device(model)))
     n_pairs = len(batch)
-    tape = Tape(model, selected, 2 * n_pairs)
+    tape = Tape(selected, 2 * n_pairs)
     parts = []  # (B, 2, 2) each
     with measuring(model, selected):
-        with tape.recording():
+        with tape.recording(model):
             logps = _logits(model, batch).logps().sum(dim=1)  # (2B,)
         rows = torch.arange(2 * n_pairs)
         _refuse_infinite(logps.detach(), batch, rows, "log-probability", where)
@@ -121,7 +125,7 @@ def pair_geometry(
         if plan.uncovered:
             slow = [selected[name] for name in plan.uncovered]
             both = [logps[[i, i + n_pairs]] for i in range(n_pairs)]
-            parts.append(torch.cat([inner.by_vectors(_slowly(values, slow)[None]) for values in both]))
+            parts.append(torch.cat([inner.by_vectors(slow_gradients(values, slow)[None]) for values in both]))
         if plan.roots:
             torch.autograd.grad(logps.sum(), _outputs(plan.roots))
         if tape.gram is not None:
@@ -163,19 +167,19 @@ def token_geometry(
     n = max(counts)
     # Token k of either row is example (k, row); the shorter response has none for its last k.
     real = torch.cat([torch.arange(counts[0]), n + torch.arange(counts[1])])
-    tape = Tape(model, selected, rows=2)
+    tape = Tape(selected, rows=2)
     tape.examples = n
     gram = torch.zeros(len(real), len(real), dtype=torch.float64)
     with measuring(model, selected):
         # The fused attention kernels have no rule for many gradients at once.
-        with tape.recording(), sdpa_kernel(SDPBackend.MATH):
+        with tape.recording(model), sdpa_kernel(SDPBackend.MATH):
             found = _logits(model, batch)
             tokens = found.logps()[mask]  # (N,)
         rows = torch.tensor([0] * counts[0] + [1] * counts[1])
         _refuse_infinite(tokens.detach(), batch, rows, "log-probability", where)
         plan = _plan(model, batch, tape, tokens, strict, where)
         if plan.uncovered:
-            slow = _slowly(tokens, [selected[name] for name in plan.uncovered]).double().cpu()
+            slow = slow_gradients(tokens, [selected[name] for name in plan.uncovered]).double().cpu()
             gram = gram + slow @ slow.T
         if plan.roots:
             _backward(tape, plan, found, tokens, real)

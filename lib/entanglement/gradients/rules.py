@@ -1,8 +1,8 @@
 """What a module does with its parameters: the ways of using a weight whose gradient is known in closed form.
 
 A rule looks at one call of one module and says how each of its parameters enters the output. Only a module
-whose ``forward`` is the very function that the rule was written for has one; a subclass that overrides it, or an
-instance that was patched, has none.
+whose ``forward`` is the very function that the rule was written for has one; a subclass that overrides it, or
+an instance that was patched, has none.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 __all__ = ["Use", "has_rule", "parameter_uses"]
@@ -85,13 +85,13 @@ def _layer_norm(module: nn.Module, x: torch.Tensor) -> list[Use]:
         return []
     uses = []
     if weight is not None:
-        uses = [Use(weight, "scale", lambda: F.layer_norm(x.detach(), shape, None, None, eps))]
+        uses = [Use(weight, "scale", lambda: functional.layer_norm(x.detach(), shape, None, None, eps))]
     return _with_bias(module, uses)
 
 
 def _rms_normalized(x: torch.Tensor, eps: float | None) -> torch.Tensor:
     wide = x if x.dtype == torch.float64 else x.float()
-    return F.rms_norm(wide, wide.shape[-1:], None, eps)
+    return functional.rms_norm(wide, wide.shape[-1:], None, eps)
 
 
 def _rms_norm(module: nn.Module, x: torch.Tensor) -> list[Use]:
@@ -116,8 +116,8 @@ _checked: dict[Any, bool] = {}
 def _is_rms_norm(module: nn.Module) -> bool:
     """Whether a class that calls itself RMSNorm scales the normalized input by (a constant plus) its weight.
 
-    Every model family brings a class of its own. Whether it computes what the rule says is tried once for each
-    class, on random numbers.
+    Every model family brings a class of its own. Whether it computes what the rule says is tried once for
+    each class, on random numbers.
     """
     kind = type(module)
     if not kind.__name__.endswith("RMSNorm") or set(module._parameters) != {"weight"}:

@@ -1,17 +1,17 @@
 """Reads the geometry of pairs out of a forward and a backward pass, module by module.
 
-While a :class:`Tape` records, each module that has a rule (``rules``) keeps what entered it and asks to be told
-the gradient at its output. When that gradient arrives, in the backward pass, the module's share of all inner
+While a :class:`Tape` records, each module that has a rule (``rules``) keeps what entered it and asks for the
+gradient at its output. When that gradient arrives, in the backward pass, the module's share of all inner
 products is added to a small matrix and both are dropped. No gradient of a weight's size is formed.
 
 Nothing is trusted to be covered: before the backward pass the graph of the forward pass is walked, and every
-place where a parameter enters it is counted. A parameter that enters in more places than the rules account for
-is reported (``Plan.uncovered``), and is then measured in another way or refused.
+place where a parameter enters it is counted. A parameter that enters in more places than the rules account
+for is reported (``Plan.uncovered``), and is then measured in another way or refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +22,13 @@ from torch import nn
 from entanglement.gradients import inner
 from entanglement.gradients.rules import Use, has_rule, parameter_uses
 
-__all__ = ["Call", "Plan", "Tape"]
+__all__ = ["Call", "Plan", "Tape", "watching"]
 
 Node = Any  # of the autograd graph; PyTorch gives the type no public name
 
 
 class _Reveal(torch.autograd.Function):
-    """Hands a gradient to a function, with the batch dimension that ``torch.vmap`` hides moved to the front."""
+    """Hands a gradient to a function; the dimension that ``torch.vmap`` hides is moved to the front."""
 
     @staticmethod
     def forward(gradient: torch.Tensor, receive: Any) -> torch.Tensor:
@@ -99,16 +99,46 @@ class _Factors:
     arrived: int = 0
 
 
+@contextmanager
+def watching(model: nn.Module, wanted: Collection[int], tape: Callable[[], Tape | None]) -> Iterator[None]:
+    """Show the calls of all modules with a rule to a tape.
+
+    Args:
+        model: whose modules.
+        wanted: ``id`` of the parameters of interest.
+        tape: returns the tape of the moment, or None while nothing is recorded.
+    """
+
+    def hook_of(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> torch.Tensor | None:
+            now = tape()
+            if now is None or not torch.is_grad_enabled() or not isinstance(output, torch.Tensor):
+                return None
+            return now.see(name, module, args, kwargs, output)
+
+        return hook
+
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            if any(id(p) in wanted for p in module._parameters.values()) and has_rule(module):
+                # Before all other hooks: what they make of the output is not the module's.
+                handles.append(module.register_forward_hook(hook_of(name), with_kwargs=True, prepend=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class Tape:
     """Records the calls of a model's modules, and sums inner products as their output gradients arrive.
 
     Args:
-        model: whose modules are watched.
         selected: name → parameter, as ``select_parameters`` returns.
         rows: R = 2B sequences in a forward pass, chosen first.
     """
 
-    def __init__(self, model: nn.Module, selected: Mapping[str, nn.Parameter], rows: int) -> None:
+    def __init__(self, selected: Mapping[str, nn.Parameter], rows: int) -> None:
         self.names = {id(p): name for name, p in selected.items()}
         self.selected = dict(selected)
         self.rows = rows
@@ -118,68 +148,46 @@ class Tape:
         self.gram: torch.Tensor | None = None  # (B, 2n, 2n)
         self._factors: dict[str, _Factors] = {}
         self._expected: dict[str, int] = {}
-        self._watched = [
-            (name, module)
-            for name, module in model.named_modules()
-            if any(id(p) in self.names for p in module._parameters.values()) and has_rule(module)
-        ]
 
     # --- forward --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Watch the forward passes made inside."""
-        handles = []
-        try:
-            for name, module in self._watched:
-                handles.append(
-                    # First of all hooks: what others make of the output is not the module's.
-                    module.register_forward_hook(self._hook(name), with_kwargs=True, prepend=True)
-                )
+    def recording(self, model: nn.Module) -> Iterator[None]:
+        """Watch the forward passes that the model makes inside."""
+        with watching(model, self.names.keys(), lambda: self):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _hook(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> torch.Tensor | None:
-            if not (torch.is_grad_enabled() and isinstance(output, torch.Tensor) and output.requires_grad):
-                return None
-            uses = parameter_uses(module, args, kwargs)
-            uses = [use for use in uses if id(use.parameter) in self.names]
-            if not uses:
-                return None
-            given = next(value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor))
-            shared = self._shared(module, given, output)
-            if shared:
-                # One output for the whole batch would get one gradient, summed over the examples: give each
-                # example its own copy (a view; nothing is moved).
-                ids = given if given.ndim == output.ndim - 1 else given[0]
-                output = output if output.shape[0] == 1 else output.unsqueeze(0)
-                output = output.expand(self.rows, *output.shape[1:])
-                ids = ids.reshape(1, -1).expand(self.rows, -1)
-                uses = [Use(u.parameter, u.kind, ids, u.padding_idx) for u in uses]
-            if output.shape[0] != self.rows or output.ndim < 3:
-                return None  # not laid out example by example: the plan will find it uncovered
-            call = Call(
-                name,
-                output.grad_fn,
-                output,
-                [(self.names[id(use.parameter)], use) for use in uses],
-                given,
-                given._version,
-            )
-            self.calls.append(call)
-            output.register_hook(lambda gradient, call=call: self._arrive(call, gradient))
-            return output if shared else None
+    def see(
+        self, name: str, module: nn.Module, args: Any, kwargs: Any, output: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Record one call of a module with a rule; return what is to take the output's place, if anything."""
+        if not output.requires_grad:
+            return None
+        uses = [use for use in parameter_uses(module, args, kwargs) if id(use.parameter) in self.names]
+        if not uses:
+            return None
+        given = next(value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor))
+        shared = self._shared(module, given)
+        if shared:
+            # One output for the whole batch would get one gradient, summed over the examples: give each
+            # example its own copy (a view; nothing is moved).
+            output = output if output.ndim == 3 else output.unsqueeze(0)
+            output = output.expand(self.rows, *output.shape[1:])
+            ids = given.reshape(1, -1).expand(self.rows, -1)
+            uses = [Use(u.parameter, u.kind, ids, u.padding_idx) for u in uses]
+        if output.shape[0] != self.rows or output.ndim < 3:
+            return None  # not laid out example by example: the plan will find it uncovered
+        named = [(self.names[id(use.parameter)], use) for use in uses]
+        call = Call(name, output.grad_fn, output, named, given, given._version)
+        self.calls.append(call)
+        output.register_hook(lambda gradient: self._arrive(call, gradient))
+        return output if shared else None
 
-        return hook
-
-    def _shared(self, module: nn.Module, given: torch.Tensor, output: torch.Tensor) -> bool:
+    def _shared(self, module: nn.Module, given: torch.Tensor) -> bool:
         """Whether an embedding was looked up once for the whole batch, as positions often are."""
-        if not isinstance(module, nn.Embedding) or self.rows == 1:
-            return False
-        return given.ndim == 1 or (given.ndim == 2 and given.shape[0] == 1)
+        return isinstance(module, nn.Embedding) and (
+            given.ndim == 1 or (given.ndim == 2 and given.shape[0] == 1)
+        )
 
     # --- the graph ------------------------------------------------------------------------------------------
 
@@ -279,7 +287,10 @@ class Tape:
 
 
 def _readers(node: Node, entered: Mapping[Node, list[Node]]) -> int:
-    """Return in how many places a parameter is read. Autocast reads once and shares the copy: count its readers."""
+    """Return in how many places a parameter is read.
+
+    Autocast reads it once and shares the copy: then the copy's readers count.
+    """
     total = 0
     for reader in entered.get(node, ()):
         total += _readers(reader, entered) if reader.name() == "ToCopyBackward0" else 1
