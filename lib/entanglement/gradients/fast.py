@@ -28,7 +28,7 @@ from entanglement.gradients.tokens import TokenGeometry
 from entanglement.logps import ResponseLogits, check_batch, model_device, response_logits
 from entanglement.pairs import PairBatch
 
-__all__ = ["UncoveredParameterWarning", "pair_geometry", "slow_gradients", "token_geometry"]
+__all__ = ["UncoveredParameterWarning", "pair_geometry", "slow_pairs", "token_geometry"]
 
 
 class UncoveredParameterWarning(UserWarning):
@@ -94,7 +94,7 @@ def _plan(
     return plan
 
 
-def slow_gradients(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+def _slow_gradients(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     """Return the gradients of each value with respect to some parameters, (N, p), by a pass each."""
     rows = []
     for value in values:
@@ -102,6 +102,13 @@ def slow_gradients(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> 
         parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
         rows.append(torch.cat([part.reshape(-1) for part in parts]))
     return torch.stack(rows)
+
+
+def slow_pairs(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    """Return the inner products of whole responses' gradients, (B, 2, 2), pair by pair; values (2B,)."""
+    n_pairs = len(values) // 2
+    both = [values[[i, i + n_pairs]] for i in range(n_pairs)]
+    return torch.cat([inner.by_vectors(_slow_gradients(two, parameters)[None]) for two in both])
 
 
 def pair_geometry(
@@ -124,8 +131,8 @@ def pair_geometry(
         plan = _plan(model, batch, tape, logps, strict, where)
         if plan.uncovered:
             slow = [selected[name] for name in plan.uncovered]
-            both = [logps[[i, i + n_pairs]] for i in range(n_pairs)]
-            parts.append(torch.cat([inner.by_vectors(slow_gradients(values, slow)[None]) for values in both]))
+            with tape.paused():
+                parts.append(slow_pairs(logps, slow))
         if plan.roots:
             torch.autograd.grad(logps.sum(), _outputs(plan.roots))
         if tape.gram is not None:
@@ -143,12 +150,21 @@ def _outputs(calls: Sequence[Call]) -> list[torch.Tensor]:
 
 
 def _head(plan: Plan, logits: torch.Tensor) -> Call | None:
-    """Return the call that made the logits, position by position, if it is a covered matrix."""
-    for call in plan.active:
-        kinds = {use.kind for _, use in call.uses}
-        if call.node is logits.grad_fn and kinds <= {"linear", "conv1d", "shift"} and call.given is not None:
-            return call if call.given.requires_grad and call.given.ndim == 3 else None
-    return None
+    """Return the call that made the logits, position by position, if it is a matrix of its own.
+
+    Its weight may be an embedding elsewhere, and not a matrix.
+    """
+    matrices = {"linear", "conv1d"}
+    heads = [call for call in plan.active if call.node is logits.grad_fn]
+    if len(heads) != 1:
+        return None
+    head = heads[0]
+    kinds = {use.kind for _, use in head.uses}
+    reads = [name for call in plan.active for name, use in call.uses if use.kind in matrices]
+    alone = all(reads.count(name) == 1 for name, use in head.uses if use.kind in matrices)
+    given = head.given
+    fits = given is not None and given.requires_grad and given.ndim == 3
+    return head if fits and alone and kinds <= matrices | {"shift"} else None
 
 
 def token_geometry(
@@ -170,16 +186,18 @@ def token_geometry(
     tape = Tape(selected, rows=2)
     tape.examples = n
     gram = torch.zeros(len(real), len(real), dtype=torch.float64)
-    with measuring(model, selected):
-        # The fused attention kernels have no rule for many gradients at once.
-        with tape.recording(model), sdpa_kernel(SDPBackend.MATH):
+    # The fused attention kernels have no rule for many gradients at once. (The backward pass is inside, too:
+    # gradient checkpointing runs attention again there.)
+    with measuring(model, selected), sdpa_kernel(SDPBackend.MATH):
+        with tape.recording(model):
             found = _logits(model, batch)
             tokens = found.logps()[mask]  # (N,)
         rows = torch.tensor([0] * counts[0] + [1] * counts[1])
         _refuse_infinite(tokens.detach(), batch, rows, "log-probability", where)
         plan = _plan(model, batch, tape, tokens, strict, where)
         if plan.uncovered:
-            slow = slow_gradients(tokens, [selected[name] for name in plan.uncovered]).double().cpu()
+            with tape.paused():
+                slow = _slow_gradients(tokens, [selected[name] for name in plan.uncovered]).double().cpu()
             gram = gram + slow @ slow.T
         if plan.roots:
             _backward(tape, plan, found, tokens, real)
@@ -216,9 +234,8 @@ def _backward(
     assert head.given is not None
     h = head.given
     total = tokens.sum()
-    tape.listening = False
-    d_logits, d_h = torch.autograd.grad(total, [found.logits, h], retain_graph=True)
-    tape.listening = True
+    with tape.paused():
+        d_logits, d_h = torch.autograd.grad(total, [found.logits, h], retain_graph=True)
     slots = found.slots
     x_one = h.new_zeros(n, 2, h.shape[2])
     d_one = d_logits.new_zeros(n, 2, d_logits.shape[2])

@@ -23,8 +23,7 @@ import torch
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import inner
-from entanglement.gradients.fast import UncoveredParameterWarning, slow_gradients
+from entanglement.gradients.fast import UncoveredParameterWarning, slow_pairs
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.gradients.tape import Tape, watching
 
@@ -190,11 +189,8 @@ class GeometryMonitor:
             warnings.warn(
                 f"{message}; measured by a pass a response.", UncoveredParameterWarning, stacklevel=2
             )
-            tape.listening = False
-            parameters = [self._selected[name] for name in plan.uncovered]
-            both = [values[[i, i + n_pairs]] for i in range(n_pairs)]
-            slow = torch.cat([inner.by_vectors(slow_gradients(v, parameters)[None]) for v in both])
-            tape.listening = True
+            with tape.paused():
+                slow = slow_pairs(values, [self._selected[name] for name in plan.uncovered])
         names = tuple(ids) or tuple(f"pair {i}" for i in range(n_pairs))
         watched = _Watched(tape, names, n_pairs, slow)
         chosen.register_hook(lambda gradient: watched.weigh(0, gradient))

@@ -248,6 +248,15 @@ class Tape:
 
     # --- backward -------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let gradients pass without taking them: for a backward pass that is not the one to be read."""
+        self.listening = False
+        try:
+            yield
+        finally:
+            self.listening = True
+
     def _arrive(self, call: Call, gradient: torch.Tensor) -> None:
         def receive(value: torch.Tensor, batched: bool) -> None:
             self.receive(call, value if batched else value.expand(self.examples, *value.shape))
