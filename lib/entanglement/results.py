@@ -71,8 +71,7 @@ class Grid:
 
 
 GRIDS: dict[str, Grid] = {
-    # The other conditions and models of chapter 08 are declared in the module and not computed yet.
-    "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano",), conditions=("main",)),
+    "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano", "nano-unlabeled", "smollm2-135m")),
 }
 
 

@@ -16,6 +16,7 @@ from entanglement.stats import Interval, mean_interval, summarize
 
 __all__ = [
     "account_shares",
+    "account_total",
     "along_training",
     "at_the_ends",
     "difference",
@@ -90,11 +91,12 @@ def _moment(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def at_the_ends(means: pd.DataFrame, quantity: str, *, condition: str = "main") -> pd.DataFrame:
     """Return one quantity of each variant for the base, after SFT and after DPO, as "mean [low, high]"."""
     rows = _select(means, condition)
+    variants = [v for v in VARIANTS if v in set(rows["variant"])]
     table = {}
     for name in _ENDS:
         some = summarize(_moment(rows, name), quantity, ["variant"]).set_index("variant")
-        table[name] = [f"{Interval(*some.loc[v, ['value', 'low', 'high', 'n']]):.2f}" for v in VARIANTS]
-    return pd.DataFrame(table, index=pd.Index([v.replace("_", " ") for v in VARIANTS], name="responses"))
+        table[name] = [f"{Interval(*some.loc[v, ['value', 'low', 'high', 'n']]):.2f}" for v in variants]
+    return pd.DataFrame(table, index=pd.Index([v.replace("_", " ") for v in variants], name="responses"))
 
 
 def ratio_table(pairs: pd.DataFrame, *, condition: str = "main") -> pd.DataFrame:
@@ -152,3 +154,11 @@ def account_shares(
     sums = rows.groupby(["variant", "set", "seed"])[columns].sum().reset_index()
     long = sums.melt(["variant", "set", "seed"], columns, var_name="term", value_name="nats")
     return summarize(long, "nats", ["variant", "set", "term"])
+
+
+def account_total(account: pd.DataFrame, name: str, variant: str) -> Interval:
+    """Return the total of ``account_shares`` for one pair set ("batch", or a held-out one) and variant."""
+    rows = account[(account["set"] == name) & (account["variant"] == variant) & (account["term"] == "total")]
+    if len(rows) != 1:
+        raise ValueError(f"the account has {len(rows)} totals for set={name!r}, variant={variant!r}.")
+    return Interval(*(float(rows.iloc[0][part]) for part in ("value", "low", "high")), int(rows.iloc[0]["n"]))

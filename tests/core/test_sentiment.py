@@ -113,3 +113,15 @@ def test_account_terms_sum_to_the_total(cell):
     for _, rows in shares.groupby(["variant", "set"]):
         values = rows.set_index("term")["value"]
         assert values[list(TERMS)].sum() == pytest.approx(values["total"], abs=1e-9)
+    total = tables.account_total(shares, "batch", "short_suffix")
+    row = shares[(shares["set"] == "batch") & (shares["term"] == "total")].iloc[0]
+    assert (total.value, total.n) == (row["value"], row["n"])
+    with pytest.raises(ValueError, match="0 totals for set='batch', variant='long_suffix'"):
+        tables.account_total(shares, "batch", "long_suffix")
+
+
+def test_a_condition_with_one_variant_makes_a_table_of_one_row():
+    means = _means()
+    some = means[means["variant"] == means["variant"].iloc[0]].assign(cosine=0.5)
+    sft = some.assign(phase="sft")
+    assert len(tables.at_the_ends(pd.concat([some, sft]), "cosine")) == 1

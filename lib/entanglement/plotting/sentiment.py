@@ -27,7 +27,7 @@ from entanglement.plotting.style import (
     figure,
 )
 
-__all__ = ["account_bars", "case_panels", "curves", "main_figure", "memorizing", "two_optimizers"]
+__all__ = ["account_bars", "case_panels", "curves", "main_figure", "memorizing", "side_by_side"]
 
 TERM_COLORS = dict(zip(TERMS, (CHOSEN, REJECTED, ACCENT, NEUTRAL), strict=True))
 TERM_LABELS = {
@@ -142,22 +142,26 @@ def _patch(color: str) -> Any:
     return Patch(facecolor=color, alpha=0.85)
 
 
-def memorizing(cosine: pd.DataFrame, logp: pd.DataFrame, usual_steps: int) -> Figure:
-    """Draw cosine and log π_w against the number of SFT steps, with the usual number marked."""
+def memorizing(cosine: pd.DataFrame, logp: pd.DataFrame) -> Figure:
+    """Draw cosine and log π_w against the number of SFT steps, the first few steps drawn wide."""
     fig, axes = figure(2, height=3.2)
     curves(axes[0], cosine)
     axes[0].set(title="gradient cosine ρ", ylabel="cosine", ylim=(-1.08, 1.08))
     curves(axes[1], logp)
     axes[1].set(title="chosen response", ylabel="log π_w (nats)")
+    axes[1].set_yscale("symlog", linthresh=1)
     for ax in axes:
+        ax.set_xscale("symlog", linthresh=8)
+        steps = sorted(set(cosine["step"]))
+        ax.set_xticks(steps, [str(step) for step in steps])
+        ax.minorticks_off()
         ax.set_xlabel("SFT steps")
-        ax.axvline(usual_steps, color=NEUTRAL, lw=1, ls=":")
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig
 
 
-def two_optimizers(panels: Mapping[str, pd.DataFrame], ylabel: str, xlabel: str = "DPO step") -> Figure:
+def side_by_side(panels: Mapping[str, pd.DataFrame], ylabel: str, xlabel: str = "DPO step") -> Figure:
     """Draw one quantity under several conditions, one panel each, on a common scale."""
     fig, axes = figure(len(panels), height=3.1, sharey=True)
     for ax, (title, curve) in zip(axes, panels.items(), strict=True):
