@@ -12,7 +12,7 @@ OPTIONS = $(if $(SCALE),--scale "$$SCALE") $(if $(SEED),--seed "$$SEED") $(if $(
 RUN = $(OPTIONS) $(if $(ONLY),--only "$$ONLY") $(if $(JOBS),--jobs "$$JOBS")
 export SCALE SEED MODEL ONLY JOBS PORT
 
-.PHONY: help env book test test-gpu execute site check serve status claims results nano tidy format clean
+.PHONY: help env book test test-gpu execute site check serve status claims results bench nano tidy format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ claims: env ## the ledger of claims with its verdicts
 
 results: env ## compute the grids that are too big for a notebook (resumable, about an hour)
 	@$(PY) -m entanglement.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
+
+bench: env ## time the gradient geometry against the ways that it replaces (about ten minutes)
+	@$(PY) -m entanglement.bench
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
 	@$(PY) -m entanglement.pretrain

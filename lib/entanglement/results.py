@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["GRIDS", "Grid", "Rerun", "Stored", "check", "load", "rerun_one", "run"]
+__all__ = ["GRIDS", "Grid", "Rerun", "Stored", "check", "load", "repository", "rerun_one", "run"]
 
 Tables = dict[str, pd.DataFrame]
 SCALES = ("smoke", "book", "paper")
@@ -47,19 +47,16 @@ class Grid:
         models: those whose tables are kept in the repository.
         tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
             1 + |value|. On the same kind the numbers must be equal.
-        conditions: keep the cells of these conditions only; None for all that the module names.
     """
 
     name: str
     module: str
     models: tuple[str, ...]
     tolerance: float = 0.02
-    conditions: tuple[str, ...] | None = None
 
     def cells(self, scale: str, model: str) -> list[dict[str, Any]]:
         """Return the cells of one scale and model."""
-        cells = list(import_module(self.module).grid_cells(scale, model))
-        return [c for c in cells if self.conditions is None or c.get("condition") in self.conditions]
+        return list(import_module(self.module).grid_cells(scale, model))
 
     def run_cell(self, scale: str, model: str, cell: Mapping[str, Any]) -> Tables:
         """Compute one cell."""
@@ -75,7 +72,7 @@ GRIDS: dict[str, Grid] = {
 }
 
 
-def _root() -> Path:
+def repository() -> Path:
     """Return the repository's root: the nearest folder upwards that holds book/results, else this file's."""
     for start in (Path.cwd(), Path(__file__).parents[2]):
         for folder in (start, *start.parents):
@@ -199,7 +196,7 @@ def run(
     Returns:
         The folder of the tables.
     """
-    root = root or _root()
+    root = root or repository()
     code = code_hash(GRIDS[grid].module, model)
     cells = GRIDS[grid].cells(scale, model)
     work = root / "_build" / "results" / scale / f"{grid}-{model.replace('/', '--')}"
@@ -275,7 +272,7 @@ def load(grid: str, scale: str, model: str = "nano", *, jobs: int = 1) -> Stored
         raise ValueError(f"grid={grid!r}; expected one of {', '.join(GRIDS)}.")
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}; expected one of {', '.join(SCALES)}.")
-    root = _root()
+    root = repository()
     folder = _folder(root, grid, scale, model)
     if (folder / "provenance.json").is_file():
         return _read(folder)
@@ -369,7 +366,7 @@ def rerun_one(
 
 def check(root: Path | None = None) -> list[str]:
     """Return what is wrong with the stored tables, a line each: missing, damaged, older than their code."""
-    root = root or _root()
+    root = root or repository()
     problems = []
     for grid in GRIDS.values():
         for scale in SCALES:
@@ -410,7 +407,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("check", help="are the stored tables whole and made by today's code?")
     options = parser.parse_args(arguments)
     if options.command == "check":
-        problems = check()
+        from entanglement.bench import problems as bench_problems
+
+        problems = check() + bench_problems()
         for problem in problems:
             print(problem)
         print(f"results: {'as they should be' if not problems else f'{len(problems)} problems'}")
