@@ -161,4 +161,5 @@ def account_total(account: pd.DataFrame, name: str, variant: str) -> Interval:
     rows = account[(account["set"] == name) & (account["variant"] == variant) & (account["term"] == "total")]
     if len(rows) != 1:
         raise ValueError(f"the account has {len(rows)} totals for set={name!r}, variant={variant!r}.")
-    return Interval(*(float(rows.iloc[0][part]) for part in ("value", "low", "high")), int(rows.iloc[0]["n"]))
+    row = rows.iloc[0]
+    return Interval(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
