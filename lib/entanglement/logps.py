@@ -254,7 +254,8 @@ def response_logits(
     output = model(input_ids=input_ids, attention_mask=attention_mask, **extra)
     logits = output if isinstance(output, torch.Tensor) else output.logits  # (R, T or fewer, V)
     targets = input_ids[rows, columns + 1]
-    return ResponseLogits(logits, rows, slots, columns + 1, targets, tuple(input_ids.shape))
+    shape = (input_ids.shape[0], input_ids.shape[1])
+    return ResponseLogits(logits, rows, slots, columns + 1, targets, shape)
 
 
 def row_logps(

@@ -472,7 +472,8 @@ def _summary(reading: Reading, lr: float) -> dict[str, float]:
     row["cosine"] = float(g.cosine.nanmean())
     row["chosen_norm"] = float(g.chosen_sq.sqrt().mean())
     row["rejected_norm"] = float(g.rejected_sq.sqrt().mean())
-    row |= g.case_shares(reading.d_w[reading.measured], reading.d_l[reading.measured])
+    shares = g.case_shares(reading.d_w[reading.measured], reading.d_l[reading.measured])
+    row |= {str(case): share for case, share in shares.items()}
     chosen, rejected = reading.plain_change(lr)
     return row | {"plain_chosen": float(chosen.mean()), "plain_rejected": float(rejected.mean())}
 
