@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +25,20 @@ def _end_with_parent(parent: int) -> None:
     if hasattr(os, "killpg"):
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os._exit(1)
+
+
+def _private_sockets(folder: Path) -> dict[str, Any]:
+    """Return papermill options that let the kernel talk through files in ``folder``.
+
+    The default is TCP ports that are free when they are chosen and may be taken when the kernel binds them:
+    with several notebooks starting at once, a kernel now and then died before its first cell.
+    """
+    from traitlets.config import Config
+
+    if os.name != "posix":
+        return {}
+    # A socket's name is short (about 100 characters): the job's folder is a temporary one.
+    return {"config": Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})}
 
 
 def main() -> int:
@@ -43,6 +58,7 @@ def main() -> int:
             progress_bar=False,
             log_output=False,
             start_timeout=180,
+            **_private_sockets(Path(sys.argv[1]).parent),
         )
     except PapermillExecutionError as error:
         print(f"{error.ename}: {error.evalue}", file=sys.stderr)
