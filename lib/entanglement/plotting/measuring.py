@@ -16,9 +16,9 @@ _AXES = {"response": "response tokens of each side", "width": "width of the mode
 
 
 def three_matrices(inputs: torch.Tensor, gradients: torch.Tensor) -> Figure:
-    """Draw ⟨x_s, x'_t⟩, ⟨δ_s, δ'_t⟩ and their product entry by entry, (T, T') each."""
+    """Draw ⟨h_s, h'_t⟩, ⟨γ_s, γ'_t⟩ and their product entry by entry, (T, T') each."""
     fig, axes = figure(3, height=2.9)
-    named = {"⟨x_s, x'_t⟩": inputs, "⟨δ_s, δ'_t⟩": gradients, "their product": inputs * gradients}
+    named = {"⟨h_s, h'_t⟩": inputs, "⟨γ_s, γ'_t⟩": gradients, "their product": inputs * gradients}
     for ax, (title, values) in zip(axes, named.items(), strict=True):
         array = values.detach().numpy()
         limit = float(np.abs(array).max())
