@@ -47,7 +47,6 @@ THEOREM_NUMBERS = {
     "thm-flow": "10",
     "thm-step": "11",
     "thm-frozen": "12",
-    "thm-ghost": "13",
 }
 
 
