@@ -407,7 +407,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("check", help="are the stored tables whole and made by today's code?")
     options = parser.parse_args(arguments)
     if options.command == "check":
-        problems = check()
+        from entanglement.bench import problems as bench_problems
+
+        problems = check() + bench_problems()
         for problem in problems:
             print(problem)
         print(f"results: {'as they should be' if not problems else f'{len(problems)} problems'}")

@@ -47,6 +47,7 @@ THEOREM_NUMBERS = {
     "thm-flow": "10",
     "thm-step": "11",
     "thm-frozen": "12",
+    "thm-ghost": "13",
 }
 
 
