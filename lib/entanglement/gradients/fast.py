@@ -63,7 +63,7 @@ def _refuse_infinite(
     """Refuse a value that is not finite; ``rows`` says which sequence each value belongs to."""
     bad = ~torch.isfinite(values)
     if bool(bad.any()):
-        row = int(rows[bad.nonzero()[0, 0]])
+        row = int(rows[int(bad.nonzero()[0, 0])])
         raise ValueError(f"{where}: the {what} of {_row_name(batch, row)} is not finite.")
 
 
@@ -221,12 +221,12 @@ def _backward(
 ) -> None:
     """Send one gradient a token through the graph, all at once."""
     n = tape.examples
-    sides, places = real // n, real % n  # row and example of each token
+    sides, places = (real // n).to(tokens.device), (real % n).to(tokens.device)  # of each token
     head = _head(plan, found.logits)
     if head is None:
         # A one for each token that is the k-th of its row.
         weights = tokens.new_zeros(n, len(tokens))
-        weights[places, torch.arange(len(tokens))] = 1.0
+        weights[places, torch.arange(len(tokens), device=tokens.device)] = 1.0
         _all_at_once(tokens, weights, plan.roots)
         return
     # The logits at a position decide one token and nothing else, and what enters the head there decides these

@@ -1,7 +1,8 @@
 """Preference losses: a registry in which a loss is one declaration.
 
 ``get_loss("dpo", beta=0.1)`` gives a function of PairLogps; its ``weights`` are (d_w, d_l). A loss never
-knows a model. To add one, write one declaration in a file of this package and import that file here.
+knows a model. To add one, write one declaration in the file of its form (``catalogue`` names them). DPO is
+declared at once, all others when one of them is asked for.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Literal
 
 import torch
@@ -217,13 +218,24 @@ class Loss:
         return 0.0 - grad_w, grad_l
 
 
+def _declare_all() -> None:
+    """Import every declaration.
+
+    By a name that is put together here, so that a table made with DPO does not depend on all other losses:
+    what uses one of those imports its module.
+    """
+    import_module(f"{__package__}.catalogue")
+
+
 def list_losses() -> list[str]:
     """Return the names of the declared losses, in order of declaration."""
+    _declare_all()
     return list(_REGISTRY)
 
 
 def loss_specs() -> list[LossSpec]:
     """Return the declarations, in order; the table of losses is made from them."""
+    _declare_all()
     return list(_REGISTRY.values())
 
 
@@ -233,6 +245,8 @@ def loss_spec(name: str) -> LossSpec:
     Raises:
         ValueError: unknown name; the message lists the names and the closest one.
     """
+    if name not in _REGISTRY:
+        _declare_all()
     if name in _REGISTRY:
         return _REGISTRY[name]
     close = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=1, cutoff=0.4)
