@@ -30,7 +30,7 @@ def pair(values, lengths=(5, 8)):
     return PairLogps(*tensors, *(torch.tensor([n]) for n in lengths))
 
 
-@pytest.mark.parametrize("name", list_losses())
+@pytest.mark.parametrize("name", ["dpo", "cpo", "simpo", "nca", "apo_down"])  # smooth and of one scale
 @given(values=four)
 def test_weights_against_finite_differences(name, values):
     loss, logps, h = get_loss(name), pair(values), 1e-5
@@ -148,9 +148,9 @@ def test_a_loss_that_ignores_both_sides_has_weight_zero():
 
 def test_refusals():
     with pytest.raises(
-        ValueError, match=r"loss 'dop' is not known; expected one of .*dpo.* Did you mean 'dpo'"
+        ValueError, match=r"loss 'simp' is not known; expected one of dpo, .* Did you mean 'simpo'"
     ):
-        get_loss("dop")
+        get_loss("simp")
     with pytest.raises(ValueError, match="loss 'dpo' has no hyper-parameter 'betta'; expected one of: beta"):
         get_loss("dpo", betta=1.0)
     with pytest.raises(ValueError, match=r"loss 'dpo': beta=0; expected a number in \(0, inf\)"):

@@ -61,11 +61,12 @@ def dpo_trainer(trl, loss_type, batch, **options):
         device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x
     )
     settings = {
-        "beta": 0.1, "label_smoothing": 0.0, "f_divergence_type": "reverse_kl",
-        "f_alpha_divergence_coef": 0.5, "ld_alpha": None, "aux_loss_enabled": False, "precompute_ref_logps": True, "use_weighting": False,
-        "loss_types": [loss_type], "loss_weights": [1.0], "model": SimpleNamespace(training=False),
-        "accelerator": accelerator, "args": SimpleNamespace(discopop_tau=0.05),
-        "_metrics": defaultdict(lambda: defaultdict(list)), "_total_train_tokens": 0, "_tp_size": 1,
+        "beta": 0.1, "label_smoothing": 0.0, "f_divergence_type": "reverse_kl", "ld_alpha": None,
+        "f_alpha_divergence_coef": 0.5, "aux_loss_enabled": False, "precompute_ref_logps": True,
+        "use_weighting": False, "loss_types": [loss_type], "loss_weights": [1.0],
+        "model": SimpleNamespace(training=False), "args": SimpleNamespace(discopop_tau=0.05),
+        "accelerator": accelerator, "_metrics": defaultdict(lambda: defaultdict(list)),
+        "_total_train_tokens": 0, "_tp_size": 1,
     } | options  # fmt: skip
     for name, value in settings.items():
         setattr(trainer, name, value)
