@@ -85,6 +85,7 @@ def _pairs_naive(model: nn.Module, batch: PairBatch) -> Callable[[], Any]:
 def _pairs_func(model: nn.Module, batch: PairBatch) -> Callable[[], Any]:
     """Per-sample gradients by ``torch.func``: two responses at a time, so that they fit."""
     from torch.func import functional_call, grad, vmap
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     ids, mask = batch.input_ids, batch.response_mask
@@ -100,7 +101,9 @@ def _pairs_func(model: nn.Module, batch: PairBatch) -> Callable[[], Any]:
     def run() -> torch.Tensor:
         grams = []
         for i in range(len(batch)):
-            both = gradients(parameters, ids[[i, i + len(batch)]])
+            # The fused kernel has no batching rule and would be run row by row.
+            with sdpa_kernel(SDPBackend.MATH):
+                both = gradients(parameters, ids[[i, i + len(batch)]])
             flat = [g.flatten(1) for g in both.values()]
             grams.append(sum((g @ g.T for g in flat), torch.zeros(2, 2, device=ids.device)))
         return torch.stack(grams)
