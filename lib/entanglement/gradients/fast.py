@@ -19,6 +19,7 @@ from entanglement.gradients import inner
 from entanglement.gradients.select import (
     Parameters,
     check_deterministic,
+    fused_activations,
     measuring,
     select_parameters,
     touched_parameters,
@@ -123,7 +124,7 @@ def pair_geometry(
     n_pairs = len(batch)
     tape = Tape(selected, 2 * n_pairs)
     parts = []  # (B, 2, 2) each
-    with measuring(model, selected):
+    with measuring(model, selected), fused_activations(model):
         with tape.recording(model):
             logps = _logits(model, batch).logps().sum(dim=1)  # (2B,)
         rows = torch.arange(2 * n_pairs)
@@ -188,7 +189,7 @@ def token_geometry(
     gram = torch.zeros(len(real), len(real), dtype=torch.float64)
     # The fused attention kernels have no rule for many gradients at once. (The backward pass is inside, too:
     # gradient checkpointing runs attention again there.)
-    with measuring(model, selected), sdpa_kernel(SDPBackend.MATH):
+    with measuring(model, selected), fused_activations(model), sdpa_kernel(SDPBackend.MATH):
         with tape.recording(model):
             found = _logits(model, batch)
             tokens = found.logps()[mask]  # (N,)

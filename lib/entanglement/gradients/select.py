@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from transformers.activations import NewGELUActivation
 
-__all__ = ["Parameters", "check_deterministic", "measuring", "select_parameters", "touched_parameters"]
+__all__ = [
+    "Parameters",
+    "check_deterministic",
+    "fused_activations",
+    "measuring",
+    "select_parameters",
+    "touched_parameters",
+]
 
 #: "all", "trainable" (requires_grad), or a predicate on parameter names.
 Parameters = Literal["all", "trainable"] | Callable[[str], bool]
@@ -92,6 +102,28 @@ def measuring(model: nn.Module, selected: dict[str, nn.Parameter]) -> Iterator[N
     finally:
         for parameter, flag in before:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def fused_activations(model: nn.Module) -> Iterator[None]:
+    """Compute GPT-2's activation as one operation while the context lasts.
+
+    Transformers writes this GELU as eight elementwise operations that keep what they read for the backward
+    pass; PyTorch has the same function as one. It saves a third of the time and most of the memory of a pass
+    over GPT-2.
+    """
+    changed = [
+        module
+        for module in model.modules()
+        if type(module).forward is NewGELUActivation.forward and "forward" not in vars(module)
+    ]
+    try:
+        for module in changed:
+            module.forward = partial(functional.gelu, approximate="tanh")  # type: ignore[assignment]
+        yield
+    finally:
+        for module in changed:
+            del module.forward
 
 
 class _Touched(TorchDispatchMode):
