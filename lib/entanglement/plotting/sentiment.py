@@ -150,9 +150,11 @@ def memorizing(cosine: pd.DataFrame, logp: pd.DataFrame) -> Figure:
     curves(axes[1], logp)
     axes[1].set(title="chosen response", ylabel="log π_w (nats)")
     axes[1].set_yscale("symlog", linthresh=1)
+    axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    steps = sorted(set(cosine["step"]))
     for ax in axes:
-        ax.set_xscale("symlog", linthresh=8)
-        steps = sorted(set(cosine["step"]))
+        ax.set_xscale("symlog", linthresh=max(1, steps[1]))
+        ax.set_xlim(-0.1 * steps[1], 1.2 * steps[-1])
         ax.set_xticks(steps, [str(step) for step in steps])
         ax.minorticks_off()
         ax.set_xlabel("SFT steps")
