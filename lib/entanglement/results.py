@@ -47,19 +47,16 @@ class Grid:
         models: those whose tables are kept in the repository.
         tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
             1 + |value|. On the same kind the numbers must be equal.
-        conditions: keep the cells of these conditions only; None for all that the module names.
     """
 
     name: str
     module: str
     models: tuple[str, ...]
     tolerance: float = 0.02
-    conditions: tuple[str, ...] | None = None
 
     def cells(self, scale: str, model: str) -> list[dict[str, Any]]:
         """Return the cells of one scale and model."""
-        cells = list(import_module(self.module).grid_cells(scale, model))
-        return [c for c in cells if self.conditions is None or c.get("condition") in self.conditions]
+        return list(import_module(self.module).grid_cells(scale, model))
 
     def run_cell(self, scale: str, model: str, cell: Mapping[str, Any]) -> Tables:
         """Compute one cell."""

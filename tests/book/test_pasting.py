@@ -1,0 +1,35 @@
+"""What a notebook pastes arrives as plain Python numbers under the right names."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from entanglement.book.pasting import put
+from entanglement.stats import Interval
+
+
+@pytest.fixture
+def pasted(monkeypatch):
+    found = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: found.update({name: (value, display)}))
+    return found
+
+
+def test_numbers_and_intervals(pasted):
+    put("share", np.float64(0.5))
+    put("count", np.int64(3))
+    put("effect", Interval(1.0, 0.5, 1.5, 5))
+    put("row", pd.Series({"value": 2.0, "low": 1.0, "high": 3.0, "n": 4}))
+    values = {name: value for name, (value, _) in pasted.items()}
+    assert values == {
+        "share": 0.5, "count": 3, "effect": 1.0, "effect_low": 0.5, "effect_high": 1.5,
+        "row": 2.0, "row_low": 1.0, "row_high": 3.0,
+    }  # fmt: skip
+    assert type(values["share"]) is float and type(values["count"]) is int
+    assert not any(display for _, display in pasted.values())
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, [1.0]])
+def test_anything_else_is_refused(pasted, value):
+    with pytest.raises(TypeError, match=r"put: share is .*; expected a number or an interval"):
+        put("share", value)
+    assert not pasted
