@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from entanglement.gradients import directional_change, pair_geometry
-from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
+from entanglement.shared_prompt import quick_logps
 
 __all__ = ["TERMS", "StepAccount"]
 
@@ -84,11 +84,11 @@ class StepAccount:
         length = _norm(self.plain)
         scale = _norm(step) / length if length > 0 else 0.0
         with torch.no_grad():
-            new = [x.double().cpu() for x in response_logps(self.model, batch)]
+            new = [x.double().cpu() for x in quick_logps(self.model, batch)]
         _assign(self.model, self.before)
         try:
             with torch.no_grad():
-                old = [x.double().cpu() for x in response_logps(self.model, batch)]
+                old = [x.double().cpu() for x in quick_logps(self.model, batch)]
             along_plain = directional_change(self.model, batch, self.plain)
             along_step = directional_change(self.model, batch, step)
             weights = [torch.as_tensor(d, dtype=torch.float64) for d in (d_w, d_l)]

@@ -20,17 +20,17 @@ from entanglement.training import align, sft
 
 __all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]
 
+#: The factor on DPO's learning rate in the condition of that name.
+LARGE_STEP = 4
+
 #: What a cell changes against the main run; each is a figure of chapter 08.
 CONDITIONS: dict[str, str] = {
     "main": "AdamW, no end-of-sequence token",
     "eos": "the same, with the end-of-sequence token as part of every response",
     "plain": "plain gradient steps instead of AdamW",
-    "large_step": "four times the DPO learning rate",
+    "large_step": f"{LARGE_STEP} times the DPO learning rate",
     "long_sft": "a long SFT at a high rate, no DPO: the suffix is memorized",
 }
-
-
-LARGE_STEP = 4  # times the usual learning rate
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.account import StepAccount
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.gradients import GeometryMonitor, Reading, pair_geometry
+from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, model_device, response_logps, row_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.shared_prompt import quick_logps
 
 __all__ = ["OPTIMIZERS", "Trajectory", "align", "measure", "sft"]
 
@@ -173,13 +175,13 @@ def _pair_logps(
     Args:
         reference: the frozen model's log-probabilities by key; ``keys`` are those of the pairs.
         size: pairs a group.
-        monitor: reads each group's backward pass.
+        monitor: reads each group's backward pass, for which the two prompts of a pair must stay apart.
     """
     groups = _by_length(pairs, size)
     batches = [_collate([pairs[i] for i in group], tokenizer, append_eos) for group in groups]
     parts = []
     for batch in batches:
-        parts.append(response_logps(model, batch))
+        parts.append(quick_logps(model, batch) if monitor is None else response_logps(model, batch))
         if monitor is not None:
             monitor.attach(*parts[-1], batch.ids)
     order = torch.tensor([i for group in groups for i in group])
@@ -290,10 +292,11 @@ def sft(
 
     look(0)
     batches = _shuffled(len(pairs), steps, batch_size, seed)
-    for step, rows in enumerate(tqdm(batches, total=steps, disable=not progress, desc="SFT"), start=1):
-        loss = _sft_loss(model, tokenizer, [pairs[i] for i in rows], append_eos)
-        losses.append(_train_step(model, optimizer, loss, step, lr, max_grad_norm))
-        look(step)
+    with fused_activations(model):
+        for step, rows in enumerate(tqdm(batches, total=steps, disable=not progress, desc="SFT"), start=1):
+            loss = _sft_loss(model, tokenizer, [pairs[i] for i in rows], append_eos)
+            losses.append(_train_step(model, optimizer, loss, step, lr, max_grad_norm))
+            look(step)
     return Trajectory(_join(tables), pd.DataFrame(losses))
 
 
@@ -373,7 +376,8 @@ def align(
 ) -> Trajectory:
     """Optimize preferences in place with a margin loss; the reference is the model as it comes in.
 
-    The reference's log-probabilities are computed once. The rate warms up linearly and decays linearly to 0,
+    The reference's log-probabilities are computed once, and so is each prompt within a step, unless the
+    monitor is on (see ``shared_prompt``). The rate warms up linearly and decays linearly to 0,
     as in the paper's recipe.
 
     Args:
@@ -437,6 +441,7 @@ def align(
 
     look(0)
     with ExitStack() as stack:
+        stack.enter_context(fused_activations(model))
         watch = stack.enter_context(GeometryMonitor(model)) if monitor else None
         for step, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name), start=1):
             batch = [pairs[i] for i in rows]

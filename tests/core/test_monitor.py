@@ -179,4 +179,4 @@ def test_align_logs_what_its_steps_tell(tiny_model, tokenizer):
     quiet = align(other, tokenizer, pairs, **options)
     assert quiet.monitor.empty
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(p, q)
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)  # the quiet run shares its prompts

@@ -12,8 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from entanglement.gradients.naive import response_gradients
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
-from entanglement.logps import check_batch, model_device, response_logps
+from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
+from entanglement.shared_prompt import quick_logps
 
 __all__ = ["directional_change", "flat_gradients", "flatten", "unflatten"]
 
@@ -120,7 +121,7 @@ class _Responses(nn.Module):
         self.model = model
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        return response_logps(self.model, batch)
+        return quick_logps(self.model, batch)
 
 
 def _forward_mode(

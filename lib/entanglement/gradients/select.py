@@ -119,7 +119,7 @@ def fused_activations(model: nn.Module) -> Iterator[None]:
     ]
     try:
         for module in changed:
-            module.forward = partial(functional.gelu, approximate="tanh")  # type: ignore[assignment]
+            module.forward = partial(functional.gelu, approximate="tanh")
         yield
     finally:
         for module in changed:

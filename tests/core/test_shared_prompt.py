@@ -1,0 +1,93 @@
+"""Pairs whose prompt is computed once, against the two sequences computed apart."""
+
+import peft
+import pytest
+import torch
+from entanglement.logps import response_logps
+from entanglement.pairs import collate
+from entanglement.shared_prompt import can_share, shared_logps
+from entanglement.training import align
+from model_shapes import SHAPES
+from torch import nn
+
+
+def gradients(model, values):
+    model.zero_grad(set_to_none=True)
+    (values[0].sin() - 0.5 * values[1].cos()).sum().backward()  # another weight for each response
+    return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("append_eos", [False, True])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_gradients_are_those_of_two_sequences(
+    tiny_model, tokenizer, pairs, shape, side, append_eos
+):
+    model = tiny_model(shape)
+    batch = collate(pairs, tokenizer, padding_side=side, append_eos=append_eos)
+    apart, together = response_logps(model, batch), shared_logps(model, batch)
+    for mine, theirs in zip(together, apart, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(gradients(model, together), gradients(model, apart), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_eager_attention_takes_the_mask_too(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("llama-tied"), collate(pairs, tokenizer)
+    model.set_attn_implementation("eager")
+    for mine, theirs in zip(shared_logps(model, batch), response_logps(model, batch), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)  # its softmax is float32
+
+
+def test_the_rejected_response_does_not_see_the_chosen_one(tiny_model, tokenizer, pairs):
+    """Negative control: with the plain causal mask on the same layout it would."""
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    other = collate([pairs[0].__class__(p.prompt, " people", p.rejected, p.id) for p in pairs], tokenizer)
+    (_, one), (_, two) = shared_logps(model, batch), shared_logps(model, other)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+    seen = {}
+
+    def causal(module, args, kwargs):
+        mask = kwargs["attention_mask"]
+        total = mask.shape[-1]
+        low = torch.finfo(mask.dtype).min
+        kwargs["attention_mask"] = torch.full((total, total), low, dtype=mask.dtype).triu(1).expand_as(mask)
+        seen["shape"] = tuple(mask.shape)
+        return args, kwargs
+
+    handle = model.register_forward_pre_hook(causal, with_kwargs=True)
+    wrong = shared_logps(model, batch)[1]
+    handle.remove()
+    assert seen["shape"][:2] == (len(batch), 1) and not torch.allclose(wrong, one, rtol=1e-3)
+
+
+def test_pairs_of_unequal_prompts_are_left_to_two_sequences(tiny_model, tokenizer, pairs):
+    # The long response leaves less room for its prompt than the short one.
+    whole = collate(pairs[:1], tokenizer)
+    batch = collate(pairs[:1], tokenizer, max_length=whole.input_ids.shape[1] - 1)
+    lengths = batch.attention_mask.sum(1) - batch.response_mask.sum(1)
+    assert lengths[0] != lengths[1], "the example must have unequal prompts"
+    assert shared_logps(tiny_model("gpt2-tied"), batch) is None
+
+
+def test_only_known_architectures_share(tiny_model):
+    assert can_share(tiny_model("gpt2-tied")) and not can_share(nn.Linear(2, 2))
+    adapted = peft.get_peft_model(
+        tiny_model("llama-tied"), peft.LoraConfig(target_modules=["q_proj"], r=2, lora_alpha=4)
+    )
+    assert can_share(adapted)
+    unknown = tiny_model("gpt2-tied")
+    unknown.config.model_type = "mamba"
+    assert not can_share(unknown)
+
+
+def test_training_is_the_same_with_and_without_sharing(tiny_model, tokenizer, pairs):
+    losses = []
+    for kind in ("gpt2", "something else"):
+        torch.manual_seed(0)
+        model = tiny_model("gpt2-tied")
+        model.config.model_type = kind
+        run = align(model, tokenizer, pairs * 2, steps=4, lr=1e-3, batch_size=3, optimizer="sgd", seed=0)
+        losses.append(torch.tensor(run.losses["loss"].to_numpy()))
+    assert losses[0][-1] < losses[0][0] - 1e-4
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-10, atol=1e-12)
