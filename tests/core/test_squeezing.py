@@ -1,0 +1,75 @@
+"""Where probability goes: against models whose next-token distributions are given."""
+
+import pytest
+import torch
+from entanglement.pairs import PreferencePair, collate
+from entanglement.squeezing import first_difference, mass_moves, next_token_probs
+from torch import nn
+
+
+class Constant(nn.Module):
+    """A model that predicts the same distribution everywhere."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        return self.logits.expand(*input_ids.shape, -1)
+
+
+def constant(tokenizer, **probs):
+    """Uniform, but for some tokens of ``probs`` (text → probability)."""
+    values = torch.full((len(tokenizer),), (1 - sum(probs.values())) / (len(tokenizer) - len(probs)))
+    for text, prob in probs.items():
+        values[one_token(tokenizer, f" {text}")] = prob
+    return Constant(values.log())
+
+
+def one_token(tokenizer, text):
+    (token,) = tokenizer(text)["input_ids"]
+    return token
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "place"),
+    [([1, 2, 3], [1, 4, 3], 1), ([1], [2], 0), ([1, 2], [1, 2, 3], 2), ([1, 2], [1, 2], 2)],
+)
+def test_first_difference(chosen, rejected, place):
+    assert first_difference(chosen, rejected) == place
+
+
+def test_moves_of_probability_add_up_to_nothing(tokenizer):
+    words = ("positive", "negative", "people")
+    pair = PreferencePair("what a day", " positive people", " negative people", "pair")
+    for word in words:
+        one_token(tokenizer, f" {word}")
+    before = constant(tokenizer, positive=0.2, negative=0.1, people=0.4)
+    after = constant(tokenizer, positive=0.15, negative=0.05, people=0.6)
+    table = mass_moves(before, after, tokenizer, [pair]).set_index(["response", "place"])
+    assert (table[["own", "top", "other", "rest"]].sum(axis=1).abs() < 1e-7).all()
+    first = table.loc[("chosen", "shared")]
+    assert first["own"] == pytest.approx(-0.05) and first["top"] == pytest.approx(0.2)
+    assert first["other"] == pytest.approx(-0.05) and first["rest"] == pytest.approx(-0.1)
+    later = table.loc[("chosen", "apart")]  # its own token is the likeliest there
+    assert later["own"] == pytest.approx(0.2) and later["top"] == 0 and later["top_share"] == 0
+    assert table.loc[("rejected", "shared"), "own"] == pytest.approx(-0.05)
+
+
+def test_nothing_moves_between_a_model_and_itself(tokenizer, pairs, tiny_model):
+    model = tiny_model("gpt2-tied")
+    table = mass_moves(model, model, tokenizer, pairs)
+    assert table[["own", "top", "other", "rest", "entropy"]].abs().to_numpy().max() == 0
+
+
+def test_distributions_are_those_that_predict_the_response(tokenizer, pairs, tiny_model):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    from entanglement.logps import token_logps
+
+    tokens = token_logps(model, batch)
+    probs = next_token_probs(model, batch)
+    for row in range(2 * len(batch)):
+        side, i = (tokens.chosen, row) if row < len(batch) else (tokens.rejected, row - len(batch))
+        mask = batch.response_mask[row]
+        own = probs[row].gather(1, batch.input_ids[row][mask][:, None]).squeeze(1)
+        torch.testing.assert_close(own.log(), side[i][mask])
