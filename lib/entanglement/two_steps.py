@@ -1,0 +1,145 @@
+"""Chapter 01's runs: fine-tuning on chosen summaries, a reward model, and DPO, from the same base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.datasets import read_docstrings, tldr_pairs
+from entanglement.models import load_model
+from entanglement.pairs import PreferencePair
+from entanglement.rewards import RewardModel, reward_margins, train_reward
+from entanglement.training import align, sft
+
+__all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is trained and measured: pairs, steps of the three trainings, batch, and seeds."""
+
+    train: int
+    test: int
+    sft_steps: int
+    dpo_steps: int
+    reward_steps: int
+    batch: int
+    seeds: int
+    sft_lr: float = 5e-5
+    dpo_lr: float = 2.5e-5
+    reward_lr: float = 1e-4
+    beta: float = 0.1
+
+
+def sizes(scale: str) -> Sizes:
+    """Return the sizes of a scale.
+
+    Raises:
+        ValueError: not smoke, book or paper.
+    """
+    found = {
+        "smoke": Sizes(24, 6, 2, 2, 2, 4, 2),
+        "book": Sizes(600, 64, 48, 24, 40, 16, 3),
+        "paper": Sizes(4000, 400, 256, 125, 250, 32, 5),
+    }.get(scale)
+    if found is None:
+        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
+    return found
+
+
+def summaries(scale: str, seed: int) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Return (train, held-out) pairs: a docstring's true first line against that of a sibling."""
+    numbers = sizes(scale)
+    read = read_docstrings()
+    return (
+        tldr_pairs("sibling", "train", n=numbers.train, seed=seed, docstrings=read),
+        tldr_pairs("sibling", "test", n=numbers.test, seed=seed, docstrings=read),
+    )
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """What one seed's runs show on held-out pairs.
+
+    Attributes:
+        table: one row a phase ("sft", "dpo") and step: chosen_logp, rejected_logp (means, nats), accuracy
+            (share of pairs in which the chosen response is the likelier one).
+        reward_right: per pair, whether the reward model gives the chosen response more.
+        implicit_right: per pair, whether DPO's implicit reward β log(π/π_ref) does.
+        models: the base after SFT and after DPO, to sample from.
+        tokenizer: of the models.
+    """
+
+    table: pd.DataFrame
+    reward_right: torch.Tensor
+    implicit_right: torch.Tensor
+    models: dict[str, nn.Module]
+    tokenizer: PreTrainedTokenizerBase
+
+
+def run_two_steps(
+    model: str,
+    train: Sequence[PreferencePair],
+    test: Sequence[PreferencePair],
+    numbers: Sizes,
+    seed: int,
+) -> TwoSteps:
+    """Fine-tune, train a reward model on the side, and align with DPO.
+
+    Args:
+        model: name of the base.
+        train, test: pairs.
+        numbers: sizes.
+        seed: of all orders and of the reward model's head.
+    """
+    policy, tokenizer = load_model(model)
+    held_out = {"test": list(test)}
+    tuned = sft(
+        policy, tokenizer, train, steps=numbers.sft_steps, lr=numbers.sft_lr, batch_size=numbers.batch,
+        seed=seed, evaluate=held_out,
+    )  # fmt: skip
+    after_sft, _ = load_model(model)
+    after_sft.load_state_dict(policy.state_dict())
+    reward_base, _ = load_model(model)
+    reward_base.load_state_dict(policy.state_dict())
+    judge = RewardModel(reward_base, seed)
+    train_reward(
+        judge, tokenizer, train, steps=numbers.reward_steps, lr=numbers.reward_lr, batch_size=numbers.batch,
+        seed=seed,
+    )  # fmt: skip
+    aligned = align(
+        policy, tokenizer, train, steps=numbers.dpo_steps, lr=numbers.dpo_lr, batch_size=numbers.batch,
+        seed=seed, evaluate=held_out,
+    )  # fmt: skip
+    ends = aligned.table.pivot(index="pair", columns="step", values=["chosen_logp", "rejected_logp"])
+    gain = {side: ends[side].iloc[:, -1] - ends[side].iloc[:, 0] for side in ("chosen_logp", "rejected_logp")}
+    implicit = torch.tensor((gain["chosen_logp"] > gain["rejected_logp"]).to_numpy(copy=True))
+    phases = [run.means().assign(phase=name) for name, run in (("sft", tuned), ("dpo", aligned))]
+    return TwoSteps(
+        pd.concat(phases, ignore_index=True).assign(seed=seed),
+        reward_margins(judge, tokenizer, test) > 0,
+        implicit,
+        {"SFT": after_sft, "DPO": policy},
+        tokenizer,
+    )
+
+
+def greedy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int = 24) -> str:
+    """Return the model's own likeliest continuation of a prompt, token by token, up to a line's end."""
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    room = min(tokenizer.model_max_length, 1 << 20) - tokens - 1
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    row = torch.cat([torch.tensor([bos], dtype=torch.long), ids[:, -room:]], dim=1)
+    start = row.shape[1]
+    with torch.no_grad():
+        for _ in range(tokens):
+            logits = model(input_ids=row).logits[0, -1]
+            row = torch.cat([row, logits.argmax().view(1, 1)], dim=1)
+            if "\n" in tokenizer.decode(row[0, start:]):
+                break
+    return tokenizer.decode(row[0, start:]).split("\n")[0].strip()
