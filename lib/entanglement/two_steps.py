@@ -116,8 +116,11 @@ def run_two_steps(
         policy, tokenizer, train, steps=numbers.dpo_steps, lr=numbers.dpo_lr, batch_size=numbers.batch,
         seed=seed, evaluate=held_out,
     )  # fmt: skip
-    ends = aligned.table.pivot(index="pair", columns="step", values=["chosen_logp", "rejected_logp"])
-    gain = {side: ends[side].iloc[:, -1] - ends[side].iloc[:, 0] for side in ("chosen_logp", "rejected_logp")}
+    table = aligned.table
+    first, last = (
+        table[table["step"] == step].set_index("pair") for step in (table["step"].min(), table["step"].max())
+    )
+    gain = last[["chosen_logp", "rejected_logp"]] - first[["chosen_logp", "rejected_logp"]]
     implicit = torch.tensor((gain["chosen_logp"] > gain["rejected_logp"]).to_numpy(copy=True))
     phases = [run.means().assign(phase=name) for name, run in (("sft", tuned), ("dpo", aligned))]
     return TwoSteps(
@@ -140,6 +143,6 @@ def greedy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, to
         for _ in range(tokens):
             logits = model(input_ids=row).logits[0, -1]
             row = torch.cat([row, logits.argmax().view(1, 1)], dim=1)
-            if "\n" in tokenizer.decode(row[0, start:]):
+            if "\n" in str(tokenizer.decode(row[0, start:])):
                 break
-    return tokenizer.decode(row[0, start:]).split("\n")[0].strip()
+    return str(tokenizer.decode(row[0, start:])).split("\n")[0].strip()
