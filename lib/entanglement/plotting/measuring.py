@@ -39,7 +39,7 @@ def scaling(measured: pd.DataFrame) -> Figure:
         measured: columns axis ("response", "width"), value, way, seconds, peak_mb.
     """
     fig, grid = figure(2, rows=2, height=2.6)
-    for row, (quantity, label) in enumerate((("seconds", "time (s)"), ("peak_mb", "peak memory (MB)"))):
+    for row, (quantity, label) in enumerate((("seconds", "time (s)"), ("peak_mb", "peak memory (MiB)"))):
         for column, (axis, name) in enumerate(_AXES.items()):
             ax = grid[row, column]
             for way, (color, marker, line) in _WAYS.items():
