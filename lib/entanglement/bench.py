@@ -512,7 +512,10 @@ def _write_readme(found: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; exit status 1 if a line is not what it must be."""
-    parser = argparse.ArgumentParser(prog="python -m entanglement.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m entanglement.bench",
+        description="time and memory of the gradient geometry, against the ways that it replaces",
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, help="write to this file (default: book/results/bench)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # names of ways: one process's part of the work
