@@ -312,7 +312,7 @@ def measure(names: Sequence[str], repeats: int = REPEATS, device: str = "cpu") -
 
 
 def _peak(device: str) -> float:
-    """Return the peak memory of this process in MB: of the device, or resident."""
+    """Return the peak memory of this process in MiB: of the device, or resident."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -333,9 +333,9 @@ def run(*, device: str = "cpu", say: Callable[[str], None] = print) -> dict[str,
     """Measure everything and return the table with its provenance.
 
     Returns:
-        "lines": one entry a line of ``LINES`` with seconds, peak MB, ratios and whether they are what they
-        must be; "growth": seconds and peak MB of a long heat map against the number of tokens; "scaling": the
-        same for both ways against ``SCALING``; and where it comes from.
+        "lines": one entry a line of ``LINES`` with seconds, peak MiB, ratios and whether they are what they
+        must be; "growth": seconds and peak MiB of a long heat map against the number of tokens; "scaling":
+        the same for both ways against ``SCALING``; and where it comes from.
     """
     from entanglement.results import code_hash, machine
 
@@ -434,6 +434,18 @@ def problems() -> list[str]:
     return wrong
 
 
+def _gb(mebibytes: float) -> float:
+    return mebibytes * 2**20 / 1e9
+
+
+def processor(found: Mapping[str, Any]) -> str:
+    """Return where a benchmark was measured, in words."""
+    if found["device"] != "cpu":
+        return str(found["device"])
+    name = found["machine"]["processor"].removeprefix("model name ")
+    return f"{name}, {found['threads']} threads"
+
+
 def frame(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return the lines as a table for the page: seconds, how many times faster and lighter, and the least."""
     rows = []
@@ -446,8 +458,8 @@ def frame(found: Mapping[str, Any]) -> pd.DataFrame:
                 "its s": round(line["their_seconds"], 2),
                 "times faster": round(line["ratio"], 2),
                 "at least": "" if line["faster"] is None else f"{line['faster']:.2f}",
-                "GB": round(line["peak_mb"] / 1024, 1),
-                "its GB": round(line["their_peak_mb"] / 1024, 1),
+                "GB": round(_gb(line["peak_mb"]), 1),
+                "its GB": round(_gb(line["their_peak_mb"]), 1),
             }
         )
     return pd.DataFrame(rows).set_index("work")
@@ -465,8 +477,8 @@ def table(found: Mapping[str, Any]) -> str:
     ]
     for line in found["lines"]:
         cells = [
-            f"{line['ours']}, {line['seconds']:.2f} s, {line['peak_mb'] / 1024:.1f} GB",
-            f"{line['theirs']}, {line['their_seconds']:.1f} s, {line['their_peak_mb'] / 1024:.1f} GB",
+            f"{line['ours']}, {line['seconds']:.2f} s, {_gb(line['peak_mb']):.1f} GB",
+            f"{line['theirs']}, {line['their_seconds']:.1f} s, {_gb(line['their_peak_mb']):.1f} GB",
             f"**{line['ratio']:.2f}×**",
             least(line["faster"], 2),
             least(line["aim"], 2),
@@ -475,13 +487,10 @@ def table(found: Mapping[str, Any]) -> str:
         ]
         rows.append(f"| {' | '.join(cells)} |")
     for grown in found["growth"]:
-        size = f"{grown['seconds']:.2f} s, {grown['peak_mb'] / 1024:.1f} GB"
+        size = f"{grown['seconds']:.2f} s, {_gb(grown['peak_mb']):.1f} GB"
         rows.append(f"| heat map of {grown['tokens']} tokens in sequences of 96, {size} | | | | | | |")
-    where = (
-        f"{found['machine']['processor']}, {found['threads']} threads, PyTorch {found['machine']['torch']}"
-    )
-    on = where if found["device"] == "cpu" else f"{found['device']}, PyTorch {found['machine']['torch']}"
-    return "\n".join([*rows, "", f"Measured {found['date']} on {on}."])
+    last = f"Measured {found['date']} on {processor(found)}, PyTorch {found['machine']['torch']}."
+    return "\n".join([*rows, "", last])
 
 
 _BEGIN, _END = "<!-- bench: written by make bench -->", "<!-- bench: end -->"
@@ -503,7 +512,10 @@ def _write_readme(found: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; exit status 1 if a line is not what it must be."""
-    parser = argparse.ArgumentParser(prog="python -m entanglement.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m entanglement.bench",
+        description="time and memory of the gradient geometry, against the ways that it replaces",
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, help="write to this file (default: book/results/bench)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # names of ways: one process's part of the work

@@ -78,7 +78,7 @@ def found():
 
 def test_the_table_says_what_was_measured(found):
     text = bench.table(found)
-    assert "fast, 1.00 s, 1.0 GB" in text and "slow, 4.0 s, 2.0 GB" in text and "**4.00×**" in text
+    assert "fast, 1.00 s, 1.1 GB" in text and "slow, 4.0 s, 2.1 GB" in text and "**4.00×**" in text
     assert "a processor, 2 threads" in text
     assert list(bench.frame(found)["at least"]) == ["2.00", ""]
 
