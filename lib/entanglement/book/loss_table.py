@@ -10,8 +10,6 @@ from entanglement.losses.registry import Form
 
 __all__ = ["LossTable"]
 
-_NONE = "none"
-
 
 def _math(latex: str) -> str:
     return f'<span class="math notranslate nohighlight">\\({escape(latex)}\\)</span>'
@@ -34,16 +32,18 @@ def _formulas(spec: LossSpec) -> str:
 
 def _row(spec: LossSpec) -> str:
     needs = [
-        "a reference" if spec.needs_reference else "no reference",
-        "token means" if spec.length_normalized else "lengths" if spec.needs_lengths else "",
+        "Needs a reference" if spec.needs_reference else "Needs no reference",
+        "takes token means" if spec.length_normalized else "uses lengths" if spec.needs_lengths else "",
     ]
-    hyper = "<br>".join(map(_hyper, spec.hyper)) or _NONE
-    cells = [
-        f"<strong>{escape(spec.title)}</strong><br><code>{escape(spec.name)}</code>",
-        f"{_formulas(spec)}<br><small>{escape(spec.notes)}</small>",
-        f"{hyper}<br><small>{', '.join(filter(None, needs))}. {escape(spec.source)}</small>",
+    about = ". ".join([", ".join(filter(None, needs)), spec.source])
+    lines = [
+        _formulas(spec),
+        *map(_hyper, spec.hyper),
+        escape(spec.notes),
+        f"<small>{escape(about)}.</small>",
     ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    name = f"<strong>{escape(spec.title)}</strong><br><code>{escape(spec.name)}</code>"
+    return f"<tr><td>{name}</td><td>{'<br>'.join(filter(None, lines))}</td></tr>"
 
 
 class LossTable:
@@ -71,8 +71,6 @@ class LossTable:
         return "\n".join(f"{spec.title} ({spec.name}): {spec.formula}" for spec in self.specs)
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{name}</th>" for name in ("loss", "of one pair", "hyper-parameters, needs, source")
-        )
+        head = "<th>loss</th><th>of one pair, its weights, hyper-parameters and source</th>"
         rows = "\n".join(map(_row, self.specs))
         return f'<table class="losses">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'

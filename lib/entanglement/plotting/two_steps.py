@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entanglement.plotting.style import CHOSEN, INK, NEUTRAL, REJECTED, figure
@@ -21,7 +22,9 @@ def both_steps(table: pd.DataFrame) -> Figure:
     """
     margin = table.assign(margin=table["chosen_logp"] - table["rejected_logp"])
     width = {phase: float(rows["step"].max()) for phase, rows in table.groupby("phase")}
-    fig, axes = figure(2, rows=2, height=2.5, sharex="col", sharey="row", width_ratios=[width["sft"], width["dpo"]])
+    fig, axes = figure(
+        2, rows=2, height=2.5, sharex="col", sharey="row", width_ratios=[width["sft"], width["dpo"]]
+    )
     for column, (phase, title) in enumerate((("sft", "step one: SFT"), ("dpo", "step two: DPO"))):
         rows = margin[margin["phase"] == phase]
         top, bottom = axes[0, column], axes[1, column]
@@ -37,7 +40,7 @@ def both_steps(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _band(ax, rows: pd.DataFrame, name: str, color: str, line: str, label: str) -> None:  # type: ignore[no-untyped-def]
+def _band(ax: Axes, rows: pd.DataFrame, name: str, color: str, line: str, label: str) -> None:
     found = summarize(rows, name, ["step"]).sort_values("step")
     ax.plot(found["step"], found["value"], color=color, ls=line, label=label)
     ax.fill_between(found["step"], found["low"], found["high"], color=color, alpha=0.18, lw=0)
