@@ -274,12 +274,13 @@ def with_weights(run: Trajectory, loss: Loss) -> pd.DataFrame:
             }
         )
         frame["weighed"] = frame["norm_ratio"] / frame["r"]
-        measured = frame["cosine"].notna().to_numpy()
+        measured = frame["cosine"].notna().to_numpy(copy=True)
         if measured.any():
             some = rows[measured]
             a, b, rho = (column(some, name) for name in ("chosen_norm", "rejected_norm", "cosine"))
             geometry = PairGeometry(a * a, b * b, a * b * rho)
-            frame.loc[measured, "case"] = geometry.case(d_w[measured], d_l[measured])
+            where = torch.tensor(measured)
+            frame.loc[measured, "case"] = geometry.case(d_w[where], d_l[where])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
