@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.datasets import read_docstrings, sentiment_pairs, tldr_pairs
-from entanglement.datasets.docstrings import Docstring
+from entanglement.datasets import sentiment_pairs, tldr_pairs
+from entanglement.datasets.cached import cached_docstrings
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss, general, get_loss, hybrid, margins, pulled, separable, strict
@@ -150,17 +150,12 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     return cells
 
 
-@lru_cache(maxsize=1)
-def _docstrings() -> list[Docstring]:
-    return read_docstrings()  # a minute, once a process
-
-
 @lru_cache(maxsize=2)
 def _pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
     if data == "sentiment":
         return sentiment_pairs("long_suffix", split, n=n, seed=seed)  # type: ignore[arg-type]
     if data == "summaries":
-        return tldr_pairs("sibling", split, n=n, seed=seed, docstrings=_docstrings())  # type: ignore[arg-type]
+        return tldr_pairs("sibling", split, n=n, seed=seed, docstrings=cached_docstrings())  # type: ignore[arg-type]
     raise ValueError(f"data={data!r}; expected one of {', '.join(DATA)}.")
 
 

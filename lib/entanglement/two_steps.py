@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.datasets import read_docstrings, tldr_pairs
+from entanglement.datasets import tldr_pairs
+from entanglement.datasets.cached import cached_docstrings
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import RewardModel, reward_margins, train_reward
@@ -55,7 +56,7 @@ def sizes(scale: str) -> Sizes:
 def summaries(scale: str, seed: int) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """Return (train, held-out) pairs: a docstring's true first line against that of a sibling."""
     numbers = sizes(scale)
-    read = read_docstrings()
+    read = cached_docstrings()
     return (
         tldr_pairs("sibling", "train", n=numbers.train, seed=seed, docstrings=read),
         tldr_pairs("sibling", "test", n=numbers.test, seed=seed, docstrings=read),

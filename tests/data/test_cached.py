@@ -1,0 +1,39 @@
+"""Docstrings kept in the cache folder are those that would be read."""
+
+import pytest
+from entanglement.datasets import cached
+from entanglement.datasets.docstrings import Docstring
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cached, "cache_dir", lambda: tmp_path / "cache")
+    cached.cached_docstrings.cache_clear()
+    yield tmp_path / "cache"
+    cached.cached_docstrings.cache_clear()
+
+
+def rows(n):
+    return [Docstring(*[f"{name} {i}" for name in Docstring.__annotations__]) for i in range(n)]
+
+
+def test_read_once_and_kept(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(cached, "read_docstrings", lambda: read.append(1) or rows(3))
+    assert cached.cached_docstrings() == rows(3)
+    cached.cached_docstrings.cache_clear()
+    assert cached.cached_docstrings() == rows(3) and len(read) == 1
+    assert [path.suffix for path in folder.iterdir()] == [".json"]
+
+
+def test_other_versions_and_broken_files_are_read_again(folder, monkeypatch):
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(2))
+    cached.cached_docstrings()
+    (file,) = folder.iterdir()
+    file.write_text("{")
+    cached.cached_docstrings.cache_clear()
+    assert cached.cached_docstrings() == rows(2)
+    monkeypatch.setattr(cached, "package_versions", lambda: {"numpy": "another"})
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(1))
+    cached.cached_docstrings.cache_clear()
+    assert cached.cached_docstrings() == rows(1) and len(list(folder.iterdir())) == 2
