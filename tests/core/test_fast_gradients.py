@@ -63,22 +63,38 @@ def test_every_parameter_of_the_supported_architectures_has_a_rule(tiny_model, t
         )
 
 
+ADAPTED = {
+    "gpt2": ["c_attn", "c_fc"],
+    "llama": ["q_proj", "down_proj"],
+    "neox": ["query_key_value", "dense_4h_to_h"],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_adapters_on_every_architecture(tiny_model, tokenizer, pairs, shape, side, dtype):
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=3, target_modules=ADAPTED[shape.split("-")[0]], init_lora_weights=False)
+    model = peft.get_peft_model(tiny_model(shape, dtype), config).to(dtype).eval()
+    batch = collate(pairs, tokenizer, padding_side=side)
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    both_ways(model, batch, "trainable", strict=True, tolerance=tolerance)
+    both_ways(model, batch, "all", strict=True, tolerance=tolerance)
+
+
 @pytest.mark.parametrize("shape", ["gpt2-tied", "llama-untied"])
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("dora", [False, True])
-def test_adapters(tiny_model, tokenizer, pairs, shape, side, dora):
+def test_an_adapter_that_multiplies_outside_of_modules(tiny_model, tokenizer, pairs, shape, side):
     torch.manual_seed(0)
-    targets = ["c_attn", "c_fc"] if shape.startswith("gpt2") else ["q_proj", "down_proj"]
-    config = peft.LoraConfig(r=3, target_modules=targets, init_lora_weights=False, use_dora=dora)
+    targets = ADAPTED[shape.split("-")[0]]
+    config = peft.LoraConfig(r=3, target_modules=targets, init_lora_weights=False, use_dora=True)
     model = peft.get_peft_model(tiny_model(shape), config).double().eval()
     batch = collate(pairs, tokenizer, padding_side=side)
-    if dora:  # multiplies weights outside of any module: measured by the general way, and said so
-        with pytest.warns(UncoveredParameterWarning, match="lora_"):
-            both_ways(model, batch, "trainable")
-        with pytest.raises(ValueError, match=r"no rule covers the use of .*lora_"):
-            pair_geometry(model, batch, "trainable", strict=True)
-    else:
-        both_ways(model, batch, "trainable", strict=True)
+    with pytest.warns(UncoveredParameterWarning, match="lora_"):  # DoRA: the general way, and said so
+        both_ways(model, batch, "trainable")
+    with pytest.raises(ValueError, match=r"no rule covers the use of .*lora_"):
+        pair_geometry(model, batch, "trainable", strict=True)
 
 
 class Around(nn.Module):

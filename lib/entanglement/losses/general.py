@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from entanglement.logps import PairLogps
-from entanglement.losses.margins import beta
+from entanglement.losses.margins import beta, smoothed, smoothing
 from entanglement.losses.registry import Hyper, declare_loss
 
 
@@ -160,18 +160,7 @@ def fdpo_alpha(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:
     r"\delta_{(k)}=\varrho_{w(k)}-\varrho_{l(k)}\text{, each sorted over the batch}",
     source="Melnyk et al. 2024, arXiv 2406.05882 (TRL: aot_unpaired, before v0.28 aot_pair)",
     form="general",
-    hyper=[
-        beta(0.01),
-        Hyper(
-            "label_smoothing",
-            0.0,
-            r"\varepsilon",
-            0.0,
-            0.5,
-            high_open=True,
-            meaning="share of flipped labels",
-        ),
-    ],
+    hyper=[beta(0.01), smoothing(0.0)],
     needs_reference=True,
     d_w=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))\text{ at the rank of }\varrho_w",
     d_l=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))\text{ at the rank of }\varrho_l",
@@ -180,5 +169,4 @@ def fdpo_alpha(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:
 def aot_unpaired(logps: PairLogps, *, beta: float, label_smoothing: float) -> torch.Tensor:
     """Sorted chosen against sorted rejected log-ratios, (B,), in order of rank."""
     gap = torch.sort(logps.chosen_logratio).values - torch.sort(logps.rejected_logratio).values
-    x = beta * gap
-    return -(1 - label_smoothing) * logsigmoid(x) - label_smoothing * logsigmoid(-x)
+    return smoothed(beta * gap, label_smoothing)

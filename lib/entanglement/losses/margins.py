@@ -12,14 +12,21 @@ from torch.nn.functional import logsigmoid, relu
 from entanglement.logps import PairLogps
 from entanglement.losses.registry import Hyper, declare_loss
 
-SMOOTHING = Hyper(
-    "label_smoothing", 0.1, r"\varepsilon", 0.0, 0.5, high_open=True, meaning="share of flipped labels"
-)
-
 
 def beta(default: float, meaning: str = "inverse temperature of the reward") -> Hyper:
     """Return the hyper-parameter β > 0 with a loss's own default."""
     return Hyper("beta", default, r"\beta", low=0.0, low_open=True, meaning=meaning)
+
+
+def smoothing(default: float) -> Hyper:
+    """Return the hyper-parameter ε in [0, 0.5), the share of flipped labels, with a loss's own default."""
+    meaning = "share of flipped labels"
+    return Hyper("label_smoothing", default, r"\varepsilon", 0.0, 0.5, high_open=True, meaning=meaning)
+
+
+def smoothed(x: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Return −(1−ε) log σ(x) − ε log σ(−x): the logistic loss if a share ε of the labels is flipped."""
+    return -(1 - label_smoothing) * logsigmoid(x) - label_smoothing * logsigmoid(-x)
 
 
 @declare_loss(
@@ -28,7 +35,7 @@ def beta(default: float, meaning: str = "inverse temperature of the reward") -> 
     formula=r"-(1-\varepsilon)\log\sigma(\beta\Delta)-\varepsilon\log\sigma(-\beta\Delta)",
     source="Mitchell 2023, note on DPO with noisy preferences; TRL before v0.29 (label_smoothing)",
     form="strict",
-    hyper=[beta(0.1), SMOOTHING],
+    hyper=[beta(0.1), smoothing(0.1)],
     needs_reference=True,
     d_w=r"\beta\,(1-\varepsilon-\sigma(\beta\Delta))",
     d_l=r"\beta\,(1-\varepsilon-\sigma(\beta\Delta))",
@@ -36,8 +43,7 @@ def beta(default: float, meaning: str = "inverse temperature of the reward") -> 
 )
 def cdpo(logps: PairLogps, *, beta: float, label_smoothing: float) -> torch.Tensor:
     """DPO with a share of flipped labels, (B,)."""
-    x = beta * logps.delta
-    return -(1 - label_smoothing) * logsigmoid(x) - label_smoothing * logsigmoid(-x)
+    return smoothed(beta * logps.delta, label_smoothing)
 
 
 @declare_loss(
@@ -46,7 +52,7 @@ def cdpo(logps: PairLogps, *, beta: float, label_smoothing: float) -> torch.Tens
     formula=r"\frac{-(1-\varepsilon)\log\sigma(\beta\Delta)+\varepsilon\log\sigma(-\beta\Delta)}{1-2\varepsilon}",
     source="Chowdhury et al. 2024, arXiv 2403.00409",
     form="strict",
-    hyper=[beta(0.1), SMOOTHING],
+    hyper=[beta(0.1), smoothing(0.1)],
     needs_reference=True,
     d_w=r"\beta\bigl(\tfrac{1-\varepsilon}{1-2\varepsilon}-\sigma(\beta\Delta)\bigr)",
     d_l=r"\beta\bigl(\tfrac{1-\varepsilon}{1-2\varepsilon}-\sigma(\beta\Delta)\bigr)",
@@ -176,18 +182,7 @@ def discopop(logps: PairLogps, *, beta: float, tau: float) -> torch.Tensor:
     r"\delta_{(k)}=z_{(k)}-z^{\rm ref}_{(k)},\;z=f_w-f_l\text{ sorted over the batch}",
     source="Melnyk et al. 2024, arXiv 2406.05882 (TRL: aot)",
     form="strict",
-    hyper=[
-        beta(0.01),
-        Hyper(
-            "label_smoothing",
-            0.0,
-            r"\varepsilon",
-            0.0,
-            0.5,
-            high_open=True,
-            meaning="share of flipped labels",
-        ),
-    ],
+    hyper=[beta(0.01), smoothing(0.0)],
     needs_reference=True,
     d_w=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))",
     d_l=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))",
@@ -198,23 +193,4 @@ def aot(logps: PairLogps, *, beta: float, label_smoothing: float) -> torch.Tenso
     assert logps.ref_chosen is not None and logps.ref_rejected is not None
     ranked = torch.sort(logps.margin).values
     gap = ranked - torch.sort(logps.ref_chosen - logps.ref_rejected).values
-    x = beta * gap
-    return -(1 - label_smoothing) * logsigmoid(x) - label_smoothing * logsigmoid(-x)
-
-
-@declare_loss(
-    "cpo",
-    title="CPO",
-    formula=r"-\log\sigma(\beta(f_w-f_l))-\alpha\bar f_w",
-    source="Xu et al. 2024, arXiv 2401.08417",
-    form="pulled",
-    hyper=[beta(0.1), Hyper("alpha", 1.0, r"\alpha", low=0.0, meaning="weight of the likelihood of chosen")],
-    needs_reference=False,
-    needs_lengths=True,
-    d_w=r"\beta\,\sigma(-\beta(f_w-f_l))+\alpha/n_w",
-    d_l=r"\beta\,\sigma(-\beta(f_w-f_l))",
-    notes="Without its second term (α = 0) a strict margin loss with no reference.",
-)
-def cpo(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:
-    """Logistic loss of the bare margin, and the likelihood of the chosen response, (B,)."""
-    return -logsigmoid(beta * logps.margin) - alpha * logps.chosen_mean
+    return smoothed(beta * gap, label_smoothing)

@@ -29,6 +29,24 @@ def rpo(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:
 
 
 @declare_loss(
+    "cpo",
+    title="CPO",
+    formula=r"-\log\sigma(\beta(f_w-f_l))-\alpha\bar f_w",
+    source="Xu et al. 2024, arXiv 2401.08417",
+    form="pulled",
+    hyper=[beta(0.1), Hyper("alpha", 1.0, r"\alpha", low=0.0, meaning="weight of the likelihood of chosen")],
+    needs_reference=False,
+    needs_lengths=True,
+    d_w=r"\beta\,\sigma(-\beta(f_w-f_l))+\alpha/n_w",
+    d_l=r"\beta\,\sigma(-\beta(f_w-f_l))",
+    notes="Without its second term (α = 0) a strict margin loss with no reference.",
+)
+def cpo(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:
+    """Logistic loss of the bare margin, and the likelihood of the chosen response, (B,)."""
+    return -logsigmoid(beta * logps.margin) - alpha * logps.chosen_mean
+
+
+@declare_loss(
     "slic_hf",
     title="SLiC-HF",
     formula=r"\max(0,\delta-f_w+f_l)-\lambda f_w",
