@@ -2,8 +2,7 @@
 
 A cell fine-tunes the base on chosen responses, and then trains it with one loss; the cells of one data set
 and seed start from the same checkpoint. All losses get the same optimizer, rate, steps and order of pairs:
-AdamW divides a loss's own scale out, so one rate moves all of them about as far. The map varies the two knobs
-that people turn first, β and the rate, for DPO.
+AdamW divides a loss's own scale out, so one rate moves all of them about as far.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.account import TERMS
 from entanglement.datasets import sentiment_pairs, tldr_pairs
 from entanglement.datasets.cached import cached_docstrings
 from entanglement.geometry import CASES, PairGeometry
@@ -26,10 +26,23 @@ from entanglement.logps import PairLogps
 from entanglement.losses import Loss, general, get_loss, hybrid, margins, pulled, separable, strict
 from entanglement.models import LADDER, load_model
 from entanglement.pairs import PreferencePair
-from entanglement.squeezing import mass_moves
+from entanglement.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.training import Trajectory, align, sft
 
-__all__ = ["DATA", "LOSSES", "Recipe", "grid_cells", "recipe", "run_cell", "with_weights"]
+__all__ = [
+    "DATA",
+    "LOSSES",
+    "Recipe",
+    "checkpoint",
+    "data_pairs",
+    "describe",
+    "grid_cells",
+    "recipe",
+    "run_cell",
+    "step_means",
+    "train_pairs",
+    "with_weights",
+]
 
 #: The modules that declare the losses trained here; naming them makes the tables depend on their code.
 DECLARED = (strict, margins, general, pulled, separable, hybrid)
@@ -41,16 +54,16 @@ DATA: dict[str, str] = {
 LOSSES: tuple[str, ...] = (
     "dpo",
     "ipo",
-    "hinge",
+    "kto",
+    "sppo",
     "simpo",
+    "bco",
+    "slic_hf",
+    "rrhf",
+    "dpop",
     "rpo",
     "cpo",
-    "dpop",
     "orpo",
-    "kto",
-    "bco",
-    "nca",
-    "sppo",
 )
 
 
@@ -61,12 +74,13 @@ class Recipe:
     Attributes:
         train_pairs: how many summaries are trained on (all tweets are).
         sft_steps, sft_lr, sft_batch: of supervised fine-tuning (AdamW, constant rate).
-        steps, lr, batch: of preference optimization (AdamW, linear warm-up and decay).
+        steps, lr, batch: of preference optimization (AdamW, linear warm-up and decay), the same for all
+            losses; a batch of summaries, whose sequences are three times as long, is half as large.
         test_pairs: held-out pairs, drawn by seed; geometry_pairs of them get their gradients measured.
         moments: steps at which held-out pairs are measured.
         seeds: how many.
-        betas, rates: the map's two axes; rates are multiples of ``lr``.
-        map_seeds: how many seeds each place of the map gets.
+        account_pairs: pairs of each batch, and held-out pairs, whose account is kept for DPO.
+        answer_tokens: length of the models' own answers.
     """
 
     train_pairs: int
@@ -80,9 +94,8 @@ class Recipe:
     geometry_pairs: int
     moments: tuple[int, ...]
     seeds: int
-    betas: tuple[float, ...]
-    rates: tuple[float, ...]
-    map_seeds: int
+    account_pairs: int
+    answer_tokens: int
 
 
 _BOOK = Recipe(
@@ -95,11 +108,10 @@ _BOOK = Recipe(
     batch=32,
     test_pairs=48,
     geometry_pairs=16,
-    moments=(0, 8, 16, 32),
+    moments=(0, 4, 8, 16, 24, 32),
     seeds=5,
-    betas=(0.01, 0.1, 1.0),
-    rates=(0.25, 1.0, 4.0),
-    map_seeds=2,
+    account_pairs=4,
+    answer_tokens=10,
 )
 _SMOKE = replace(
     _BOOK,
@@ -112,9 +124,7 @@ _SMOKE = replace(
     geometry_pairs=2,
     moments=(0, 3),
     seeds=2,
-    betas=(0.1,),
-    rates=(1.0, 4.0),
-    map_seeds=1,
+    account_pairs=2,
 )
 _PAPER = replace(_BOOK, steps=42, lr=5e-6, test_pairs=200, geometry_pairs=50, moments=(0, 8, 16, 24, 32, 42))
 
@@ -132,26 +142,21 @@ def recipe(scale: str) -> Recipe:
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells: every loss on every data set for every seed, then DPO over β and the rate.
+    """Return the cells: every loss on every data set for every seed.
 
     Cells with the same checkpoint stand next to each other.
     """
-    numbers = recipe(scale)
-    cells: list[dict[str, Any]] = []
-    for data in DATA:
-        for seed in range(numbers.seeds):
-            cells += [{"part": "losses", "data": data, "loss": name, "seed": seed} for name in LOSSES]
-    for seed in range(numbers.map_seeds):
-        for beta in numbers.betas:
-            cells += [
-                {"part": "map", "data": "sentiment", "loss": "dpo", "seed": seed, "beta": beta, "rate": rate}
-                for rate in numbers.rates
-            ]
-    return cells
+    seeds = range(recipe(scale).seeds)
+    return [{"data": data, "loss": name, "seed": seed} for data in DATA for seed in seeds for name in LOSSES]
 
 
 @lru_cache(maxsize=2)
-def _pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
+def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
+    """Return the pairs of one of ``DATA``.
+
+    Raises:
+        ValueError: an unknown data set.
+    """
     if data == "sentiment":
         return sentiment_pairs("long_suffix", split, n=n, seed=seed)  # type: ignore[arg-type]
     if data == "summaries":
@@ -160,17 +165,16 @@ def _pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePa
 
 
 @lru_cache(maxsize=1)
-def _checkpoint(
+def checkpoint(
     scale: str, model: str, data: str, seed: int
 ) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
     """Return the base fine-tuned on chosen responses, and its parameters, for the cells that start there."""
     numbers = recipe(scale)
     policy, tokenizer = load_model(model)
-    train = _pairs(data, "train", None if data == "sentiment" else numbers.train_pairs, seed)
     sft(
         policy,
         tokenizer,
-        train,
+        train_pairs(scale, data, seed),
         steps=numbers.sft_steps,
         lr=numbers.sft_lr,
         batch_size=numbers.sft_batch,
@@ -179,44 +183,58 @@ def _checkpoint(
     return policy, tokenizer, {name: value.clone() for name, value in policy.state_dict().items()}
 
 
+def train_pairs(scale: str, data: str, seed: int) -> list[PreferencePair]:
+    """Return the pairs that a cell trains on: all tweets, or as many summaries as the recipe says."""
+    return data_pairs(data, "train", None if data == "sentiment" else recipe(scale).train_pairs, seed)
+
+
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its tables; each row carries the cell.
 
     Returns:
         "means": one row a step, means over held-out pairs (``with_weights``).
         "pairs": the held-out pairs whose gradients were measured, at the first and the last step.
-        "mass": where the held-out responses' probability went (``squeezing.mass_moves``).
+        "mass", "tokens", "answers": where the held-out responses' probability went (``squeezing``).
+        "account": for DPO, the account of Δ log π summed over the steps, a row a set and response.
 
     Raises:
         ValueError: an unknown data set or loss.
     """
     numbers = recipe(scale)
-    data, seed = cell["data"], int(cell["seed"])
-    policy, tokenizer, start = _checkpoint(scale, model, data, seed)
+    data, seed, loss = cell["data"], int(cell["seed"]), get_loss(cell["loss"])
+    policy, tokenizer, start = checkpoint(scale, model, data, seed)
     policy.load_state_dict(start)
-    loss = get_loss(cell["loss"], **({"beta": cell["beta"]} if "beta" in cell else {}))
-    train = _pairs(data, "train", None if data == "sentiment" else numbers.train_pairs, seed)
-    test = _pairs(data, "test", numbers.test_pairs, seed)
+    test = data_pairs(data, "test", numbers.test_pairs, seed)
     run = align(
         policy,
         tokenizer,
-        train,
+        train_pairs(scale, data, seed),
         loss=loss,
         steps=numbers.steps,
-        lr=numbers.lr * float(cell.get("rate", 1.0)),
-        batch_size=numbers.batch,
+        lr=numbers.lr,
+        batch_size=numbers.batch if data == "sentiment" else numbers.batch // 2,
         seed=seed,
         evaluate={"test": test},
         evaluate_at=numbers.moments,
         geometry_pairs=numbers.geometry_pairs,
+        account_pairs=numbers.account_pairs if loss.name == "dpo" else 0,
     )
     pairs = with_weights(run, loss)
-    ends = pairs[pairs["step"].isin([0, numbers.steps])].dropna(subset=["cosine"])
-    tables = {"means": _means(pairs), "pairs": ends}
-    if cell["part"] == "losses":
-        before, _ = load_model(model)
-        before.load_state_dict(start)
-        tables["mass"] = mass_moves(before, policy, tokenizer, test)
+    before, _ = load_model(model)
+    before.load_state_dict(start)
+    before.eval()
+    both = (before, policy, tokenizer, test)
+    tables = {
+        "means": step_means(pairs),
+        "pairs": pairs[pairs["step"].isin([0, numbers.steps])].dropna(subset=["cosine"]),
+        "mass": mass_moves(*both),
+        "tokens": token_moves(*both),
+        "answers": answer_moves(*both, tokens=numbers.answer_tokens, seed=seed),
+    }
+    if len(run.account):
+        keys = ["set", "response"]
+        sums = run.account.groupby([*keys, "pair", "step"])[[*TERMS, "total"]].mean().groupby([*keys, "step"])
+        tables["account"] = sums.mean().groupby(keys).sum().reset_index()
     for table in tables.values():
         for place, (key, value) in enumerate(cell.items()):
             table.insert(place, key, value)
@@ -280,7 +298,7 @@ def with_weights(run: Trajectory, loss: Loss) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _means(pairs: pd.DataFrame) -> pd.DataFrame:
+def step_means(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return one row a step: means over pairs, the shares of the cases and of what really happened."""
     rows = []
     for step, group in pairs.groupby("step", sort=True):

@@ -69,6 +69,8 @@ class Grid:
 
 GRIDS: dict[str, Grid] = {
     "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano", "nano-unlabeled", "smollm2-135m")),
+    "dynamics": Grid("dynamics", "entanglement.dynamics", ("nano",)),
+    "knobs": Grid("knobs", "entanglement.knobs", ("nano",)),
 }
 
 
@@ -330,9 +332,7 @@ def _difference(new: pd.DataFrame, stored: pd.DataFrame) -> float:
     return worst
 
 
-def rerun_one(
-    grid: str, scale: str, model: str = "nano", *, conditions: Sequence[str] | None = None
-) -> Rerun:
+def rerun_one(grid: str, scale: str, model: str = "nano", **only: Sequence[object]) -> Rerun:
     """Compute one cell of a stored grid again and compare every number of it.
 
     The cell is drawn from the commit's hash, so that over time all are visited; outside a git checkout, from
@@ -340,12 +340,12 @@ def rerun_one(
 
     Args:
         grid, scale, model: which tables.
-        conditions: draw among these conditions only (a short notebook can't afford the longest).
+        only: draw among cells with these values only, ``condition=["main"]`` say (a short notebook can't
+            afford the longest).
     """
     stored = load(grid, scale, model)
     cells = GRIDS[grid].cells(scale, model)
-    if conditions is not None:
-        cells = [cell for cell in cells if cell.get("condition") in conditions]
+    cells = [cell for cell in cells if all(cell[key] in values for key, values in only.items())]
     drawn = hashlib.sha256((_commit() or stored.provenance["code"]).encode()).hexdigest()
     cell = cells[int(drawn, 16) % len(cells)]
     _one_thread()
@@ -383,7 +383,8 @@ def check(root: Path | None = None) -> list[str]:
                         f"{where}: made by other library code than today's; run: make results SCALE={scale}"
                     )
                 cells = {_cell_name(cell) for cell in grid.cells(scale, model)}
-                named = stored["means"][["condition", "variant", "seed"]].drop_duplicates()
+                keys = list(grid.cells(scale, model)[0])
+                named = stored["means"][keys].drop_duplicates()
                 have = {_cell_name(dict(row)) for _, row in named.iterrows()}
                 if cells != have:
                     problems.append(

@@ -3,7 +3,13 @@
 import pytest
 import torch
 from entanglement.pairs import PreferencePair, collate
-from entanglement.squeezing import first_difference, mass_moves, next_token_probs
+from entanglement.squeezing import (
+    answer_moves,
+    first_difference,
+    mass_moves,
+    next_token_probs,
+    token_moves,
+)
 from torch import nn
 
 
@@ -23,7 +29,7 @@ def constant(tokenizer, **probs):
     values = torch.full((len(tokenizer),), (1 - sum(probs.values())) / (len(tokenizer) - len(probs)))
     for text, prob in probs.items():
         values[one_token(tokenizer, f" {text}")] = prob
-    return Constant(values.log())
+    return Constant(values.log()).requires_grad_(False)
 
 
 def one_token(tokenizer, text):
@@ -73,3 +79,31 @@ def test_distributions_are_those_that_predict_the_response(tokenizer, pairs, tin
         mask = batch.response_mask[row]
         own = probs[row].gather(1, batch.input_ids[row][mask][:, None]).squeeze(1)
         torch.testing.assert_close(own.log(), side[i][mask])
+
+
+def test_answers_between_a_model_and_itself_do_not_move(tokenizer, pairs, tiny_model):
+    model = tiny_model("gpt2-tied")
+    table = answer_moves(model, model, tokenizer, pairs, tokens=4).set_index("answer")
+    assert table["change"].abs().max() == 0
+    assert table.loc["chosen", "is_chosen"] == 1 and table.loc["rejected", "is_rejected"] == 1
+
+
+def test_the_likeliest_answer_of_a_sharper_model_rises(tokenizer, pairs, tiny_model):
+    before, after = tiny_model("gpt2-tied"), tiny_model("gpt2-tied")
+    with torch.no_grad():
+        after.transformer.ln_f.weight.mul_(2.0)
+        after.transformer.ln_f.bias.mul_(2.0)  # all logits doubled: the likeliest tokens gain
+    table = answer_moves(before, after, tokenizer, pairs, tokens=4).set_index("answer")["change"]
+    assert table["likeliest before"] > 0 and table["drawn after"] > 0 > table["drawn before"]
+
+
+def test_tokens_that_gain_and_lose(tokenizer):
+    pair = PreferencePair("what a day", " positive people", " negative people", "pair")
+    before = constant(tokenizer, positive=0.2, negative=0.1, people=0.4)
+    after = constant(tokenizer, positive=0.15, negative=0.05, people=0.6)
+    table = token_moves(before, after, tokenizer, [pair], most=1).set_index(["place", "token"])
+    for place in ("first difference", "after"):
+        assert table.loc[(place, " people"), "change"] == pytest.approx(0.2)
+        rows = table.loc[place]
+        assert rows["change"].min() == pytest.approx(-0.05)
+        assert rows["before"].max() == pytest.approx(0.4)

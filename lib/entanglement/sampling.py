@@ -1,0 +1,113 @@
+"""Continuations of prompts: the model's likeliest ones, token by token, and draws from it.
+
+transformers' ``generate`` is not used: it either stops at the end-of-sequence token or forbids it, and then
+what it draws is not the model's distribution. Every continuation here has the same number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.logps import model_device, row_logps
+
+__all__ = ["Continuations", "continuation_logps", "continue_prompts"]
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """n prompts and their continuations as padded rows.
+
+    Attributes:
+        input_ids: (n, T) padding on the left, prompt, then the last ``tokens`` columns are the continuation.
+        attention_mask: (n, T) 1 on real tokens.
+        tokens: length of every continuation.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    tokens: int
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """(n, tokens) the continuations."""
+        return self.input_ids[:, -self.tokens :]
+
+
+def _prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], room: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (n, T) ids and mask of prompts padded on the left; too long ones lose their beginning."""
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+    rows = [first + list(row)[max(0, len(row) - room + len(first)) :] for row in rows]
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row)
+        mask[i, longest - len(row) :] = 1
+    return ids, mask
+
+
+def continue_prompts(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    tokens: int,
+    *,
+    seed: int | None = None,
+) -> Continuations:
+    """Return one continuation of exactly ``tokens`` tokens for each prompt.
+
+    Args:
+        model: a causal language model of transformers, in evaluation mode.
+        tokenizer: the model's.
+        prompts: texts; one too long for the context loses its beginning.
+        tokens: length, in tokens.
+        seed: None for the likeliest next token at each place; a number to draw from the model.
+
+    Raises:
+        ValueError: no prompts, or a length that leaves no room for them.
+    """
+    context = min(tokenizer.model_max_length, 1 << 20)
+    if not prompts or not 1 <= tokens < context:
+        raise ValueError(
+            f"continue_prompts: {len(prompts)} prompts, tokens={tokens}; "
+            f"expected some, and 1 to {context - 1} tokens."
+        )
+    ids, mask = (part.to(model_device(model)) for part in _prompts(tokenizer, prompts, context - tokens))
+    draw = torch.Generator().manual_seed(seed or 0)
+    past, new = None, ids
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        for _ in range(tokens):
+            found = model(
+                input_ids=new,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=past,
+                use_cache=True,
+            )
+            past, logits = found.past_key_values, found.logits[:, -1]
+            if seed is None:
+                new = logits.argmax(dim=-1, keepdim=True)
+            else:
+                # Drawn on the CPU, so that a seed means the same on every device.
+                new = torch.multinomial(logits.double().softmax(-1).cpu(), 1, generator=draw).to(ids.device)
+            ids, mask = torch.cat([ids, new], dim=1), torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+    return Continuations(ids, mask, tokens)
+
+
+def continuation_logps(model: nn.Module, some: Continuations) -> torch.Tensor:
+    """Return log π(continuation | prompt), (n,), in nats, under any model with the same tokens."""
+    response = torch.zeros_like(some.attention_mask, dtype=torch.bool)
+    response[:, -some.tokens :] = True
+    positions = (some.attention_mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return row_logps(model, some.input_ids, some.attention_mask, positions, response).double().sum(1)
