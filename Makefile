@@ -59,7 +59,7 @@ claims: env ## the ledger of claims with its verdicts
 results: env ## compute the grids that are too big for a notebook (resumable; a good hour on two idle cores)
 	@$(PY) -m entanglement.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
 
-bench: env ## time the gradient geometry against the ways that it replaces (25 minutes alone on two cores; wants 22 GB of memory)
+bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)
 	@$(PY) -m entanglement.bench
 
 nano: env ## pretrain the small language model again (half an hour on two cores)

@@ -10,6 +10,9 @@ gradients and sums inner products parameter by parameter; *torch.func* are PyTor
 
 The model has GPT-2-small's shape (124 million parameters, tied) and random weights; time and memory do not
 depend on what the weights are.
+
+The lines of ``STEPS`` compare a training step of ``align`` with one of TRL's trainer (``bench_trl``), for
+that shape and for the book's own model. Both sides must also find the same loss in every step.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,21 +37,25 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from entanglement.bench_trl import our_step, trl_step
+from entanglement.datasets import sentiment_pairs
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss
-from entanglement.pairs import PairBatch
+from entanglement.models import load_model
+from entanglement.pairs import PairBatch, PreferencePair
 from entanglement.shared_prompt import quick_logps
 
-__all__ = ["LINES", "WAYS", "Line", "frame", "gpt2_shape", "random_batch", "run", "stored"]
+__all__ = ["LINES", "STEPS", "WAYS", "Line", "frame", "gpt2_shape", "random_batch", "rerun", "run", "stored"]
 
 THREADS = 2
 REPEATS = 5
 
 
-def gpt2_shape(width: int = 768, layers: int = 12, vocabulary: int = 50257, seed: int = 0) -> nn.Module:
+def gpt2_shape(width: int = 768, layers: int = 12, vocabulary: int = 50257, seed: int = 0) -> PreTrainedModel:
     """Return a GPT-2 of random weights in evaluation mode; the default is GPT-2-small's shape."""
     import transformers
 
@@ -244,17 +253,53 @@ for _n in SCALING["width"]:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A DPO step of some trainer: what to prepare, of which model, on how many sentiment pairs.
+
+    Attributes:
+        prepare: takes (model, tokenizer, pairs) and returns a function that makes one more step and returns
+            its loss (nats).
+        model: "nano", or "gpt2-small" for random weights of that shape on nano's token ids.
+        pairs: in the batch.
+    """
+
+    prepare: Callable[
+        [PreTrainedModel, PreTrainedTokenizerBase, Sequence[PreferencePair]], Callable[[], float]
+    ]
+    model: str
+    pairs: int
+
+    def ready(self, device: str) -> Callable[[], float]:
+        """Return the function that makes one more step, of a model of its own."""
+        loaded = load_model("nano")
+        model = loaded.model if self.model == "nano" else gpt2_shape()
+        pairs = sentiment_pairs("long_suffix", "train", n=self.pairs)
+        nn.Module.to(model, device)  # in place; the annotation of the model's own method hides its arguments
+        return self.prepare(model, loaded.tokenizer, pairs)
+
+
+STEPS: dict[str, Step] = {
+    "DPO step of nano, 32 pairs": Step(our_step, "nano", 32),
+    "TRL's DPOTrainer, nano": Step(trl_step, "nano", 32),
+    "DPO step of GPT-2-small's shape, 8 pairs": Step(our_step, "gpt2-small", 8),
+    "TRL's DPOTrainer, GPT-2-small's shape": Step(trl_step, "gpt2-small", 8),
+}
+
+
+@dataclass(frozen=True)
 class Line:
     """One line of the table: ours against theirs, and what it must reach.
 
     Attributes:
         work: in words.
-        ours, theirs: names of ``WAYS``.
+        ours, theirs: names of ``WAYS``, or of ``STEPS``.
         faster: theirs/ours must be at least this (below 1 for work that theirs does not do at all); None for
             no demand.
         lighter: peak memory of theirs/ours must be at least this; None for no demand.
         aim: what ``faster`` should become; None for no aim.
         once: theirs is run once, in a process of its own.
+        agree: the losses of the two must differ by at most this in every step (nats); None for ways that
+            return no loss.
     """
 
     work: str
@@ -264,9 +309,11 @@ class Line:
     lighter: float | None = None
     aim: float | None = None
     once: bool = False
+    agree: float | None = None
 
 
 _MAP, _PAIRS, _STEP = "heat map of 10 + 10 tokens", "geometry of 8 pairs", "training step"
+_TRAINERS = "DPO step against TRL"
 LINES: tuple[Line, ...] = (
     Line(_MAP, "heat map", "heat map, the authors' way", 25.0, 12.0, 60.0, once=True),
     Line(_MAP, "heat map", "heat map, our reference", once=True),
@@ -277,6 +324,14 @@ LINES: tuple[Line, ...] = (
     Line(_PAIRS, "pair geometry", "torch.func, two responses at a time"),
     Line(_STEP, "monitored training", "training", 1 / 1.3, None, 1 / 1.15),
     Line(_STEP, "monitored training", "training, prompts shared"),
+    Line(_TRAINERS, "DPO step of nano, 32 pairs", "TRL's DPOTrainer, nano", 1.5, agree=1e-4),
+    Line(
+        _TRAINERS,
+        "DPO step of GPT-2-small's shape, 8 pairs",
+        "TRL's DPOTrainer, GPT-2-small's shape",
+        1.5,
+        agree=1e-4,
+    ),
 )
 
 
@@ -288,27 +343,49 @@ def _synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def measure(names: Sequence[str], repeats: int = REPEATS, device: str = "cpu") -> dict[str, list[float]]:
-    """Return the seconds of each run of each way, in turns; of several, the first does not count."""
+def _ready(names: Sequence[str], device: str) -> tuple[dict[str, Callable[[], Any]], Callable[[], None]]:
+    """Return what is timed of each way, and what is done after each run of one."""
+    if any(name in STEPS for name in names):
+        steps = {name: STEPS[name] for name in names if name in STEPS}
+        if len(steps) != len(names) or len({(step.model, step.pairs) for step in steps.values()}) != 1:
+            raise ValueError(f"measure: {', '.join(names)} train different models or batches; expected one.")
+        return {name: step.ready(device) for name, step in steps.items()}, lambda: None
     ways = [WAYS[name] for name in names]
     if len({(way.width, way.layers) for way in ways}) != 1:
         raise ValueError(f"measure: {', '.join(names)} want different models; expected one.")
-    model = gpt2_shape(ways[0].width, ways[0].layers).to(device)
+    model = nn.Module.to(gpt2_shape(ways[0].width, ways[0].layers), device)
     ready = {
         name: way.prepare(model, random_batch(way.pairs, way.length, way.response).to(device))
         for name, way in zip(names, ways, strict=True)
     }
+    return ready, lambda: model.zero_grad(set_to_none=True)
+
+
+def measure(
+    names: Sequence[str], repeats: int = REPEATS, device: str = "cpu"
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Run each way, in turns: one turn more than ``repeats``, unless that is one.
+
+    Returns:
+        The seconds of each run of each way, without those of the first turn of several; and the loss of
+        each step of each of ``STEPS`` (nats), those of the first turn included.
+    """
+    ready, after = _ready(names, device)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses: dict[str, list[float]] = {name: [] for name in names if name in STEPS}
     for turn in range(repeats + (repeats > 1)):
         for name, run_once in ready.items():
             _synchronize(device)
             started = time.perf_counter()
-            run_once()
+            found = run_once()
             _synchronize(device)
             if turn or repeats == 1:
                 seconds[name].append(time.perf_counter() - started)
-            model.zero_grad(set_to_none=True)
-    return seconds
+            if name in losses:
+                losses[name].append(found)
+            del found  # a heat map's gradients would otherwise be held while the next way runs
+            after()
+    return seconds, losses
 
 
 def _peak(device: str) -> float:
@@ -329,40 +406,82 @@ def _apart(names: Sequence[str], repeats: int, device: str) -> dict[str, Any]:
         return dict(json.loads(target.read_text()))
 
 
+def _agreement(line: Line, losses: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return how far apart the losses of the two sides were, and whether that is what it must be."""
+    if line.agree is None:
+        return {"loss_difference": None, "steps": None, "agreed": True}
+    ours, theirs = losses[line.ours], losses[line.theirs]
+    difference = float(np.abs(np.subtract(ours, theirs)).max())  # and not a number if a loss is not one
+    # The first loss is ln 2 whatever the gradients are. Losses that stay there would agree for nothing.
+    moved = float(np.ptp(ours))
+    agreed = difference <= line.agree < moved
+    return {"loss_difference": difference, "loss_moved": moved, "steps": len(ours), "agreed": agreed}
+
+
+def _code(line: Line) -> str:
+    """Return the hash of the library code that a line depends on."""
+    from entanglement.results import code_hash
+
+    if line.ours in STEPS:
+        return code_hash("entanglement.bench_trl", "nano")
+    return code_hash("entanglement.gradients", "gpt2-shape")
+
+
+def _measured(lines: Sequence[Line], device: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measure some lines of the table."""
+    say(f"every way in turns, {REPEATS} times each, medians; {THREADS} threads; {device}")
+    peaks: dict[str, float] = {}
+    alone: dict[str, float] = {}
+    for name in dict.fromkeys([n for line in lines for n in (line.ours, line.theirs)]):
+        say(f"  memory: {name}")
+        found = _apart([name], 1, device)
+        peaks[name], alone[name] = found["peak"], found["seconds"][name][0]
+    rows = []
+    for line in lines:
+        say(f"  time: {line.ours} against {line.theirs}")
+        found = _apart([line.ours] if line.once else [line.ours, line.theirs], REPEATS, device)
+        seconds = found["seconds"]
+        if line.once:
+            seconds[line.theirs] = [alone[line.theirs]]
+        ours, theirs = median(seconds[line.ours]), median(seconds[line.theirs])
+        faster, lighter = theirs / ours, peaks[line.theirs] / peaks[line.ours]
+        agreement = _agreement(line, found["losses"])
+        met = faster >= (line.faster or 0.0) and lighter >= (line.lighter or 0.0) and agreement["agreed"]
+        rows.append(
+            asdict(line)
+            | {"seconds": ours, "their_seconds": theirs, "ratio": faster, "runs": len(seconds[line.ours])}
+            | {"peak_mb": peaks[line.ours], "their_peak_mb": peaks[line.theirs], "memory_ratio": lighter}
+            | agreement
+            | {"met": met, "aim_met": met and faster >= (line.aim or 0.0)}
+            | {"code": _code(line), "date": _today(), "trl": version("trl") if line.ours in STEPS else None}
+        )
+    return rows
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def _place(device: str) -> dict[str, Any]:
+    """Return where is measured: what must be the same for all lines of a table."""
+    from entanglement.results import machine
+
+    name = device if device == "cpu" else torch.cuda.get_device_name()
+    return {"device": name, "threads": THREADS, "machine": machine()}
+
+
 def run(*, device: str = "cpu", say: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure everything and return the table with its provenance.
 
     Returns:
-        "lines": one entry a line of ``LINES`` with seconds, peak MiB, ratios and whether they are what they
-        must be; "growth": seconds and peak MiB of a long heat map against the number of tokens; "scaling":
-        the same for both ways against ``SCALING``; and where it comes from.
+        "lines": one entry a line of ``LINES`` with seconds, peak MiB, ratios, how far apart the losses were,
+        whether all that is what it must be, and the line's own date and code; "growth": seconds and peak MiB
+        of a long heat map against the number of tokens; "scaling": the same for both ways against
+        ``SCALING``; and where it comes from.
     """
-    from entanglement.results import code_hash, machine
+    from entanglement.results import code_hash
 
-    say(f"every way in turns, {REPEATS} times each, medians; {THREADS} threads; {device}")
-    peaks: dict[str, float] = {}
-    alone: dict[str, float] = {}
-    for name in dict.fromkeys([n for line in LINES for n in (line.ours, line.theirs)]):
-        say(f"  memory: {name}")
-        found = _apart([name], 1, device)
-        peaks[name], alone[name] = found["peak"], found["seconds"][name][0]
-    lines = []
-    for line in LINES:
-        say(f"  time: {line.ours} against {line.theirs}")
-        if line.once:
-            seconds = _apart([line.ours], REPEATS, device)["seconds"]
-            seconds[line.theirs] = [alone[line.theirs]]
-        else:
-            seconds = _apart([line.ours, line.theirs], REPEATS, device)["seconds"]
-        ours, theirs = median(seconds[line.ours]), median(seconds[line.theirs])
-        faster, lighter = theirs / ours, peaks[line.theirs] / peaks[line.ours]
-        met = faster >= (line.faster or 0.0) and lighter >= (line.lighter or 0.0)
-        lines.append(
-            asdict(line)
-            | {"seconds": ours, "their_seconds": theirs, "ratio": faster, "runs": len(seconds[line.ours])}
-            | {"peak_mb": peaks[line.ours], "their_peak_mb": peaks[line.theirs], "memory_ratio": lighter}
-            | {"met": met, "aim_met": met and faster >= (line.aim or 0.0)}
-        )
+    lines = _measured(LINES, device, say)
     growth = []
     for n in GROWTH:
         name = f"heat map of {n} + {n} tokens"
@@ -379,19 +498,41 @@ def run(*, device: str = "cpu", say: Callable[[str], None] = print) -> dict[str,
                 found = _apart([name], REPEATS, device)
                 row = {"axis": axis, "value": value, "way": way, "peak_mb": found["peak"]}
                 scaling.append(row | {"seconds": median(found["seconds"][name])})
-    from datetime import UTC, datetime
-
     return {
         "lines": lines,
         "growth": growth,
         "scaling": scaling,
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
-        "threads": THREADS,
-        "date": datetime.now(UTC).date().isoformat(),
+        **_place(device),
+        "date": _today(),
         "command": "make bench",
         "code": code_hash("entanglement.gradients", "gpt2-shape"),
-        "machine": machine(),
     }
+
+
+def rerun(work: str, *, device: str = "cpu", say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Measure the lines of one work again, and return the stored table with them in their places.
+
+    Args:
+        work: of the lines to measure, as in ``Line.work``.
+        device: "cpu" or "cuda".
+        say: called with each line of progress.
+
+    Raises:
+        ValueError: an unknown work, or a stored table that was measured somewhere else.
+        FileNotFoundError: nothing is stored for this device.
+    """
+    wanted = [line for line in LINES if line.work == work]
+    if not wanted:
+        raise ValueError(f"work={work!r}; expected one of {', '.join(sorted({x.work for x in LINES}))}.")
+    found, here = stored(device), _place(device)
+    differs = [key for key, value in here.items() if found[key] != value]
+    if differs:
+        raise ValueError(
+            f"work={work!r}: the stored benchmark has another {' and '.join(differs)}; run: make bench"
+        )
+    rows = {(row["ours"], row["theirs"]): row for row in [*found["lines"], *_measured(wanted, device, say)]}
+    pairs = [(line.ours, line.theirs) for line in LINES]
+    return found | {"lines": [rows[pair] for pair in pairs if pair in rows]}
 
 
 def _file(device: str) -> Path:
@@ -426,11 +567,20 @@ def problems() -> list[str]:
     except (OSError, ValueError) as error:
         return [str(error)]
     wrong = [f"bench: {line['ours']} misses its mark" for line in found["lines"] if not line["met"]]
+    rows = {(row["ours"], row["theirs"]): row for row in found["lines"]}
+    for work in dict.fromkeys(line.work for line in LINES):
+        of_work = [(line, rows.get((line.ours, line.theirs))) for line in LINES if line.work == work]
+        again = f'run: python -m entanglement.bench --only "{work}"'
+        if any(row is None for _, row in of_work):
+            wrong.append(f"bench: not every line of {work} was measured; {again}")
+        # A table from before lines were dated one by one has one hash for all of them.
+        if any(row is not None and row.get("code", found["code"]) != _code(line) for line, row in of_work):
+            wrong.append(f"bench: {work} was measured with other library code than today's; {again}")
     wrong += [f"bench: {g['tokens']} tokens take too much memory" for g in found["growth"] if not g["met"]]
     if _in_readme(_readme().read_text(encoding="utf-8"))[1] != table(found):
         wrong.append("bench: the table in README.md is another one; run: make bench")
     if found["code"] != code_hash("entanglement.gradients", "gpt2-shape"):
-        wrong.append("bench: made by other library code than today's; run: make bench")
+        wrong.append("bench: growth and scaling are of other library code than today's; run: make bench")
     return wrong
 
 
@@ -489,7 +639,17 @@ def table(found: Mapping[str, Any]) -> str:
     for grown in found["growth"]:
         size = f"{grown['seconds']:.2f} s, {_gb(grown['peak_mb']):.1f} GB"
         rows.append(f"| heat map of {grown['tokens']} tokens in sequences of 96, {size} | | | | | | |")
-    last = f"Measured {found['date']} on {processor(found)}, PyTorch {found['machine']['torch']}."
+    dates = sorted({found["date"], *(line.get("date", found["date"]) for line in found["lines"])})
+    versions = [f"PyTorch {found['machine']['torch']}"]
+    versions += sorted({f"TRL {line['trl']}" for line in found["lines"] if line.get("trl")})
+    last = f"Measured {' and '.join(dates)} on {processor(found)}, {', '.join(versions)}."
+    compared = [line for line in found["lines"] if line.get("agree") is not None]
+    if compared:
+        apart = ", ".join(
+            f"{line['loss_difference']:.0e} (must be at most {line['agree']:.0e}) in {line['ours']}"
+            for line in compared
+        )
+        last += f" Largest difference of a step's two losses: {apart}."
     return "\n".join([*rows, "", last])
 
 
@@ -514,9 +674,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; exit status 1 if a line is not what it must be."""
     parser = argparse.ArgumentParser(
         prog="python -m entanglement.bench",
-        description="time and memory of the gradient geometry, against the ways that it replaces",
+        description="time and memory of the gradient geometry and of training steps, against other ways",
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    works = list(dict.fromkeys(line.work for line in LINES))
+    parser.add_argument(
+        "--only", choices=works, metavar="WORK", help=f"measure these lines of the table: {', '.join(works)}"
+    )
     parser.add_argument("--output", type=Path, help="write to this file (default: book/results/bench)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # names of ways: one process's part of the work
     parser.add_argument("--repeats", type=int, default=REPEATS, help=argparse.SUPPRESS)
@@ -526,10 +690,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: --device cuda, but PyTorch finds no CUDA device", file=sys.stderr)
         return 2
     if options.measure:
-        seconds = measure(json.loads(options.measure), options.repeats, options.device)
-        options.output.write_text(json.dumps({"seconds": seconds, "peak": _peak(options.device)}))
+        seconds, losses = measure(json.loads(options.measure), options.repeats, options.device)
+        measured = {"seconds": seconds, "losses": losses, "peak": _peak(options.device)}
+        options.output.write_text(json.dumps(measured))
         return 0
-    found = run(device=options.device)
+    if options.only:
+        try:
+            found = rerun(options.only, device=options.device)
+        except (OSError, ValueError) as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 2
+    else:
+        found = run(device=options.device)
     print(table(found))
     target = options.output or _file(options.device)
     target.parent.mkdir(parents=True, exist_ok=True)
