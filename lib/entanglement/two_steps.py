@@ -15,6 +15,7 @@ from entanglement.datasets.cached import cached_docstrings
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import RewardModel, reward_margins, train_reward
+from entanglement.sampling import continue_prompts
 from entanglement.training import align, sft
 
 __all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
@@ -22,7 +23,10 @@ __all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is trained and measured: pairs, steps of the three trainings, batch, and seeds."""
+    """How much is trained and measured: pairs, steps of the three trainings, batch, and seeds.
+
+    ``longest`` is the longest docstring body that is taken, in characters: short prompts train fast.
+    """
 
     train: int
     test: int
@@ -34,7 +38,7 @@ class Sizes:
     sft_lr: float = 5e-5
     dpo_lr: float = 2.5e-5
     reward_lr: float = 1e-4
-    beta: float = 0.1
+    longest: int = 300
 
 
 def sizes(scale: str) -> Sizes:
@@ -45,8 +49,8 @@ def sizes(scale: str) -> Sizes:
     """
     found = {
         "smoke": Sizes(24, 6, 2, 2, 2, 4, 2),
-        "book": Sizes(600, 64, 48, 24, 40, 16, 3),
-        "paper": Sizes(4000, 400, 256, 125, 250, 32, 5),
+        "book": Sizes(400, 48, 32, 20, 24, 16, 5),
+        "paper": Sizes(2000, 200, 256, 125, 250, 32, 5),
     }.get(scale)
     if found is None:
         raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
@@ -56,7 +60,7 @@ def sizes(scale: str) -> Sizes:
 def summaries(scale: str, seed: int) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """Return (train, held-out) pairs: a docstring's true first line against that of a sibling."""
     numbers = sizes(scale)
-    read = cached_docstrings()
+    read = [d for d in cached_docstrings() if len(d.body) <= numbers.longest]
     return (
         tldr_pairs("sibling", "train", n=numbers.train, seed=seed, docstrings=read),
         tldr_pairs("sibling", "test", n=numbers.test, seed=seed, docstrings=read),
@@ -102,7 +106,7 @@ def run_two_steps(
     held_out = {"test": list(test)}
     tuned = sft(
         policy, tokenizer, train, steps=numbers.sft_steps, lr=numbers.sft_lr, batch_size=numbers.batch,
-        seed=seed, evaluate=held_out,
+        seed=seed, evaluate=held_out, evaluate_at=_moments(numbers.sft_steps),
     )  # fmt: skip
     after_sft, _ = load_model(model)
     after_sft.load_state_dict(policy.state_dict())
@@ -115,7 +119,7 @@ def run_two_steps(
     )  # fmt: skip
     aligned = align(
         policy, tokenizer, train, steps=numbers.dpo_steps, lr=numbers.dpo_lr, batch_size=numbers.batch,
-        seed=seed, evaluate=held_out,
+        seed=seed, evaluate=held_out, evaluate_at=_moments(numbers.dpo_steps),
     )  # fmt: skip
     table = aligned.table
     first, last = (
@@ -133,17 +137,11 @@ def run_two_steps(
     )
 
 
+def _moments(steps: int) -> list[int]:
+    return sorted({round(steps * k / 4) for k in range(5)})
+
+
 def greedy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int = 24) -> str:
-    """Return the model's own likeliest continuation of a prompt, token by token, up to a line's end."""
-    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    room = min(tokenizer.model_max_length, 1 << 20) - tokens - 1
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    row = torch.cat([torch.tensor([bos], dtype=torch.long), ids[:, -room:]], dim=1)
-    start = row.shape[1]
-    with torch.no_grad():
-        for _ in range(tokens):
-            logits = model(input_ids=row).logits[0, -1]
-            row = torch.cat([row, logits.argmax().view(1, 1)], dim=1)
-            if "\n" in str(tokenizer.decode(row[0, start:])):
-                break
-    return str(tokenizer.decode(row[0, start:])).split("\n")[0].strip()
+    """Return the model's likeliest continuation of a prompt, token by token, up to a line's end."""
+    text = str(tokenizer.decode(continue_prompts(model, tokenizer, [prompt], tokens).ids[0]))
+    return text.split("\n")[0].strip()

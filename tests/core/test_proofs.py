@@ -58,6 +58,26 @@ def test_proposition_10_the_flow_changes_f_by_the_integral_of_its_rate(seed, sim
         torch.testing.assert_close(after - before, integral, rtol=1e-4, atol=1e-6)
 
 
+@settings(max_examples=50)
+@given(seed=st.integers(0, 10_000), beta=st.sampled_from([0.1, 1.0, 5.0]))
+def test_theorem_14_the_tilted_policy_is_the_best(seed, beta):
+    draw = torch.Generator().manual_seed(seed)
+    reward = torch.randn(6, generator=draw, dtype=torch.float64)
+    reference = torch.randn(6, generator=draw, dtype=torch.float64).softmax(0)
+    weights = reference * (reward / beta).exp()
+    tilted = weights / weights.sum()
+
+    def objective(policy):
+        return policy @ reward - beta * (policy * (policy / reference).log()).sum(-1)
+
+    others = torch.randn(200, 6, generator=draw, dtype=torch.float64).mul(2).softmax(-1)
+    gap = objective(tilted) - torch.stack([objective(other) for other in others])
+    divergence = (others * (others / tilted).log()).sum(-1)
+    torch.testing.assert_close(gap, beta * divergence, rtol=1e-9, atol=1e-12)
+    assert bool((gap > 0).all())
+    torch.testing.assert_close(objective(tilted), beta * weights.sum().log())
+
+
 @pytest.mark.parametrize("outside", [False, True], ids=["in the band", "out of it"])
 def test_proposition_10_the_band_decides_the_signs(outside):
     generator = torch.Generator().manual_seed(0)

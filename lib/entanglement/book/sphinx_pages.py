@@ -48,6 +48,7 @@ THEOREM_NUMBERS = {
     "thm-step": "11",
     "thm-frozen": "12",
     "thm-ghost": "13",
+    "thm-tilt": "14",
 }
 
 

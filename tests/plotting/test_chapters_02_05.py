@@ -1,0 +1,130 @@
+"""Figures of chapters 01, 02 and 05."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from entanglement.plotting import CASE_COLORS, CHOSEN, REJECTED, figure
+from entanglement.plotting import dynamics as dynamics_figures
+from entanglement.plotting import side_effects as side_figures
+from entanglement.plotting.two_steps import both_steps
+from entanglement.stats import Interval
+from matplotlib.colors import to_hex
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_policies_of_one_margin_lie_on_one_line_in_their_cases_colors():
+    moves = {"A": (1.0, -1.0), "B": (-1.0, -3.0), "C": (3.0, 1.0)}
+    (ax,) = side_figures.same_margin(moves).axes
+    dots = {
+        tuple(line.get_xydata()[0]): to_hex(line.get_color()) for line in ax.lines if line.get_marker() == "o"
+    }
+    assert [dots[moves[name]] for name in "ABC"] == [
+        CASE_COLORS[case] for case in ("ideal", "both_down", "both_up")
+    ]
+    (bold,) = [line for line in ax.lines if line.get_linewidth() == 1.8 and line.get_marker() == "None"]
+    x, y = bold.get_xydata().T
+    assert np.allclose(x - y, 2.0)
+
+
+def test_outcomes_have_a_mark_a_seed():
+    rows = [
+        {"kind": kind, "way": way, "seed": seed, "rejected": seed - 1.0}
+        for kind in ("same words", "other words")
+        for way in ("one", "two")
+        for seed in range(3)
+    ]
+    shares = [
+        {"kind": kind, "seed": seed, "moment": moment, "ideal": share}
+        for kind in ("same words", "other words")
+        for seed in range(3)
+        for moment, share in (("before", 0.4), ("after", 0.2))
+    ]
+    left, right = side_figures.outcomes(pd.DataFrame(rows), pd.DataFrame(shares)).axes
+    ticks = [line for line in left.lines if line.get_marker() == "|"]
+    assert len(ticks) == 4 and all(len(line.get_xdata()) == 3 for line in ticks)
+    falling = [line for line in right.lines if len(line.get_ydata()) == 2]
+    assert len(falling) == 6 and all(line.get_ydata()[0] > line.get_ydata()[1] for line in falling)
+
+
+def two_steps():
+    rows = []
+    for seed in range(2):
+        for phase, sign in (("sft", 1.0), ("dpo", -1.0)):
+            for step in (0, 4):
+                row = {"seed": seed, "phase": phase, "step": step}
+                rows.append(row | {"chosen_logp": -5 + sign * step, "rejected_logp": -6.0 + seed})
+    return pd.DataFrame(rows)
+
+
+def test_both_steps_draw_chosen_blue_and_rejected_vermilion():
+    axes = both_steps(two_steps()).axes
+    assert len(axes) == 4
+    colors = [line.get_color() for line in axes[0].lines]
+    assert colors == [CHOSEN, REJECTED]
+    assert axes[0].lines[0].get_ydata().tolist() == [-5.0, -1.0]
+
+
+def means():
+    rows = []
+    for loss, end in (("dpo", -1.0), ("rpo", 2.0)):
+        for seed in range(3):
+            for step in (0, 8):
+                value = end * step / 8 + 0.01 * seed
+                row = {"data": "sentiment", "loss": loss, "seed": seed, "step": step}
+                rows.append(row | {"chosen": value, "rejected": 2 * value, "margin": -value})
+    return pd.DataFrame(rows)
+
+
+def test_a_panel_a_loss():
+    fig = dynamics_figures.curves(means(), "sentiment", [["dpo"], ["rpo"]], {"dpo": "DPO", "rpo": "RPO"})
+    assert [ax.get_title() for ax in fig.axes] == ["DPO", "RPO"]
+    blue = [line for line in fig.axes[0].lines if line.get_color() == CHOSEN]
+    assert blue[0].get_ydata()[-1] == pytest.approx(-0.99)
+
+
+def test_pairs_stand_at_their_weighed_ratio():
+    rows = [
+        {"data": "d", "loss": "dpo", "step": 8, "weighed": 2.0, "cosine": 0.8},
+        {"data": "d", "loss": "dpo", "step": 0, "weighed": 1.0, "cosine": 0.1},
+    ]
+    fig = dynamics_figures.on_the_plane(pd.DataFrame(rows), ["dpo"], {"dpo": "DPO"}, {"d": "data"})
+    (dots,) = fig.axes[0].collections[-1:]
+    np.testing.assert_allclose(dots.get_offsets(), [[2.0, 0.8]], rtol=1e-6)
+    assert to_hex(dots.get_facecolor()[0]) == CASE_COLORS["both_down"]  # 0.8 > a/b = 1/2
+
+
+def test_answers_have_an_interval_each():
+    rows = {"chosen": Interval(-1.0, -2.0, 0.0, 3), "likeliest before": Interval(1.0, 0.5, 1.5, 3)}
+    fig = dynamics_figures.answers({"near": rows, "far": rows})
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == list(rows)
+    dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
+    assert dots[0].get_color() == CHOSEN and len(dots) == 2
+
+
+def test_parts_of_the_mass_are_drawn_in_points():
+    rows = [
+        {"response": response, "place": place, "part": part, "value": value, "low": value, "high": value}
+        for response in ("chosen", "rejected")
+        for place in ("shared", "apart")
+        for part, value in (("own", -0.02), ("top", 0.01), ("other", 0.0), ("rest", 0.01))
+    ]
+    fig = dynamics_figures.mass({"near": pd.DataFrame(rows)})
+    heights = sorted(round(bar.get_height(), 6) for bar in fig.axes[0].patches)
+    assert heights == [-2.0, -2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_the_map_writes_its_numbers():
+    table = pd.DataFrame(
+        [{"beta": b, "rate": r, "both_fell": b * r / 8} for b in (0.1, 1.0) for r in (1.0, 8.0)]
+    )
+    _, ax = figure()
+    dynamics_figures.knob_map(ax, table, "both_fell", percent=True, title="both fell")
+    written = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in ax.texts}
+    assert written[(1, 0)] == "100" and written[(1, 1)] == "10"  # the largest β is the top row
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["1", "0.1"]
