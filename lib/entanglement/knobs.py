@@ -42,7 +42,7 @@ def knobs(scale: str) -> Knobs:
     """
     dynamics.recipe(scale)  # refuses an unknown scale
     if scale == "smoke":
-        return Knobs((0.1, 1.0), (1.0, 4.0), 1)
+        return Knobs((0.1, 1.0), (1.0, 4.0), 2)
     return Knobs((0.01, 0.1, 0.3, 1.0), (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), 3)
 
 
