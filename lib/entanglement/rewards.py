@@ -1,122 +1,111 @@
 """A reward model of the Bradley-Terry kind: what preference pairs were used for before DPO.
 
 It gives every response a number, so that σ(reward of chosen − reward of rejected) is the probability that
-chosen is preferred. Source: Christiano et al. 2017 (arXiv 1706.03741); Ouyang et al. 2022 (arXiv 2203.02155).
+chosen is preferred. Ours is linear in three features of prompt and response, one of them from a language
+model; fitting it is logistic regression on differences. Source: Bradley and Terry 1952; Christiano et al.
+2017 (arXiv 1706.03741), who put a network in the place of the linear function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
-import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.nn.functional import logsigmoid
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.logps import check_batch, model_device
-from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.pairs import PreferencePair
+from entanglement.training import measure
 
-__all__ = ["RewardModel", "reward_margins", "train_reward"]
+__all__ = ["FEATURES", "LinearReward", "fit_reward", "pair_features", "word_overlap"]
 
-
-class RewardModel(nn.Module):
-    """A language model's body with one linear output, read at a sequence's last token.
-
-    Args:
-        base: a causal language model of transformers; its body is trained along, its head is not used.
-        seed: of the output's random start.
-    """
-
-    def __init__(self, base: Any, seed: int = 0) -> None:
-        super().__init__()
-        self.body = base.base_model
-        width = base.config.hidden_size
-        draw = torch.Generator().manual_seed(seed)
-        self.head = nn.Linear(width, 1, bias=False)
-        self.head.weight.data.normal_(0.0, width**-0.5, generator=draw)
-
-    def forward(self, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rewards of the chosen and of the rejected responses, (B,) each, no unit."""
-        check_batch(batch, "RewardModel")
-        batch = batch.to(model_device(self))
-        hidden = self.body(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state  # (2B, T, d)
-        columns = torch.arange(batch.input_ids.shape[1], device=hidden.device)
-        last = (batch.attention_mask * columns).argmax(dim=1)
-        rewards = self.head(hidden[torch.arange(len(last)), last]).squeeze(-1)  # (2B,)
-        chosen, rejected = rewards.split(len(batch))
-        return chosen, rejected
+FEATURES: dict[str, str] = {
+    "information": "nats per token by which the prompt makes the response likelier",
+    "overlap": "share of the response's words that the prompt has, too",
+    "length": "logarithm of the response's number of tokens",
+}
 
 
-def _batch(pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase) -> PairBatch:
-    return collate(pairs, tokenizer, max_length=min(tokenizer.model_max_length, 1 << 20))
+def word_overlap(prompt: str, response: str) -> float:
+    """Return the share of a response's words of three letters and more that occur in the prompt."""
+
+    def words(text: str) -> set[str]:
+        apart = "".join(c.lower() if c.isalnum() else " " for c in text).split()
+        return {word for word in apart if len(word) > 2}
+
+    own = words(response)
+    return len(own & words(prompt)) / len(own) if own else 0.0
 
 
-def train_reward(
-    model: RewardModel,
+def pair_features(
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     *,
-    steps: int = 60,
-    lr: float = 1e-4,
-    batch_size: int = 16,
-    seed: int = 0,
-    progress: bool = False,
-) -> pd.DataFrame:
-    """Train a reward model in place: minimize −log σ(reward of chosen − reward of rejected).
+    bare: str = "TL;DR:",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the chosen and of the rejected responses, (n, 3) each, in ``FEATURES``' order.
 
     Args:
-        model: all its parameters are trained, with AdamW at a constant rate; no dropout.
-        tokenizer: of its body.
-        pairs: the training pairs.
-        steps, lr, batch_size: of training.
-        seed: of the order of the pairs.
-        progress: show a progress bar.
+        model: read, not trained.
+        tokenizer: the model's.
+        pairs: n pairs.
+        bare: stands for "no prompt" in the first feature.
+    """
+    model.eval()
+    alone = [replace(pair, prompt=bare) for pair in pairs]
+    given, without = (measure(model, tokenizer, {"all": some}) for some in (pairs, alone))
 
-    Returns:
-        One row a step: step, loss (nats), accuracy (share of the batch in which chosen got more).
+    def side(name: str) -> np.ndarray:
+        n = given[f"{name}_len"].to_numpy(float)
+        gain = (given[f"{name}_logp"] - without[f"{name}_logp"]).to_numpy() / n
+        overlap = [word_overlap(pair.prompt, getattr(pair, name)) for pair in pairs]
+        return np.column_stack([gain, overlap, np.log(n)])
+
+    return side("chosen"), side("rejected")
+
+
+@dataclass(frozen=True)
+class LinearReward:
+    """A reward that is a weighted sum of features.
+
+    Attributes:
+        weights: (k,) reward per unit of each feature.
+    """
+
+    weights: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the rewards (n,) of responses with features (n, k), up to a constant; no unit."""
+        return np.asarray(features @ self.weights)
+
+    def table(self, scale: np.ndarray) -> pd.Series:
+        """Return each feature's weight per ``scale`` (k,), such as its standard deviation."""
+        return pd.Series(self.weights * scale, index=list(FEATURES), name="reward per standard deviation")
+
+
+def fit_reward(chosen: np.ndarray, rejected: np.ndarray, *, strength: float = 10.0) -> LinearReward:
+    """Return the reward that minimizes the mean of −log σ(reward of chosen − reward of rejected).
+
+    Args:
+        chosen, rejected: (n, k) features of n pairs.
+        strength: the larger, the weaker the pull of the weights to zero (on standardized differences).
 
     Raises:
-        ValueError: fewer pairs than a batch has.
+        ValueError: shapes that do not agree, or no pairs.
     """
-    if not 1 <= batch_size <= len(pairs):
-        raise ValueError(f"train_reward: batch_size={batch_size}; expected 1 to {len(pairs)}, the pairs.")
-    model.eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-    draw = torch.Generator().manual_seed(seed)
-    rows, order = [], torch.randperm(len(pairs), generator=draw)
-    for step in tqdm(range(1, steps + 1), disable=not progress, desc="reward model"):
-        if len(order) < batch_size:
-            order = torch.randperm(len(pairs), generator=draw)
-        some, order = order[:batch_size].tolist(), order[batch_size:]
-        chosen, rejected = model(_batch([pairs[i] for i in some], tokenizer))
-        loss = -logsigmoid(chosen - rejected).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        accuracy = float((chosen > rejected).double().mean())
-        rows.append({"step": step, "loss": float(loss.detach()), "accuracy": accuracy})
-    return pd.DataFrame(rows)
-
-
-def reward_margins(
-    model: RewardModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
-    size: int = 16,
-) -> torch.Tensor:
-    """Return reward of chosen − reward of rejected for each pair, (n,) float64; above 0 is right."""
-    model.eval()
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(pairs), size):
-            chosen, rejected = model(_batch(pairs[start : start + size], tokenizer))
-            parts.append((chosen - rejected).double().cpu())
-    return torch.cat(parts)
+    if chosen.shape != rejected.shape or chosen.ndim != 2 or not len(chosen):
+        raise ValueError(
+            f"fit_reward: chosen has shape {chosen.shape}, rejected {rejected.shape}; expected two (n, k)."
+        )
+    difference = chosen - rejected
+    scale = np.where(difference.std(axis=0) > 0, difference.std(axis=0), 1.0)
+    # A judge who prefers y_w to y_l does not prefer y_l to y_w: each pair is seen from both sides, and there
+    # is no intercept.
+    x = np.concatenate([difference, -difference]) / scale
+    y = np.repeat([1, 0], len(difference))
+    found = LogisticRegression(fit_intercept=False, C=strength).fit(x, y)
+    return LinearReward(found.coef_[0] / scale)

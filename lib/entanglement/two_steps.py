@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from entanglement.datasets import tldr_pairs
 from entanglement.datasets.cached import cached_docstrings
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
-from entanglement.rewards import RewardModel, reward_margins, train_reward
+from entanglement.rewards import LinearReward, fit_reward, pair_features
 from entanglement.sampling import continue_prompts
 from entanglement.training import align, sft
 
@@ -23,7 +24,7 @@ __all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is trained and measured: pairs, steps of the three trainings, batch, and seeds.
+    """How much is trained and measured: pairs, steps, pairs for the reward, batch, and seeds.
 
     ``longest`` is the longest docstring body that is taken, in characters: short prompts train fast.
     """
@@ -32,12 +33,11 @@ class Sizes:
     test: int
     sft_steps: int
     dpo_steps: int
-    reward_steps: int
+    reward_pairs: int
     batch: int
     seeds: int
     sft_lr: float = 5e-5
-    dpo_lr: float = 2.5e-5
-    reward_lr: float = 1e-4
+    dpo_lr: float = 1e-4
     longest: int = 300
 
 
@@ -48,9 +48,9 @@ def sizes(scale: str) -> Sizes:
         ValueError: not smoke, book or paper.
     """
     found = {
-        "smoke": Sizes(24, 6, 2, 2, 2, 4, 2),
-        "book": Sizes(400, 48, 32, 20, 24, 16, 5),
-        "paper": Sizes(2000, 200, 256, 125, 250, 32, 5),
+        "smoke": Sizes(24, 6, 2, 2, 12, 4, 2),
+        "book": Sizes(400, 48, 32, 20, 240, 16, 5),
+        "paper": Sizes(2000, 200, 256, 125, 2000, 32, 5),
     }.get(scale)
     if found is None:
         raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
@@ -74,14 +74,20 @@ class TwoSteps:
     Attributes:
         table: one row a phase ("sft", "dpo") and step: chosen_logp, rejected_logp (means, nats), accuracy
             (share of pairs in which the chosen response is the likelier one).
+        reward: the fitted reward model.
+        spread: (k,) standard deviation of each of its features over the training responses.
         reward_right: per pair, whether the reward model gives the chosen response more.
+        blind_right: the same for a reward model fitted to pairs whose two sides were swapped at random.
         implicit_right: per pair, whether DPO's implicit reward β log(π/π_ref) does.
         models: the base after SFT and after DPO, to sample from.
         tokenizer: of the models.
     """
 
     table: pd.DataFrame
+    reward: LinearReward
+    spread: np.ndarray
     reward_right: torch.Tensor
+    blind_right: torch.Tensor
     implicit_right: torch.Tensor
     models: dict[str, nn.Module]
     tokenizer: PreTrainedTokenizerBase
@@ -94,13 +100,13 @@ def run_two_steps(
     numbers: Sizes,
     seed: int,
 ) -> TwoSteps:
-    """Fine-tune, train a reward model on the side, and align with DPO.
+    """Fine-tune, fit a reward model on the side, and align with DPO.
 
     Args:
         model: name of the base.
         train, test: pairs.
         numbers: sizes.
-        seed: of all orders and of the reward model's head.
+        seed: of all orders.
     """
     policy, tokenizer = load_model(model)
     held_out = {"test": list(test)}
@@ -110,13 +116,11 @@ def run_two_steps(
     )  # fmt: skip
     after_sft, _ = load_model(model)
     after_sft.load_state_dict(policy.state_dict())
-    reward_base, _ = load_model(model)
-    reward_base.load_state_dict(policy.state_dict())
-    judge = RewardModel(reward_base, seed)
-    train_reward(
-        judge, tokenizer, train, steps=numbers.reward_steps, lr=numbers.reward_lr, batch_size=numbers.batch,
-        seed=seed,
-    )  # fmt: skip
+    features = pair_features(policy, tokenizer, train[: numbers.reward_pairs])
+    reward = fit_reward(*features)
+    swap = np.random.default_rng(seed).random((len(features[0]), 1)) < 0.5
+    blind = fit_reward(np.where(swap, *features), np.where(swap, *features[::-1]))
+    unseen = pair_features(policy, tokenizer, test)
     aligned = align(
         policy, tokenizer, train, steps=numbers.dpo_steps, lr=numbers.dpo_lr, batch_size=numbers.batch,
         seed=seed, evaluate=held_out, evaluate_at=_moments(numbers.dpo_steps),
@@ -130,7 +134,10 @@ def run_two_steps(
     phases = [run.means().assign(phase=name) for name, run in (("sft", tuned), ("dpo", aligned))]
     return TwoSteps(
         pd.concat(phases, ignore_index=True).assign(seed=seed),
-        reward_margins(judge, tokenizer, test) > 0,
+        reward,
+        np.concatenate(features).std(axis=0),
+        torch.tensor(reward(unseen[0]) > reward(unseen[1])),
+        torch.tensor(blind(unseen[0]) > blind(unseen[1])),
         implicit,
         {"SFT": after_sft, "DPO": policy},
         tokenizer,

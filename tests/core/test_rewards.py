@@ -1,48 +1,70 @@
 """The Bradley-Terry reward model."""
 
+import numpy as np
 import pytest
 import torch
+from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
-from entanglement.rewards import RewardModel, reward_margins, train_reward
+from entanglement.rewards import FEATURES, LinearReward, fit_reward, pair_features, word_overlap
 
 
-@pytest.fixture
-def labeled():
-    good, bad = " the people liked it", " the people hated it"
-    return [PreferencePair(f"the film {i}", good, bad, f"pair {i}") for i in range(12)]
+def judged(n, weights, seed=0):
+    """Features of n pairs whose judge follows the Bradley-Terry model with these weights."""
+    rng = np.random.default_rng(seed)
+    one, two = rng.normal(size=(2, n, len(weights)))
+    prefers = rng.random(n) < 1 / (1 + np.exp(-(one - two) @ weights))
+    return np.where(prefers[:, None], one, two), np.where(prefers[:, None], two, one)
 
 
-@pytest.mark.parametrize("shape", ["gpt2-tied", "llama-tied", "neox-untied"])
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_changes_no_reward(tiny_model, tokenizer, pairs, shape, side):
-    model = RewardModel(tiny_model(shape)).double()
-    together = model(collate(pairs, tokenizer, padding_side=side))
-    for i, pair in enumerate(pairs):
-        alone = model(collate([pair], tokenizer))
-        for mine, theirs in zip(together, alone, strict=True):
-            torch.testing.assert_close(mine[i], theirs[0])
+def test_the_judges_weights_are_found():
+    weights = np.array([1.0, -2.0, 0.5])
+    found = fit_reward(*judged(20_000, weights), strength=1e4)
+    np.testing.assert_allclose(found.weights, weights, atol=0.1)
 
 
-def test_training_learns_what_is_preferred(tiny_model, tokenizer, labeled):
-    model = RewardModel(tiny_model("gpt2-tied", torch.float32))
-    train, test = labeled[:8], labeled[8:]
-    rows = train_reward(model, tokenizer, train, steps=30, lr=1e-3, batch_size=8)
-    assert rows["loss"].iloc[-1] < 0.5 * rows["loss"].iloc[0]
-    assert bool((reward_margins(model, tokenizer, test) > 0).all())
-    # Control: what was learned is about the texts, so swapped pairs come out the other way.
-    swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in test]
-    assert bool((reward_margins(model, tokenizer, swapped) < 0).all())
+def test_swapped_pairs_give_the_opposite_reward():
+    chosen, rejected = judged(500, np.array([1.0, -1.0]))
+    one, other = fit_reward(chosen, rejected), fit_reward(rejected, chosen)
+    np.testing.assert_allclose(one.weights, -other.weights, atol=1e-6)
+    assert (one(chosen) > one(rejected)).mean() > 0.6 > 0.4 > (other(chosen) > other(rejected)).mean()
 
 
-def test_the_same_seed_gives_the_same_model(tiny_model, tokenizer, labeled):
-    found = [
-        train_reward(RewardModel(tiny_model("gpt2-tied", torch.float32), seed), tokenizer, labeled,
-                     steps=3, batch_size=4, seed=seed)["loss"].tolist()
-        for seed in (0, 0, 1)
-    ]  # fmt: skip
-    assert found[0] == found[1] != found[2]
+def test_only_differences_count():
+    chosen, rejected = judged(300, np.array([1.0, -1.0]))
+    shifted = fit_reward(chosen + 7.0, rejected + 7.0)
+    np.testing.assert_allclose(shifted.weights, fit_reward(chosen, rejected).weights, atol=1e-8)
 
 
-def test_a_batch_larger_than_the_data_is_refused(tiny_model, tokenizer, labeled):
-    with pytest.raises(ValueError, match="batch_size=13"):
-        train_reward(RewardModel(tiny_model("gpt2-tied")), tokenizer, labeled, batch_size=13)
+def test_shapes_that_do_not_agree_are_refused():
+    with pytest.raises(ValueError, match=r"\(3, 2\)"):
+        fit_reward(np.zeros((3, 2)), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "share"),
+    [("the people liked it", "People LIKED.", 1.0), ("a day", "the film", 0.0), ("x", "", 0.0)],
+)
+def test_overlap_counts_words(prompt, response, share):
+    assert word_overlap(prompt, response) == share
+
+
+def test_information_is_what_the_prompt_adds_per_token(tokenizer, tiny_model):
+    model = tiny_model("gpt2-tied")
+    pair = PreferencePair("what a day", " positive people", " negative", "p")
+    chosen, rejected = pair_features(model, tokenizer, [pair], bare="the")
+    with torch.no_grad():
+        sums = [
+            [float(s) for s in token_logps(model, collate([p], tokenizer)).sums()]
+            for p in (pair, PreferencePair("the", pair.chosen, pair.rejected, "p"))
+        ]
+    n = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (pair.chosen, pair.rejected)]
+    assert chosen[0, 0] == pytest.approx((sums[0][0] - sums[1][0]) / n[0], abs=1e-5)
+    assert rejected[0, 0] == pytest.approx((sums[0][1] - sums[1][1]) / n[1], abs=1e-5)
+    assert chosen[0, 2] == pytest.approx(np.log(n[0])) and chosen.shape == (1, len(FEATURES))
+    same, _ = pair_features(model, tokenizer, [pair], bare=pair.prompt)
+    assert same[0, 0] == pytest.approx(0.0, abs=1e-6)  # nothing is added by the prompt to itself
+
+
+def test_the_table_is_in_the_features_order():
+    reward = LinearReward(np.array([1.0, 2.0, 3.0]))
+    assert reward.table(np.array([1.0, 10.0, 100.0])).tolist() == [1.0, 20.0, 300.0]

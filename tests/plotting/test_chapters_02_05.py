@@ -67,7 +67,8 @@ def test_both_steps_draw_chosen_blue_and_rejected_vermilion():
     assert len(axes) == 4
     colors = [line.get_color() for line in axes[0].lines]
     assert colors == [CHOSEN, REJECTED]
-    assert axes[0].lines[0].get_ydata().tolist() == [-5.0, -1.0]
+    assert axes[0].lines[0].get_ydata().tolist() == [0.0, 4.0]  # since the base, in both phases
+    assert axes[1].lines[0].get_ydata().tolist() == [0.0, -4.0]
 
 
 def means():

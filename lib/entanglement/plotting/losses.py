@@ -203,19 +203,23 @@ def paths(followed: Mapping[str, pd.DataFrame], *, limit: float = 6.0) -> Figure
     fig, ax = figure(width=5.6, height=4.8)
     ax.axhline(0, color=REJECTED, lw=1, alpha=0.7)
     ax.axvline(0, color=CHOSEN, lw=1, alpha=0.7)
+    ends: list[tuple[float, float]] = []
     for i, (label, rows) in enumerate(followed.items()):
         shade = _SHADES[i % len(_SHADES)]
         x, y = rows["chosen"].to_numpy(), rows["rejected"].to_numpy()
         inside = (np.abs(x) <= limit) & (np.abs(y) <= limit)
         x, y = x[inside], y[inside]
         ax.plot(x, y, color=shade, lw=2.2)
-        left = x[-1] < 0 and y[-1] < -0.9 * limit  # a path that leaves the axes below
+        below = x[-1] < 0 and y[-1] < -0.9 * limit  # a path that leaves the axes below
+        crowded = any(np.hypot(x[-1] - u, y[-1] - v) < 0.2 * limit and x[-1] > u for u, v in ends)
+        left = below or (x[-1] < 0 and not crowded)
+        ends.append((x[-1], y[-1]))
         ax.annotate(
             label,
             (x[-1], y[-1]),
-            xytext=(-7, 4) if left else (6, 0),
+            xytext=(-7, 4 if below else 0) if left else (6, 0),
             textcoords="offset points",
-            va="bottom" if left else "center",
+            va="bottom" if below else "center",
             ha="right" if left else "left",
             color=shade,
             fontsize=9.5,

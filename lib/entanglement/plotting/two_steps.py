@@ -17,10 +17,16 @@ _LINES = {"chosen_logp": ("chosen", CHOSEN, "-"), "rejected_logp": ("rejected", 
 def both_steps(table: pd.DataFrame) -> Figure:
     """Draw the log-probabilities of held-out answers through SFT and then DPO, and the margin below.
 
+    Both are changes since the base, so that a seed's choice of answers, long or short, is not in the bands.
+
     Args:
         table: columns seed, phase ("sft", then "dpo"), step, chosen_logp, rejected_logp.
     """
-    margin = table.assign(margin=table["chosen_logp"] - table["rejected_logp"])
+    names = list(_LINES)
+    base = table[(table["phase"] == "sft") & (table["step"] == 0)].set_index("seed")[names]
+    change = table.copy()
+    change[names] = table[names].to_numpy() - base.loc[table["seed"]].to_numpy()
+    margin = change.assign(margin=change["chosen_logp"] - change["rejected_logp"])
     width = {phase: float(rows["step"].max()) for phase, rows in table.groupby("phase")}
     fig, axes = figure(
         2, rows=2, height=2.5, sharex="col", sharey="row", width_ratios=[width["sft"], width["dpo"]]
@@ -34,8 +40,8 @@ def both_steps(table: pd.DataFrame) -> Figure:
         bottom.axhline(0, color=INK, lw=0.8, alpha=0.6)
         top.set_title(title)
         bottom.set_xlabel("step")
-    axes[0, 0].set_ylabel("log-probability (nats)")
-    axes[1, 0].set_ylabel("margin (nats)")
+    axes[0, 0].set_ylabel("change of log π (nats)")
+    axes[1, 0].set_ylabel("change of margin (nats)")
     axes[0, 0].legend(loc="lower right")
     return fig
 
