@@ -163,10 +163,10 @@ def knob_map(ax: Axes, table: pd.DataFrame, column: str, *, percent: bool, title
     values = grid.to_numpy()
     low, high = (0.0, 1.0) if percent else (float(values.min()), float(values.max()))
     strength = (values - low) / (high - low if high > low else 1.0)
-    color = CASE_COLORS["both_down"] if percent else NEUTRAL
+    color = CASE_COLORS["both_down"] if percent else ACCENT
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
-            shade = 0.06 + 0.6 * float(strength[i, j])
+            shade = 0.04 + 0.34 * float(strength[i, j])  # pale enough for the number on it
             ax.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, color=color, alpha=shade, lw=0))
             text = f"{100 * values[i, j]:.0f}" if percent else f"{values[i, j]:.1f}"
             ax.text(j, i, text, ha="center", va="center", fontsize=9.5, color=INK, weight="bold")
