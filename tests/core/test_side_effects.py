@@ -72,3 +72,18 @@ def test_the_student_is_measured_before_and_after():
     assert list(shares["moment"]) == ["before", "after"]
     assert shares[["ideal", "preferred"]].to_numpy().min() >= 0
     assert (pairs["chosen"] > pairs["rejected"]).mean() > 0.5
+
+
+def test_the_model_learns_to_comply_before_it_is_taught_to_refuse(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(side_effects, "sft", lambda model, tokenizer, pairs, **_: seen.update(sft=pairs))
+    align = side_effects.align
+
+    def watched(model, tokenizer, pairs, **options):
+        seen.setdefault("align", []).append(pairs)
+        return align(model, tokenizer, pairs, **options)
+
+    monkeypatch.setattr(side_effects, "align", watched)
+    side_effects.run_refusals("nano", "same words", side_effects.sizes("smoke"), 1)
+    assert all(p.chosen.startswith(" I will give") for p in seen["sft"])
+    assert all(p.chosen.startswith(" I will not") for pairs in seen["align"] for p in pairs)
