@@ -49,7 +49,7 @@ def sizes(scale: str) -> Sizes:
     """
     found = {
         "smoke": Sizes(24, 6, 2, 2, 12, 4, 2),
-        "book": Sizes(400, 48, 32, 20, 240, 16, 5),
+        "book": Sizes(400, 40, 24, 18, 240, 16, 5),
         "paper": Sizes(2000, 200, 256, 125, 2000, 32, 5),
     }.get(scale)
     if found is None:

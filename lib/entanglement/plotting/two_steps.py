@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from entanglement.plotting.charts import line_with_band
 from entanglement.plotting.style import CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement.stats import summarize
 
 __all__ = ["both_steps"]
 
-_LINES = {"chosen_logp": ("chosen", CHOSEN, "-"), "rejected_logp": ("rejected", REJECTED, "--")}
+#: Column → label, row of axes, color, line.
+_LINES = {
+    "chosen_logp": ("chosen", 0, CHOSEN, "-"),
+    "rejected_logp": ("rejected", 0, REJECTED, "--"),
+    "margin": ("margin", 1, NEUTRAL, "-"),
+}
 
 
 def both_steps(table: pd.DataFrame) -> Figure:
@@ -22,7 +27,7 @@ def both_steps(table: pd.DataFrame) -> Figure:
     Args:
         table: columns seed, phase ("sft", then "dpo"), step, chosen_logp, rejected_logp.
     """
-    names = list(_LINES)
+    names = ["chosen_logp", "rejected_logp"]
     base = table[(table["phase"] == "sft") & (table["step"] == 0)].set_index("seed")[names]
     change = table.copy()
     change[names] = table[names].to_numpy() - base.loc[table["seed"]].to_numpy()
@@ -34,9 +39,11 @@ def both_steps(table: pd.DataFrame) -> Figure:
     for column, (phase, title) in enumerate((("sft", "step one: SFT"), ("dpo", "step two: DPO"))):
         rows = margin[margin["phase"] == phase]
         top, bottom = axes[0, column], axes[1, column]
-        for name, (label, color, line) in _LINES.items():
-            _band(top, rows, name, color, line, label)
-        _band(bottom, rows, "margin", NEUTRAL, "-", "margin")
+        for name, (label, row, color, line) in _LINES.items():
+            at = summarize(rows, name, ["step"]).sort_values("step")
+            line_with_band(
+                axes[row, column], at["step"], at["value"], at["low"], at["high"], color, label, ls=line
+            )
         bottom.axhline(0, color=INK, lw=0.8, alpha=0.6)
         top.set_title(title)
         bottom.set_xlabel("step")
@@ -44,9 +51,3 @@ def both_steps(table: pd.DataFrame) -> Figure:
     axes[1, 0].set_ylabel("change of margin (nats)")
     axes[0, 0].legend(loc="lower right")
     return fig
-
-
-def _band(ax: Axes, rows: pd.DataFrame, name: str, color: str, line: str, label: str) -> None:
-    found = summarize(rows, name, ["step"]).sort_values("step")
-    ax.plot(found["step"], found["value"], color=color, ls=line, label=label)
-    ax.fill_between(found["step"], found["low"], found["high"], color=color, alpha=0.18, lw=0)
