@@ -9,7 +9,7 @@ any Σ u_w log π_w − u_l log π_l. So a rule that looks at every pair's geome
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -87,7 +87,15 @@ class PairPass:
             if plan.roots:
                 again = bool(plan.uncovered)  # the graph is needed once more for what no rule covers
                 torch.autograd.grad(values.sum(), _outputs(plan.roots), retain_graph=again)
-        self._values = values if plan.uncovered else None
+        self._kept = tape.kept
+        # Hooks on the graph hold the tape and the tape holds the graph, a ring that Python does not collect:
+        # nothing large may stay in it.
+        tape.kept = {}
+        if plan.uncovered:
+            self._values: torch.Tensor | None = values
+        else:
+            self._values = None
+            tape.calls.clear()
         self.chosen, self.rejected = values.detach().split(n)
         self.geometry = None
         if geometry:
@@ -109,7 +117,7 @@ class PairPass:
         scale = torch.cat([torch.as_tensor(side) for _, side in sides if side is not None])
         for name, parameter in self._selected.items():
             total = torch.zeros_like(parameter)
-            for use, delta in self._tape.kept.get(name, ()):
+            for use, delta in self._kept.get(name, ()):
                 some = delta[rows]
                 weighted = some * scale.to(some).reshape(-1, *[1] * (some.ndim - 1))
                 _add_gradient(total, use, weighted, rows)
@@ -139,32 +147,47 @@ class PairPass:
                 "the optimizer's metric needs rules for all parameters."
             )
         n = self._pairs
-        gram = torch.zeros(n, 3, dtype=torch.float64)
-        for name, uses in self._tape.kept.items():
-            parameter = self._selected[name]
-            weight = metric.get(name)
-            step = max(1, _FORMED // (2 * parameter.numel()))
-            for start in range(0, n, step):
-                some = range(start, min(start + step, n))
-                formed = [
-                    torch.stack([_one(parameter, uses, row + side * n) for row in some]).flatten(1)
-                    for side in (0, 1)
-                ]
-                with torch.no_grad():
-                    w, l = formed  # noqa: E741
-                    scaled = [g if weight is None else g * weight.reshape(1, -1) for g in formed]
-                    here = [(w * scaled[0]), (l * scaled[1]), (w * scaled[1])]
-                    gram[start : some.stop] += torch.stack(
-                        [product.sum(1, dtype=torch.float64) for product in here], dim=1
-                    ).cpu()
-        return PairGeometry(gram[:, 0].clamp(min=0), gram[:, 1].clamp(min=0), gram[:, 2])
+        gram = torch.zeros(n, 2, 2, dtype=torch.float64)
+        with torch.no_grad():
+            for name, uses in self._kept.items():
+                parameter = self._selected[name]
+                root = metric[name].sqrt().flatten() if name in metric else None
+                step = max(1, _FORMED // (2 * parameter.numel()))
+                for start in range(0, n, step):
+                    some = slice(start, min(start + step, n))
+                    rows = [*range(n)[some], *range(n, 2 * n)[some]]
+                    formed = _each(parameter, uses, torch.tensor(rows)).flatten(1)  # (2b, p)
+                    if root is not None:
+                        formed *= root
+                    both = formed.unflatten(0, (2, -1)).transpose(0, 1)  # (b, 2, p)
+                    gram[some] += (both @ both.transpose(1, 2)).double().cpu()
+        a2, b2 = gram.diagonal(dim1=1, dim2=2).clamp(min=0).unbind(1)
+        return PairGeometry(a2, b2, gram[:, 0, 1])
 
 
-def _one(parameter: nn.Parameter, uses: list[tuple[Use, torch.Tensor]], row: int) -> torch.Tensor:
-    """Return the gradient of one response with respect to one parameter."""
-    total = torch.zeros_like(parameter)
+def _each(
+    parameter: nn.Parameter, uses: Sequence[tuple[Use, torch.Tensor]], rows: torch.Tensor
+) -> torch.Tensor:
+    """Return the gradients of some responses with respect to one parameter, (r, *its shape)."""
+    total = torch.zeros(len(rows), *parameter.shape, dtype=parameter.dtype, device=parameter.device)
     for use, delta in uses:
-        _add_gradient(total, use, delta[row : row + 1], slice(row, row + 1))
+        flat = delta[rows].flatten(1, -2)  # (r, T, d_out)
+        if use.kind == "shift":
+            total += flat.sum(1).to(total)
+            continue
+        x = use.value()[rows]
+        if use.kind == "scale":
+            total += (flat * x.to(flat.dtype).flatten(1, -2)).sum(1).to(total)
+        elif use.kind == "embedding":
+            ids = x.flatten(1)
+            if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
+                flat = flat.masked_fill((ids == use.padding_idx)[..., None], 0.0)
+            for row, (places, values) in enumerate(zip(ids, flat, strict=True)):
+                total[row].index_add_(0, places, values.to(total))
+        else:
+            entered = x.to(flat.dtype).flatten(1, -2)  # (r, T, d_in)
+            left, right = (flat, entered) if use.kind == "linear" else (entered, flat)
+            total += (left.transpose(1, 2) @ right).to(total)
     return total
 
 
