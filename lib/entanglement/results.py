@@ -71,6 +71,7 @@ GRIDS: dict[str, Grid] = {
     "sentiment": Grid("sentiment", "entanglement.sentiment", ("nano", "nano-unlabeled", "smollm2-135m")),
     "dynamics": Grid("dynamics", "entanglement.dynamics", ("nano",)),
     "knobs": Grid("knobs", "entanglement.knobs", ("nano",)),
+    "untangling": Grid("untangling", "entanglement.untangling", ("nano",)),
 }
 
 

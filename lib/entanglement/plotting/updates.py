@@ -52,7 +52,7 @@ def safe_steps(
     for vector, name, color in ((w, "$g_w$", CHOSEN), (l, "$g_l$", REJECTED)):
         tip = vector / np.linalg.norm(vector)
         _arrow(ax, tip, color, 2.6)
-        ax.annotate(name, 1.08 * tip, color=color, ha="center", va="center", fontsize=12)
+        ax.annotate(name, (1.08 * tip[0], 1.08 * tip[1]), color=color, ha="center", va="center", fontsize=12)
     for name, (up, down) in steps.items():
         step = up * w - down * l
         tip = step / np.linalg.norm(step)
@@ -62,7 +62,7 @@ def safe_steps(
         left = tip[0] < 0
         ax.annotate(
             name,
-            1.04 * tip,
+            (1.04 * tip[0], 1.04 * tip[1]),
             color=color if safe else CASE_COLORS["both_down"],
             ha="right" if left else "left",
             va="bottom" if tip[1] > 0.9 else "center",
@@ -70,7 +70,7 @@ def safe_steps(
         )
     ax.annotate(
         "chosen up,\nrejected down",
-        0.55 * np.array([np.cos(middle), np.sin(middle)]),
+        (0.55 * np.cos(middle), 0.55 * np.sin(middle)),
         color=CASE_COLORS["ideal"],
         ha="center",
         va="center",

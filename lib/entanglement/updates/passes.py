@@ -109,19 +109,14 @@ class PairPass:
         Args:
             chosen, rejected: (B,) weights; None leaves that side out.
         """
+        found: Vector = {}
         if chosen is None and rejected is None:
             raise ValueError("PairPass.gradient: got no weights; expected (B,) for at least one side.")
-        found: Vector = {}
-        sides = [(0, chosen), (1, rejected)]
-        rows = slice(0 if chosen is not None else self._pairs, None if rejected is not None else self._pairs)
-        scale = torch.cat([torch.as_tensor(side) for _, side in sides if side is not None])
+        first = 0 if chosen is not None else self._pairs
+        rows = slice(first, None if rejected is not None else self._pairs)
+        scale = torch.cat([torch.as_tensor(side) for side in (chosen, rejected) if side is not None])
         for name, parameter in self._selected.items():
-            total = torch.zeros_like(parameter)
-            for use, delta in self._kept.get(name, ()):
-                some = delta[rows]
-                weighted = some * scale.to(some).reshape(-1, *[1] * (some.ndim - 1))
-                _add_gradient(total, use, weighted, rows)
-            found[name] = total
+            found[name] = _formed(parameter, self._kept.get(name, ()), rows, scale)[0]
         if self._values is not None:
             inputs = [self._selected[name] for name in self._uncovered]
             with self._tape.paused():
@@ -156,7 +151,7 @@ class PairPass:
                 for start in range(0, n, step):
                     some = slice(start, min(start + step, n))
                     rows = [*range(n)[some], *range(n, 2 * n)[some]]
-                    formed = _each(parameter, uses, torch.tensor(rows)).flatten(1)  # (2b, p)
+                    formed = _formed(parameter, uses, torch.tensor(rows)).flatten(1)  # (2b, p)
                     if root is not None:
                         formed *= root
                     both = formed.unflatten(0, (2, -1)).transpose(0, 1)  # (b, 2, p)
@@ -165,48 +160,51 @@ class PairPass:
         return PairGeometry(a2, b2, gram[:, 0, 1])
 
 
-def _each(
-    parameter: nn.Parameter, uses: Sequence[tuple[Use, torch.Tensor]], rows: torch.Tensor
+def _formed(
+    parameter: nn.Parameter,
+    uses: Sequence[tuple[Use, torch.Tensor]],
+    rows: slice | torch.Tensor,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the gradients of some responses with respect to one parameter, (r, *its shape)."""
-    total = torch.zeros(len(rows), *parameter.shape, dtype=parameter.dtype, device=parameter.device)
-    for use, delta in uses:
-        flat = delta[rows].flatten(1, -2)  # (r, T, d_out)
-        if use.kind == "shift":
-            total += flat.sum(1).to(total)
-            continue
-        x = use.value()[rows]
-        if use.kind == "scale":
-            total += (flat * x.to(flat.dtype).flatten(1, -2)).sum(1).to(total)
-        elif use.kind == "embedding":
-            ids = x.flatten(1)
-            if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
-                flat = flat.masked_fill((ids == use.padding_idx)[..., None], 0.0)
-            for row, (places, values) in enumerate(zip(ids, flat, strict=True)):
-                total[row].index_add_(0, places, values.to(total))
-        else:
-            entered = x.to(flat.dtype).flatten(1, -2)  # (r, T, d_in)
-            left, right = (flat, entered) if use.kind == "linear" else (entered, flat)
-            total += (left.transpose(1, 2) @ right).to(total)
+    """Return the gradients of some responses with respect to one parameter.
+
+    Args:
+        parameter: the parameter.
+        uses: how it was used, and the output gradients there, (R, T, …, d_out).
+        rows: which responses.
+        scale: (r,) None for each gradient by itself; weights for their weighted sum, which is that of one
+            long response.
+
+    Returns:
+        (r, *the parameter's shape), with a scale (1, *its shape).
+    """
+    n = 1 if scale is not None else len(rows)  # type: ignore[arg-type]
+    total = torch.zeros(n, *parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    with torch.no_grad():
+        for use, delta in uses:
+            flat = delta[rows].flatten(1, -2)  # (r, T, d_out)
+            x = None if use.kind == "shift" else use.value()[rows]
+            if x is not None:
+                x = x.flatten(1) if use.kind == "embedding" else x.to(flat.dtype).flatten(1, -2)
+            if scale is not None:
+                flat = (flat * scale.to(flat)[:, None, None]).flatten(0, 1)[None]
+                x = None if x is None else x.flatten(0, 1)[None]
+            _add(total, use, flat, x)
     return total
 
 
-def _add_gradient(total: torch.Tensor, use: Use, delta: torch.Tensor, rows: slice) -> None:
-    """Add the gradient of a parameter, summed over some rows, given their output gradients (r, T, …, d)."""
-    with torch.no_grad():
-        flat = delta.flatten(0, -2)  # (r T, d_out)
-        if use.kind == "shift":
-            total += flat.sum(0).to(total)
-            return
-        x = use.value()[rows]
-        if use.kind == "scale":
-            total += (delta * x.to(delta.dtype)).flatten(0, -2).sum(0).to(total)
-        elif use.kind == "embedding":
-            ids = x.flatten()
-            if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
-                flat = flat.masked_fill((ids == use.padding_idx)[:, None], 0.0)
-            total.index_add_(0, ids, flat.to(total))
-        else:
-            entered = x.to(delta.dtype).flatten(0, -2)  # (r T, d_in)
-            product = flat.T @ entered if use.kind == "linear" else entered.T @ flat
-            total += product.to(total)
+def _add(total: torch.Tensor, use: Use, delta: torch.Tensor, x: torch.Tensor | None) -> None:
+    """Add (r, *shape) gradients, given output gradients (r, T, d_out) and what entered, (r, T, d_in) or
+    ids."""
+    if x is None:
+        total += delta.sum(1).to(total)
+    elif use.kind == "scale":
+        total += (delta * x).sum(1).to(total)
+    elif use.kind == "embedding":
+        if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
+            delta = delta.masked_fill((x == use.padding_idx)[..., None], 0.0)
+        for row, (places, values) in enumerate(zip(x, delta, strict=True)):
+            total[row].index_add_(0, places, values.to(total))
+    else:
+        left, right = (delta, x) if use.kind == "linear" else (x, delta)
+        total += (left.transpose(1, 2) @ right).to(total)
