@@ -40,6 +40,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from entanglement.bench_trl import our_step, trl_step
+from entanglement.bench_updates import update_step
 from entanglement.datasets import sentiment_pairs
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.gradients.select import fused_activations
@@ -284,6 +285,20 @@ STEPS: dict[str, Step] = {
     "DPO step of GPT-2-small's shape, 8 pairs": Step(our_step, "gpt2-small", 8),
     "TRL's DPOTrainer, GPT-2-small's shape": Step(trl_step, "gpt2-small", 8),
 }
+#: Steps with an update rule → name and options of the update.
+_RULES: dict[str, tuple[str, dict[str, object]]] = {
+    "normalized": ("normalized", {}),
+    "clipped to the band": ("band", {}),
+    "normalized in AdamW's metric": ("normalized", {"metric": "optimizer"}),
+    "normalized, batch": ("normalized", {"level": "batch"}),
+    "calibrated": ("calibrated", {}),
+    "split": ("split", {}),
+}
+for _name, (_update, _options) in _RULES.items():
+    STEPS[f"{_name}, nano"] = Step(update_step(_update, **_options), "nano", 32)
+for _name in ("normalized", "clipped to the band"):
+    _update, _options = _RULES[_name]
+    STEPS[f"{_name}, GPT-2-small's shape"] = Step(update_step(_update, **_options), "gpt2-small", 8)
 
 
 @dataclass(frozen=True)
@@ -314,6 +329,7 @@ class Line:
 
 _MAP, _PAIRS, _STEP = "heat map of 10 + 10 tokens", "geometry of 8 pairs", "training step"
 _TRAINERS = "DPO step against TRL"
+_UPDATES = "update rule against the loss's own step"
 LINES: tuple[Line, ...] = (
     Line(_MAP, "heat map", "heat map, the authors' way", 25.0, 12.0, 60.0, once=True),
     Line(_MAP, "heat map", "heat map, our reference", once=True),
@@ -331,6 +347,18 @@ LINES: tuple[Line, ...] = (
         "TRL's DPOTrainer, GPT-2-small's shape",
         1.5,
         agree=1e-4,
+    ),
+    *(
+        Line(_UPDATES, f"{name}, {shape}", theirs, 1 / 2.2, None, 1 / 1.4)
+        for shape, theirs in (
+            ("nano", "DPO step of nano, 32 pairs"),
+            ("GPT-2-small's shape", "DPO step of GPT-2-small's shape, 8 pairs"),
+        )
+        for name in ("normalized", "clipped to the band")
+    ),
+    *(
+        Line(_UPDATES, f"{name}, nano", "DPO step of nano, 32 pairs")
+        for name in ("normalized in AdamW's metric", "normalized, batch", "calibrated", "split")
     ),
 )
 
@@ -422,6 +450,8 @@ def _code(line: Line) -> str:
     """Return the hash of the library code that a line depends on."""
     from entanglement.results import code_hash
 
+    if line.work == _UPDATES:
+        return code_hash("entanglement.bench_updates", "nano")
     if line.ours in STEPS:
         return code_hash("entanglement.bench_trl", "nano")
     return code_hash("entanglement.gradients", "gpt2-shape")
@@ -453,7 +483,11 @@ def _measured(lines: Sequence[Line], device: str, say: Callable[[str], None]) ->
             | {"peak_mb": peaks[line.ours], "their_peak_mb": peaks[line.theirs], "memory_ratio": lighter}
             | agreement
             | {"met": met, "aim_met": met and faster >= (line.aim or 0.0)}
-            | {"code": _code(line), "date": _today(), "trl": version("trl") if line.ours in STEPS else None}
+            | {
+                "code": _code(line),
+                "date": _today(),
+                "trl": version("trl") if line.work == _TRAINERS else None,
+            }
         )
     return rows
 

@@ -13,14 +13,25 @@ from dataclasses import dataclass
 
 import pandas as pd
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.sampling import continue_prompts
 from entanglement.training import align, sft
 
-__all__ = ["Sizes", "distillation", "refusals", "run_distillation", "run_refusals", "share_drawn", "sizes"]
+__all__ = [
+    "KINDS",
+    "Sizes",
+    "distillation",
+    "refusals",
+    "run_distillation",
+    "run_refusals",
+    "share_drawn",
+    "sizes",
+    "taught_answers",
+    "taught_to_comply",
+]
 
 _THINGS = (
     "file", "key", "list", "report", "code", "table", "page", "image", "map", "book", "card", "note", "plan",
@@ -29,7 +40,8 @@ _THINGS = (
 _OWNERS = (
     "user", "owner", "author", "team", "group", "client", "teacher", "driver", "doctor", "friend"
 )  # fmt: skip
-_KINDS = ("same words", "other words")
+#: Which words the two answers share: most, or none (the control).
+KINDS = ("same words", "other words")
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ def sizes(scale: str) -> Sizes:
 
 
 def _check(kind: str) -> None:
-    if kind not in _KINDS:
-        raise ValueError(f"kind={kind!r}; expected one of {', '.join(_KINDS)}.")
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}; expected one of {', '.join(KINDS)}.")
 
 
 def _shuffled(pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
@@ -149,6 +161,42 @@ def _changes(table: pd.DataFrame) -> pd.DataFrame:
     return (last - first).rename(columns=lambda name: name.removesuffix("_logp")).reset_index()
 
 
+def taught_to_comply(
+    model: str, kind: str, numbers: Sizes, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[PreferencePair]]:
+    """Return a model that was fine-tuned to comply, its tokenizer, and all pairs of ``refusals``.
+
+    Args:
+        model: name of the base.
+        kind: of ``refusals``.
+        numbers: sizes.
+        seed: of all orders.
+    """
+    pairs = refusals(kind, seed)
+    policy, tokenizer = load_model(model)
+    comply = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs[: numbers.shown]]
+    sft(
+        policy, tokenizer, comply, steps=numbers.sft_steps, lr=numbers.comply_lr,
+        batch_size=2 * numbers.batch, seed=seed,
+    )  # fmt: skip
+    return policy, tokenizer, pairs
+
+
+def taught_answers(
+    model: str, kind: str, numbers: Sizes, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[PreferencePair]]:
+    """Return a student that was fine-tuned on its teacher's answers, its tokenizer, and all pairs of
+    ``distillation``; arguments as in ``taught_to_comply``.
+    """
+    pairs = distillation(kind, seed)
+    policy, tokenizer = load_model(model)
+    sft(
+        policy, tokenizer, pairs[: numbers.shown], steps=numbers.sft_steps, lr=numbers.teach_lr,
+        batch_size=2 * numbers.batch, seed=seed, append_eos=True,
+    )  # fmt: skip
+    return policy, tokenizer, pairs
+
+
 def run_refusals(model: str, kind: str, numbers: Sizes, seed: int) -> pd.DataFrame:
     """Teach a model to comply, and then, in three ways, to refuse.
 
@@ -163,13 +211,7 @@ def run_refusals(model: str, kind: str, numbers: Sizes, seed: int) -> pd.DataFra
         "all pairs, DPO + NLL": AdamW on the training pairs): kind, way, seed, pair, chosen, rejected (changes
         of their log-probabilities since the reference, nats).
     """
-    pairs = refusals(kind, seed)
-    policy, tokenizer = load_model(model)
-    comply = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs[: numbers.shown]]
-    sft(
-        policy, tokenizer, comply, steps=numbers.sft_steps, lr=numbers.comply_lr,
-        batch_size=2 * numbers.batch, seed=seed,
-    )  # fmt: skip
+    policy, tokenizer, pairs = taught_to_comply(model, kind, numbers, seed)
     start = {name: value.clone() for name, value in policy.state_dict().items()}
     train, test = pairs[: numbers.train], pairs[-numbers.test :]
     parts = []
@@ -230,12 +272,7 @@ def run_distillation(model: str, kind: str, numbers: Sizes, seed: int) -> tuple[
         shares: one row for "before" and "after" DPO: kind, seed, moment, ideal (share of the drawn answers
         that are the teacher's), preferred (share of pairs in which the teacher's is the likelier one).
     """
-    pairs = distillation(kind, seed)
-    policy, tokenizer = load_model(model)
-    sft(
-        policy, tokenizer, pairs[: numbers.shown], steps=numbers.sft_steps, lr=numbers.teach_lr,
-        batch_size=2 * numbers.batch, seed=seed, append_eos=True,
-    )  # fmt: skip
+    policy, tokenizer, pairs = taught_answers(model, kind, numbers, seed)
     train, test = pairs[: numbers.train], pairs[-numbers.test :]
     shares = []
 

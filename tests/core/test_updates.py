@@ -8,6 +8,7 @@ import pytest
 import torch
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
+from entanglement.loglinear import suffix_pairs
 from entanglement.logps import response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
@@ -102,6 +103,62 @@ def test_only_the_ratio_is_changed(numbers):
     for name in ("normalized", "band"):
         u_w, u_l = get_rule(name).weights(geometry(a, b, rho), one(d_w), one(d_l))
         assert float(u_w * u_l) == pytest.approx(d_w * d_l)
+
+
+@given(pairs_of_norms)
+def test_theorem_15_normalized_gradients_in_the_plain_metric(numbers):
+    a, b, rho, _, _ = numbers
+    pair = geometry(a, b, rho)
+    up, down = pair.rates(1 / a, 1 / b)
+    assert float(up) == pytest.approx(a * (1 - rho), rel=1e-9, abs=1e-12)
+    assert float(down) == pytest.approx(-b * (1 - rho), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1.25])
+def test_theorem_15_any_step_below_its_bound_keeps_both_signs(strength):
+    generator = torch.Generator().manual_seed(2)
+    pairs = suffix_pairs(60, 8, relation="scaled", strength=strength, generator=generator)
+    geo = pairs.geometry()
+    a, b = geo.chosen_sq.sqrt(), geo.rejected_sq.sqrt()
+    bound_w, bound_l = pairs.smoothness()
+    eta = 0.999 * torch.minimum(a / bound_w, b / bound_l)
+    up, down = pairs.change(1.0, eta / a, eta / b)
+    assert bool((up > 0).all()) and bool((down < 0).all())
+    tangled = torch.tensor([case == "both_down" for case in geo.case()])
+    assert (int(tangled.sum()) > 40) == (strength > 1)
+    own, _ = pairs.change(1.0, 1e-3 * eta, 1e-3 * eta)  # DPO's own step has the wrong sign at any size
+    assert bool((own[tangled] < 0).all())
+
+
+def test_theorem_15_in_another_metric_needs_that_metrics_norms():
+    g_w, g_l = torch.tensor([1.0, 1.0]).double(), torch.tensor([3.0, 0.0]).double()
+    metric = torch.tensor([9.0, 1.0]).double()
+    plain = metric * (g_w / g_w.norm() - g_l / g_l.norm())
+    assert float(g_w @ plain) == pytest.approx(-1.93, abs=0.005)
+    norms = [float((metric * g * g).sum().sqrt()) for g in (g_w, g_l)]
+    mended = metric * (g_w / norms[0] - g_l / norms[1])
+    assert float(g_w @ mended) > 0 > float(g_l @ mended)
+
+
+@given(pairs_of_norms)
+def test_normalized_is_the_answer_to_both_questions(numbers):
+    a, b, rho, _, _ = numbers
+    rho = abs(rho)
+    g_w = torch.tensor([a, 0.0], dtype=torch.float64)
+    g_l = b * torch.tensor([rho, math.sqrt(1 - rho * rho)], dtype=torch.float64)
+    angles = torch.linspace(0, 2 * math.pi, 721, dtype=torch.float64)
+    others = torch.stack([angles.cos(), angles.sin()], dim=1)
+    best = g_w / a - g_l / b
+    best = best / best.norm()
+
+    def gains(u):
+        return u @ g_w, -(u @ g_l)
+
+    x, y = gains(best)
+    xs, ys = gains(others)
+    assert float(torch.minimum(x / a, y / b)) >= float(torch.minimum(xs / a, ys / b).max()) - 1e-9
+    both = (xs > 0) & (ys > 0)
+    assert not bool(both.any()) or float(x * y) >= float((xs * ys)[both].max()) - 1e-9
 
 
 def test_inside_the_band_the_loss_keeps_its_weights():

@@ -49,6 +49,7 @@ THEOREM_NUMBERS = {
     "thm-frozen": "12",
     "thm-ghost": "13",
     "thm-tilt": "14",
+    "thm-normalized": "15",
 }
 
 

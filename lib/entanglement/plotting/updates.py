@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
-from entanglement.plotting.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, pick_axes
+from entanglement.plotting.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    REJECTED,
+    figure,
+    pick_axes,
+)
+from entanglement.stats import Interval
 
-__all__ = ["safe_steps"]
+__all__ = ["safe_steps", "step_sizes", "together_and_apart"]
+
+_SHADES = (CASE_COLORS["both_down"], ACCENT, "#1d8c93", "#b58100", NEUTRAL)
 
 
 def _arrow(ax: Axes, tip: np.ndarray, color: str, width: float) -> None:
@@ -69,8 +83,8 @@ def safe_steps(
             fontsize=9.5,
         )
     ax.annotate(
-        "chosen up,\nrejected down",
-        (0.55 * np.cos(middle), 0.55 * np.sin(middle)),
+        "chosen up, rejected down",
+        (1.24 * np.cos(middle) + 0.1, 1.24 * np.sin(middle)),
         color=CASE_COLORS["ideal"],
         ha="center",
         va="center",
@@ -78,6 +92,96 @@ def safe_steps(
         weight="bold",
     )
     ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
-    ax.set(xlim=(-1.5, 1.3), ylim=(-0.25, 1.3), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.set(xlim=(-1.5, 1.3), ylim=(-0.15, 1.35), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
     ax.grid(visible=False)
     return ax
+
+
+def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw how large a single step may be, and what large steps make of a run.
+
+    Args:
+        steps: columns update, nats, safe (share of pairs in which both signs are right).
+        runs: columns update, eta, chosen, rejected (means, nats).
+        titles: update → what to write, for both.
+    """
+    names = list(dict.fromkeys(steps["update"]))
+    fig, axes = figure(
+        1 + len(runs["update"].unique()), height=2.9, width_ratios=[1.5, 1, 1, 1], squeeze=False
+    )
+    first, *others = axes[0]
+    for shade, dashes, name in zip(_SHADES, ("-", "--", "-.", ":"), names, strict=False):
+        rows = steps[steps["update"] == name].sort_values("nats")
+        first.plot(rows["nats"], 100 * rows["safe"], dashes, color=shade, lw=2, label=titles[name])
+    first.set(xscale="log", ylim=(-4, 104), xlabel="size of one step (nats)", title="one step")
+    first.set_ylabel("pairs with both signs right (%)")
+    for ax, (name, rows) in zip(others, runs.groupby("update", sort=False), strict=True):
+        rows = rows.sort_values("eta")
+        ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
+        ax.plot(rows["eta"], rows["chosen"], "o-", color=CHOSEN, ms=4, label="chosen")
+        ax.plot(rows["eta"], rows["rejected"], "s--", color=REJECTED, ms=4, label="rejected")
+        ax.set(xscale="log", xlabel="step size η", title=titles[str(name)])
+        ax.sharey(others[0])
+        if ax is not others[0]:
+            ax.tick_params(labelleft=False)
+    ends = runs[["chosen", "rejected"]].to_numpy()
+    others[0].set_yscale("symlog", linthresh=1)
+    others[0].set_ylim(1.6 * min(ends.min(), -1.0), 1.6 * max(ends.max(), 1.0))
+    others[0].set_ylabel("change (nats)")
+    fig.legend(*first.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8)
+    fig.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
+    return fig
+
+
+def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Mapping[str, str]) -> Figure:
+    """Draw where training with each update ended: how far both answers moved together, and how far apart.
+
+    Args:
+        ends: label → (mean of the two changes, margin), nats, with intervals.
+        kinds: label → "loss", "rule" or "itself", which decides color and marker.
+    """
+    fig, ax = figure(height=3.9)
+    looks = {
+        "itself": (CASE_COLORS["both_down"], "o"),
+        "rule": (ACCENT, "o"),
+        "loss": (CASE_COLORS["both_up"], "s"),
+    }
+    spots = sorted((float(x.value), float(y.value), name) for name, (x, y) in ends.items())
+    right = max(x for x, _, _ in spots) + 0.9
+    left = min(x for x, _, _ in spots) - 0.9
+    top = max(y for _, y, _ in spots) * 1.75
+    edge = np.linspace(0, top, 2)
+    ax.fill_betweenx(edge, -edge / 2, edge / 2, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
+    ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
+    ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
+    heights = {}
+    for number, (x, y, name) in enumerate(spots):
+        shade, marker = looks[kinds[name]]
+        across, along = ends[name]
+        for interval, line in ((across, 0), (along, 1)):
+            if np.isfinite([interval.low, interval.high]).all():
+                ends_at = [interval.low, interval.high]
+                xs, ys = (ends_at, [y, y]) if line == 0 else ([x, x], ends_at)
+                ax.plot(xs, ys, color=shade, lw=1.6, alpha=0.8)
+        ax.plot(x, y, marker, color=shade, ms=7)
+        heights[name] = 14 if number % 2 == 0 else -14
+        ax.annotate(
+            name,
+            (x, y),
+            xytext=(0, heights[name]),
+            textcoords="offset points",
+            rotation=38,
+            ha="left" if number % 2 == 0 else "right",
+            va="bottom" if number % 2 == 0 else "top",
+            rotation_mode="anchor",
+            color=shade,
+            fontsize=8.5,
+        )
+    ax.set(xlim=(left, right), ylim=(0, top))
+    ax.set_xlabel("both answers moved together by (nats)")
+    ax.set_ylabel("and apart by (nats)")
+    words = ((0.0, "ideal", "ideal"), (left / 2 - 0.25, "both down", "both_down"))
+    for x, text, case in (*words, (right / 2, "both up", "both_up")):
+        color = CASE_COLORS[case]  # type: ignore[index]
+        ax.text(x, 0.96 * top, text, color=color, ha="center", va="top", weight="bold", fontsize=9)
+    return fig

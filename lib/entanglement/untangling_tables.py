@@ -1,0 +1,154 @@
+"""Reading the grid of chapter 10: from its stored tables to the intervals that it shows.
+
+Intervals are t intervals over seeds. The pairs of one seed share a model, so they are averaged first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from entanglement.stats import Interval, mean_interval
+
+__all__ = ["at_end", "at_margin", "end_table", "margin_table", "rate_table"]
+
+
+def at_end(
+    means: pd.DataFrame, update: str, column: str, *, pairs: str = "test", rate: float = 1.0
+) -> Interval:
+    """Return a quantity of one update at the last step.
+
+    Args:
+        means: the grid's table.
+        update: which.
+        column: of ``untangling.set_means``.
+        pairs: "trained" or "test".
+        rate: multiple of the learning rate.
+
+    Raises:
+        ValueError: no such rows.
+    """
+    rows = means[(means["update"] == update) & (means["set"] == pairs) & (means["rate"] == rate)]
+    if rows.empty:
+        raise ValueError(f"the table has no rows for {update!r}, {pairs!r}, rate {rate}.")
+    last = rows[rows["step"] == rows["step"].max()]
+    return mean_interval(last.groupby("seed")[column].mean().to_numpy())
+
+
+def end_table(
+    means: pd.DataFrame, answers: pd.DataFrame, updates: Mapping[str, str], *, pairs: str = "test"
+) -> pd.DataFrame:
+    """Return one row an update after training, each cell "mean [low, high]".
+
+    Columns: chosen kept (share of pairs whose chosen answer did not fall by more than the tolerance),
+    rejected not up (share whose rejected one did not rise by more), margin (nats), accuracy, and of the drawn
+    answers KL to the reference (nats), distinct-2, repeated tokens, and length (tokens).
+
+    Args:
+        means, answers: the grid's tables.
+        updates: name → title, in the table's order.
+        pairs: "trained" or "test".
+    """
+    rows = {}
+    for name, title in updates.items():
+        fell, rose = (at_end(means, name, column, pairs=pairs) for column in ("fell", "rose"))
+        row = {
+            "chosen kept": _flip(fell),
+            "rejected not up": _flip(rose),
+            "margin": at_end(means, name, "margin", pairs=pairs),
+            "accuracy": at_end(means, name, "accuracy", pairs=pairs),
+        }
+        mine = answers[answers["update"] == name]
+        for column, label in (("kl", "KL"), ("distinct_2", "distinct-2"), ("repeated", "repeated")):
+            row[label] = mean_interval(mine[column].to_numpy())
+        row["length"] = mean_interval(mine["length"].to_numpy())
+        digits = {"length": ".1f", "KL": ".2f"}
+        rows[title] = {key: f"{value:{digits.get(key, '.2f')}}" for key, value in row.items()}
+    return pd.DataFrame(rows).T
+
+
+def _flip(share: Interval) -> Interval:
+    return Interval(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+
+
+def at_margin(
+    means: pd.DataFrame, updates: Sequence[str], share: float, *, pairs: str = "trained"
+) -> pd.DataFrame:
+    """Return where each update stands when its margin is a share of what DPO itself ends with.
+
+    Between two measured moments everything is taken to be linear in the margin.
+
+    Args:
+        means: the grid's table.
+        updates: which.
+        share: of the final mean margin of "joint" with the same seed.
+        pairs: "trained" or "test".
+
+    Returns:
+        One row an update and seed: update, seed, margin (nats), step, chosen, rejected (nats), fell, rose;
+        missing values where the margin was never reached.
+    """
+    some = means[(means["set"] == pairs) & (means["rate"] == 1.0)].sort_values("step")
+    last = some[(some["update"] == "joint") & (some["step"] == some["step"].max())]
+    targets = share * last.set_index("seed")["margin"]
+    rows = []
+    for name in updates:
+        for seed, target in targets.items():
+            path = some[(some["update"] == name) & (some["seed"] == seed)]
+            row: dict[str, object] = {"update": name, "seed": seed, "margin": target}
+            rows.append(row | _crossing(path, float(target)))
+    return pd.DataFrame(rows)
+
+
+def _crossing(path: pd.DataFrame, target: float) -> dict[str, float]:
+    """Return the first place on a path at which its margin reaches a target."""
+    columns = ["step", "chosen", "rejected", "fell", "rose"]
+    margin = path["margin"].to_numpy()
+    reached = np.flatnonzero(margin >= target)
+    if not len(reached):
+        return dict.fromkeys(columns, float("nan"))
+    after = int(reached[0])
+    if after == 0:
+        return {name: float(path[name].iloc[0]) for name in columns}
+    part = (target - margin[after - 1]) / (margin[after] - margin[after - 1])
+    low, high = path.iloc[after - 1], path.iloc[after]
+    return {name: float(low[name] + part * (high[name] - low[name])) for name in columns}
+
+
+def margin_table(found: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFrame:
+    """Return ``at_margin`` as a table, one row an update, each cell "mean [low, high]" over the seeds that
+    reached the margin.
+    """
+    rows = {}
+    for name, title in updates.items():
+        mine = found[found["update"] == name]
+        there = mine.dropna(subset=["step"])
+        row: dict[str, object] = {"seeds": f"{len(there)} of {len(mine)}"}
+        for column in ("step", "chosen", "rejected", "fell", "rose"):
+            digits = ".0f" if column == "step" else ".2f" if column in ("fell", "rose") else "+.2f"
+            row[column] = f"{mean_interval(there[column].to_numpy()):{digits}}" if len(there) > 1 else "–"
+        rows[title] = row
+    return pd.DataFrame(rows).T
+
+
+def rate_table(means: pd.DataFrame, updates: Mapping[str, str], *, pairs: str = "test") -> pd.DataFrame:
+    """Return chosen and rejected after training against the rate, for updates that were tried at several.
+
+    The seeds are those that all rates have.
+    """
+    tried = means[means["rate"] != 1.0]
+    seeds = sorted(tried["seed"].unique())
+    some = means[means["seed"].isin(seeds) & (means["set"] == pairs)]
+    last = some[some["step"] == some["step"].max()]
+    rows = {}
+    for name in updates:
+        if name not in set(tried["update"]):
+            continue
+        mine = last[last["update"] == name]
+        for rate, group in mine.groupby("rate", sort=True):
+            found = {column: mean_interval(group[column].to_numpy()) for column in ("chosen", "rejected")}
+            found["margin"] = mean_interval(group["margin"].to_numpy())
+            rows[updates[name], f"{rate:g}"] = {key: f"{value:+.2f}" for key, value in found.items()}
+    return pd.DataFrame(rows).T.rename_axis(["update", "rate"])

@@ -1,0 +1,57 @@
+"""Figures of chapter 10."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from entanglement.plotting import CASE_COLORS, CHOSEN, REJECTED
+from entanglement.plotting import updates as draw
+from entanglement.stats import Interval
+from matplotlib.colors import to_hex
+from matplotlib.patches import Wedge
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_the_wedge_lies_between_the_bands_ends_and_unsafe_steps_are_marked():
+    ax = draw.safe_steps([1.0, 1.0], [3.0, 0.0], {"DPO": (1.0, 1.0), "center": (3.0, 2**0.5)})
+    (wedge,) = [patch for patch in ax.patches if isinstance(patch, Wedge)]
+    assert (wedge.theta1, wedge.theta2) == (pytest.approx(90), pytest.approx(135))
+    colors = {text.get_text(): to_hex(text.get_color()) for text in ax.texts if text.get_text()}
+    assert colors["DPO"] == CASE_COLORS["both_down"] != colors["center"]
+
+
+def test_each_update_stands_where_it_ended():
+    ends = {
+        "DPO": (Interval(-0.8, -0.9, -0.7, 5), Interval(1.0, 0.9, 1.1, 5)),
+        "rule": (Interval(2.0, 1.9, 2.1, 5), Interval(0.9, 0.8, 1.0, 5)),
+    }
+    (ax,) = draw.together_and_apart(ends, {"DPO": "itself", "rule": "rule"}).axes
+    dots = {tuple(line.get_xydata()[0]): line for line in ax.lines if line.get_marker() == "o"}
+    assert to_hex(dots[(-0.8, 1.0)].get_color()) == CASE_COLORS["both_down"]
+    assert (2.0, 0.9) in dots
+    blue = next(line for line in ax.lines if line.get_color() == CHOSEN).get_xydata()
+    assert blue[-1][0] == pytest.approx(-blue[-1][1] / 2)  # chosen does not move: together = −apart/2
+
+
+def test_step_sizes_have_a_line_a_rule_and_a_panel_a_run():
+    steps = pd.DataFrame(
+        [{"update": u, "nats": n, "safe": s} for u, s in (("a", 1.0), ("b", 0.0)) for n in (0.1, 1.0)]
+    )
+    runs = pd.DataFrame(
+        [
+            {"update": u, "eta": e, "chosen": -e, "rejected": -2 * e}
+            for u in ("a", "b", "c")
+            for e in (0.1, 1.0)
+        ]
+    )
+    fig = draw.step_sizes(steps, runs, {name: name.upper() for name in "abc"})
+    first, *others = fig.axes
+    assert [line.get_ydata()[0] for line in first.lines] == [100.0, 0.0]
+    assert [ax.get_title() for ax in others] == ["A", "B", "C"]
+    colors = [line.get_color() for line in others[0].lines if line.get_marker() != "None"]
+    assert colors == [CHOSEN, REJECTED]
+    assert all(ax.get_ylim() == others[0].get_ylim() for ax in others)
