@@ -11,8 +11,9 @@ gradients and sums inner products parameter by parameter; *torch.func* are PyTor
 The model has GPT-2-small's shape (124 million parameters, tied) and random weights; time and memory do not
 depend on what the weights are.
 
-The lines of ``STEPS`` compare a training step of ``align`` with one of TRL's trainer (``bench_trl``), for
-that shape and for the book's own model. Both sides must also find the same loss in every step.
+The lines of ``STEPS`` are training steps, for that shape and for the book's own model: one of ``align``
+against one of TRL's trainer (``bench_trl``), where both sides must find the same loss in every step; and one
+with an update rule against the loss's own (``bench_updates``).
 """
 
 from __future__ import annotations

@@ -54,19 +54,19 @@ def end_table(
     rows = {}
     for name, title in updates.items():
         fell, rose = (at_end(means, name, column, pairs=pairs) for column in ("fell", "rose"))
-        row = {
-            "chosen kept": _flip(fell),
-            "rejected not up": _flip(rose),
-            "margin": at_end(means, name, "margin", pairs=pairs),
-            "accuracy": at_end(means, name, "accuracy", pairs=pairs),
-        }
+        row = {"chosen kept": f"{_flip(fell):.2f}", "rejected not up": f"{_flip(rose):.2f}"}
+        row |= {c: f"{at_end(means, name, c, pairs=pairs):.2f}" for c in ("margin", "accuracy")}
         mine = answers[answers["update"] == name]
         for column, label in (("kl", "KL"), ("distinct_2", "distinct-2"), ("repeated", "repeated")):
-            row[label] = mean_interval(mine[column].to_numpy())
-        row["length"] = mean_interval(mine["length"].to_numpy())
-        digits = {"length": ".1f", "KL": ".2f"}
-        rows[title] = {key: f"{value:{digits.get(key, '.2f')}}" for key, value in row.items()}
+            row[label] = _cell(mine[column], ".2f")
+        rows[title] = row | {"length": _cell(mine["length"], ".1f")}
     return pd.DataFrame(rows).T
+
+
+def _cell(values: pd.Series, digits: str) -> str:
+    """Return "mean [low, high]" of the values that there are (answers of one token have no distinct-2)."""
+    known = values.dropna().to_numpy()
+    return f"{mean_interval(known):{digits}}" if len(known) > 1 else "–"
 
 
 def _flip(share: Interval) -> Interval:
@@ -128,7 +128,7 @@ def margin_table(found: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFram
         row: dict[str, object] = {"seeds": f"{len(there)} of {len(mine)}"}
         for column in ("step", "chosen", "rejected", "fell", "rose"):
             digits = ".0f" if column == "step" else ".2f" if column in ("fell", "rose") else "+.2f"
-            row[column] = f"{mean_interval(there[column].to_numpy()):{digits}}" if len(there) > 1 else "–"
+            row[column] = _cell(there[column], digits)
         rows[title] = row
     return pd.DataFrame(rows).T
 

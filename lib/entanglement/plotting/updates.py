@@ -154,29 +154,29 @@ def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Map
     ax.fill_betweenx(edge, -edge / 2, edge / 2, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
     ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
     ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
-    heights = {}
-    for number, (x, y, name) in enumerate(spots):
+    above = True
+    for x, y, name in spots:
         shade, marker = looks[kinds[name]]
         across, along = ends[name]
-        for interval, line in ((across, 0), (along, 1)):
-            if np.isfinite([interval.low, interval.high]).all():
-                ends_at = [interval.low, interval.high]
-                xs, ys = (ends_at, [y, y]) if line == 0 else ([x, x], ends_at)
-                ax.plot(xs, ys, color=shade, lw=1.6, alpha=0.8)
+        for interval, level in ((across, True), (along, False)):
+            span = [interval.low, interval.high]
+            if np.isfinite(span).all():
+                ax.plot(*((span, [y, y]) if level else ([x, x], span)), color=shade, lw=1.4, alpha=0.45)
         ax.plot(x, y, marker, color=shade, ms=7)
-        heights[name] = 14 if number % 2 == 0 else -14
+        up = above or y < 0.3 * top  # below a low point is the axis
         ax.annotate(
             name,
             (x, y),
-            xytext=(0, heights[name]),
+            xytext=(3, 7) if up else (-3, -7),
             textcoords="offset points",
             rotation=38,
-            ha="left" if number % 2 == 0 else "right",
-            va="bottom" if number % 2 == 0 else "top",
+            ha="left" if up else "right",
+            va="bottom" if up else "top",
             rotation_mode="anchor",
             color=shade,
             fontsize=8.5,
         )
+        above = not above
     ax.set(xlim=(left, right), ylim=(0, top))
     ax.set_xlabel("both answers moved together by (nats)")
     ax.set_ylabel("and apart by (nats)")
