@@ -84,7 +84,7 @@ def safe_steps(
         )
     ax.annotate(
         "chosen up, rejected down",
-        (1.24 * np.cos(middle) + 0.1, 1.24 * np.sin(middle)),
+        (1.32 * np.cos(middle) + 0.1, 1.32 * np.sin(middle)),
         color=CASE_COLORS["ideal"],
         ha="center",
         va="center",
@@ -92,7 +92,7 @@ def safe_steps(
         weight="bold",
     )
     ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
-    ax.set(xlim=(-1.5, 1.3), ylim=(-0.15, 1.35), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.set(xlim=(-1.5, 1.3), ylim=(-0.15, 1.4), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
     ax.grid(visible=False)
     return ax
 
@@ -180,8 +180,12 @@ def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Map
     ax.set(xlim=(left, right), ylim=(0, top))
     ax.set_xlabel("both answers moved together by (nats)")
     ax.set_ylabel("and apart by (nats)")
-    words = ((0.0, "ideal", "ideal"), (left / 2 - 0.25, "both down", "both_down"))
-    for x, text, case in (*words, (right / 2, "both up", "both_up")):
+    words = (
+        (left + 0.04, "both down", "both_down", "left"),
+        (0.0, "ideal", "ideal", "center"),
+        (right / 2, "both up", "both_up", "center"),
+    )
+    for x, text, case, side in words:
         color = CASE_COLORS[case]  # type: ignore[index]
-        ax.text(x, 0.96 * top, text, color=color, ha="center", va="top", weight="bold", fontsize=9)
+        ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold", fontsize=9)
     return fig
