@@ -27,6 +27,8 @@ __all__ = ["UPDATES", "Variant", "describe", "grid_cells", "run_cell", "set_mean
 TOLERANCE = 0.05
 #: Multiples of the rate at which some of the updates are tried, too, with this many seeds.
 RATES, RATE_SEEDS = (0.25, 4.0), 3
+#: Rate of plain gradient steps, that of chapter 08.
+PLAIN_LR = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Variant:
         update: of ``get_update``, with ``options``.
         loss: of the registry, at its defaults.
         rates: whether it is tried at other rates, too.
+        plain: whether it is tried with plain gradient steps, too.
     """
 
     title: str
@@ -45,6 +48,7 @@ class Variant:
     options: tuple[tuple[str, Any], ...] = ()
     loss: str = "dpo"
     rates: bool = False
+    plain: bool = False
 
     def make(self) -> Update:
         """Return the update."""
@@ -52,28 +56,34 @@ class Variant:
 
 
 UPDATES: dict[str, Variant] = {
-    "joint": Variant("DPO itself", rates=True),
-    "normalized": Variant("normalized, pair by pair", "normalized"),
+    "joint": Variant("DPO itself", rates=True, plain=True),
+    "normalized": Variant("normalized, pair by pair", "normalized", plain=True),
     "normalized-metric": Variant("normalized in AdamW's metric", "normalized", (("metric", "optimizer"),)),
-    "normalized-batch": Variant("normalized, batch", "normalized", (("level", "batch"),), rates=True),
-    "band": Variant("clipped to the band", "band"),
-    "band-25": Variant("clipped, a quarter inside", "band", (("slack", 0.25),), rates=True),
+    "normalized-batch": Variant(
+        "normalized, batch", "normalized", (("level", "batch"),), rates=True, plain=True
+    ),
+    "band": Variant("clipped to the band", "band", plain=True),
+    "band-25": Variant("clipped, a quarter inside", "band", (("slack", 0.25),), rates=True, plain=True),
     "pcgrad": Variant("PCGrad", "pcgrad"),
     "mgda": Variant("MGDA", "mgda"),
     "calibrated": Variant("calibrated", "calibrated"),
-    "split": Variant("split", "split"),
+    "split": Variant("split", "split", plain=True),
     "dpop": Variant("DPOP (a loss)", loss="dpop", rates=True),
     "rpo": Variant("DPO + NLL (a loss)", loss="rpo"),
 }
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells: every update for every seed at the recipe's rate, and some at other rates."""
-    seeds = dynamics.recipe(scale).seeds
-    cells = [{"update": name, "rate": 1.0, "seed": seed} for seed in range(seeds) for name in UPDATES]
-    few = range(min(seeds, RATE_SEEDS))
+    """Return the cells: every update for every seed with AdamW at the recipe's rate, some at other rates, and
+    some with plain steps.
+    """
+    seeds = range(dynamics.recipe(scale).seeds)
+    cells = [(name, "adamw", 1.0, seed) for seed in seeds for name in UPDATES]
+    cells += [(name, "sgd", 1.0, seed) for seed in seeds for name, v in UPDATES.items() if v.plain]
+    few = seeds[:RATE_SEEDS]
     some = [name for name, variant in UPDATES.items() if variant.rates]
-    return cells + [{"update": n, "rate": r, "seed": s} for s in few for n in some for r in RATES]
+    cells += [(name, "adamw", rate, seed) for seed in few for name in some for rate in RATES]
+    return [dict(zip(("update", "optimizer", "rate", "seed"), cell, strict=True)) for cell in cells]
 
 
 def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
@@ -91,10 +101,10 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
         "steps": the trajectory's ``monitor``, a row a training step.
-        "answers": what the model draws for the held-out prompts (``quality``), at rate 1 only.
+        "answers": what the model draws for the held-out prompts (``quality``), with AdamW at rate 1 only.
     """
     numbers = dynamics.recipe(scale)
-    seed, variant = int(cell["seed"]), UPDATES[cell["update"]]
+    seed, variant, plain = int(cell["seed"]), UPDATES[cell["update"]], cell["optimizer"] == "sgd"
     policy, tokenizer, start = dynamics.checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
     train = dynamics.train_pairs(scale, "sentiment", seed)
@@ -106,14 +116,16 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         update=variant.make(),
         loss=variant.loss,
         steps=numbers.steps,
-        lr=numbers.lr * float(cell["rate"]),
+        lr=(PLAIN_LR if plain else numbers.lr) * float(cell["rate"]),
         batch_size=numbers.batch,
+        optimizer=cell["optimizer"],
+        max_grad_norm=None if plain else 1.0,  # clipping is no part of a plain step
         seed=seed,
         evaluate={"trained": trained_sample(scale, train, seed), "test": test},
         evaluate_at=sorted({round(numbers.steps * k / 8) for k in range(9)}),
     )
     tables = {"means": set_means(run.table), "steps": run.monitor}
-    if cell["rate"] == 1.0:
+    if cell["rate"] == 1.0 and not plain:
         before, _ = load_model(model)
         before.load_state_dict(start)
         prompts = [pair.prompt for pair in test]

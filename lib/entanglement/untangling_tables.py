@@ -12,11 +12,17 @@ import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
 
-__all__ = ["at_end", "at_margin", "end_table", "margin_table", "rate_table"]
+__all__ = ["at_end", "at_margin", "end_table", "margin_table", "plain_table", "rate_table"]
 
 
 def at_end(
-    means: pd.DataFrame, update: str, column: str, *, pairs: str = "test", rate: float = 1.0
+    means: pd.DataFrame,
+    update: str,
+    column: str,
+    *,
+    pairs: str = "test",
+    rate: float = 1.0,
+    optimizer: str = "adamw",
 ) -> Interval:
     """Return a quantity of one update at the last step.
 
@@ -26,13 +32,15 @@ def at_end(
         column: of ``untangling.set_means``.
         pairs: "trained" or "test".
         rate: multiple of the learning rate.
+        optimizer: "adamw" or "sgd" (plain steps).
 
     Raises:
         ValueError: no such rows.
     """
-    rows = means[(means["update"] == update) & (means["set"] == pairs) & (means["rate"] == rate)]
+    rows = means[(means["update"] == update) & (means["set"] == pairs)]
+    rows = rows[(rows["rate"] == rate) & (rows["optimizer"] == optimizer)]
     if rows.empty:
-        raise ValueError(f"the table has no rows for {update!r}, {pairs!r}, rate {rate}.")
+        raise ValueError(f"the table has no rows for {update!r}, {pairs!r}, rate {rate}, {optimizer}.")
     last = rows[rows["step"] == rows["step"].max()]
     return mean_interval(last.groupby("seed")[column].mean().to_numpy())
 
@@ -90,7 +98,8 @@ def at_margin(
         One row an update and seed: update, seed, margin (nats), step, chosen, rejected (nats), fell, rose;
         missing values where the margin was never reached.
     """
-    some = means[(means["set"] == pairs) & (means["rate"] == 1.0)].sort_values("step")
+    some = means[(means["set"] == pairs) & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
+    some = some.sort_values("step")
     last = some[(some["update"] == "joint") & (some["step"] == some["step"].max())]
     targets = share * last.set_index("seed")["margin"]
     rows = []
@@ -140,7 +149,7 @@ def rate_table(means: pd.DataFrame, updates: Mapping[str, str], *, pairs: str = 
     """
     tried = means[means["rate"] != 1.0]
     seeds = sorted(tried["seed"].unique())
-    some = means[means["seed"].isin(seeds) & (means["set"] == pairs)]
+    some = means[means["seed"].isin(seeds) & (means["set"] == pairs) & (means["optimizer"] == "adamw")]
     last = some[some["step"] == some["step"].max()]
     rows = {}
     for name in updates:
@@ -152,3 +161,21 @@ def rate_table(means: pd.DataFrame, updates: Mapping[str, str], *, pairs: str = 
             found["margin"] = mean_interval(group["margin"].to_numpy())
             rows[updates[name], f"{rate:g}"] = {key: f"{value:+.2f}" for key, value in found.items()}
     return pd.DataFrame(rows).T.rename_axis(["update", "rate"])
+
+
+def plain_table(means: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFrame:
+    """Return where plain steps ended: for trained and held-out pairs chosen, rejected and margin (nats) and
+    the share whose chosen answer fell, each cell "mean [low, high]".
+    """
+    tried = set(means[means["optimizer"] == "sgd"]["update"])
+    rows = {}
+    for name in (name for name in updates if name in tried):
+        for pairs in ("trained", "test"):
+            found = {
+                column: at_end(means, name, column, pairs=pairs, optimizer="sgd")
+                for column in ("chosen", "rejected", "margin", "fell")
+            }
+            rows[updates[name], pairs] = {
+                key: f"{value:{'.2f' if key == 'fell' else '+.2f'}}" for key, value in found.items()
+            }
+    return pd.DataFrame(rows).T.rename_axis(["update", "pairs"])

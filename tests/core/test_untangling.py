@@ -34,6 +34,9 @@ def test_a_model_is_at_no_distance_from_itself_and_ends_end_answers(tiny_model, 
 
 def test_the_grid_has_its_seeds_and_rates():
     cells = pd.DataFrame(untangling.grid_cells("book"))
+    plain = cells[cells["optimizer"] == "sgd"]
+    assert plain.groupby("update")["seed"].nunique().min() >= 5 and "joint" in set(plain["update"])
+    cells = cells[cells["optimizer"] == "adamw"]
     main = cells[cells["rate"] == 1.0]
     assert main.groupby("update")["seed"].nunique().min() >= 5 and set(main["update"]) == set(
         untangling.UPDATES
@@ -54,7 +57,7 @@ def test_the_sample_is_of_pairs_that_were_trained_on():
 
 
 def test_a_cell_carries_its_name_and_starts_at_nothing():
-    cell = {"update": "band", "rate": 1.0, "seed": 1}
+    cell = {"update": "band", "optimizer": "adamw", "rate": 1.0, "seed": 1}
     found = untangling.run_cell("smoke", "nano", cell)
     assert set(found) == {"means", "steps", "answers"}
     for table in found.values():
@@ -62,6 +65,8 @@ def test_a_cell_carries_its_name_and_starts_at_nothing():
     first = found["means"].query("step == 0")
     assert (first[["chosen", "rejected", "margin", "fell", "rose"]] == 0).all(axis=None)
     assert "answers" not in untangling.run_cell("smoke", "nano", cell | {"rate": 4.0})
+    plain = untangling.run_cell("smoke", "nano", cell | {"optimizer": "sgd"})
+    assert "answers" not in plain and not plain["means"]["chosen"].equals(found["means"]["chosen"])
 
 
 def test_shares_are_of_pairs_that_moved_by_more_than_the_tolerance():
@@ -87,7 +92,8 @@ def made():
             for rate in (1.0, 4.0):
                 for step in range(5):
                     margin = 0.25 * step * speed * rate
-                    row = {"update": name, "rate": rate, "seed": seed, "set": "trained", "step": step}
+                    row = {"update": name, "optimizer": "adamw", "rate": rate, "seed": seed}
+                    row |= {"set": "trained", "step": step}
                     row |= {"chosen": -margin + seed, "rejected": -2 * margin, "margin": margin}
                     rows.append(row | {"fell": margin / 2, "rose": 0.1 * seed, "accuracy": 1.0})
     return pd.DataFrame(rows)
@@ -111,6 +117,9 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     assert tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(4.0)
     with pytest.raises(ValueError, match="no rows for 'joint', 'test'"):
         tables.at_end(made(), "joint", "margin")
+    plain = pd.concat([made().assign(optimizer="sgd", set=name) for name in ("trained", "test")])
+    shown = tables.plain_table(plain, {"joint": "DPO", "other": "other"})
+    assert list(shown.index) == [("DPO", "trained"), ("DPO", "test")] and shown["margin"].iloc[0][0] == "+"
     shown = tables.rate_table(made(), {"joint": "DPO", "other": "other"}, pairs="trained")
     assert list(shown.index) == [("DPO", "1"), ("DPO", "4")]
     answers = made()[["update", "seed"]].drop_duplicates()

@@ -2,25 +2,33 @@
 
 An ordinary backward pass sends gradients from the loss down to every module's output, and on the way forms
 the gradients of the weights. The first half is linear in each response's weight: it can be done once, with
-weight 1 for all, and kept. The inner products of whole gradients are read from it (``gradients.tape``). With
-the weights that a rule makes of these, the second half, one matrix product a weight, gives the gradient of
-any Σ u_w log π_w − u_l log π_l. So a rule that looks at every pair's geometry costs no second backward pass.
+weight 1 for all, and kept. The inner products of whole gradients are read from it. With the weights that a
+rule makes of these, the second half, one matrix product a weight, gives the gradient of any
+Σ u_w log π_w − u_l log π_l. So a rule that looks at every pair's geometry forms weight gradients only once.
+
+Where the model allows it (``shared_prompt``), the prompt of a pair is computed once in the forward pass and
+in the second half. The first half is then run twice, for the chosen and for the rejected responses, because
+at the prompt their gradients must be told apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from entanglement.geometry import PairGeometry
+from entanglement.gradients import inner
 from entanglement.gradients.fast import _apart, _logits, _outputs, _plan, slow_pairs
 from entanglement.gradients.rules import Use
 from entanglement.gradients.select import check_deterministic, fused_activations, select_parameters
 from entanglement.gradients.tape import Call, Tape
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
+from entanglement.shared_prompt import can_share, shared_logps
 
 __all__ = ["PairPass"]
 
@@ -29,24 +37,45 @@ _FORMED = 1 << 25  # numbers of formed gradients held at a time
 
 
 class _KeepingTape(Tape):
-    """A tape that keeps what it reads, and reads the inner products only if asked to."""
+    """A tape that keeps what entered the modules and the gradients at their outputs."""
 
-    def __init__(self, selected: Mapping[str, nn.Parameter], rows: int, geometry: bool) -> None:
+    def __init__(self, selected: Mapping[str, nn.Parameter], rows: int, passes: int) -> None:
         super().__init__(selected, rows)
-        self.geometry = geometry
-        self.kept: dict[str, list[tuple[Use, torch.Tensor]]] = {}
+        self.passes = passes
+        self.kept: dict[str, dict[Call, tuple[Use, list[torch.Tensor]]]] = {}
 
     def receive(self, call: Call, delta: torch.Tensor, *, single: torch.Tensor | None = None) -> None:
-        """Keep the output gradients of a call, (1, R, T, …), and what entered it."""
+        """Keep the output gradients of a call, (1, R, T, …), of each backward pass in turn."""
+        if call.given is not None and call.given._version != call.version:
+            raise ValueError(f"{call.name}: what entered the module was changed in place afterwards.")
+        last = False
         for name, use in call.uses:
             if name in self._expected:
-                self.kept.setdefault(name, []).append((use, delta[0]))
-        if self.geometry:
-            super().receive(call, delta, single=single)
-        elif call.given is not None and call.given._version != call.version:
-            raise ValueError(f"{call.name}: what entered the module was changed in place afterwards.")
-        else:
+                _, deltas = self.kept.setdefault(name, {}).setdefault(call, (use, []))
+                deltas.append(delta[0])
+                last = len(deltas) == self.passes
+        if last:
             call.drop()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One use of a parameter: what entered, and the output gradients, for the chosen and the rejected side.
+
+    Attributes:
+        use: how it was used.
+        x: (x_w, x_l), (B, T, d_in) each, or ids (B, T), or None; one tensor twice where the prompt is shared.
+        delta: (δ_w, δ_l), (B, T, d_out) each.
+    """
+
+    use: Use
+    x: tuple[torch.Tensor | None, torch.Tensor | None]
+    delta: tuple[torch.Tensor, torch.Tensor]
+
+    @property
+    def shared(self) -> bool:
+        """Whether both sides read the same."""
+        return self.x[0] is self.x[1]
 
 
 class PairPass:
@@ -74,34 +103,61 @@ class PairPass:
         self.names = list(self._selected)
         self._pairs = n = len(batch)
         batch = _apart(batch.to(model_device(model)))
-        self._tape = tape = _KeepingTape(self._selected, 2 * n, geometry)
-        with torch.enable_grad(), fused_activations(model):
-            with tape.recording(model):
-                values = _logits(model, batch).logps().sum(dim=1)  # (2B,)
-            plan = _plan(model, batch, tape, values, False, where)
-            self._uncovered = plan.uncovered
-            gram = torch.zeros(n, 2, 2, dtype=torch.float64)
+        tape, values = self._forward(model, batch)
+        plan = _plan(model, batch, tape, values, False, where)
+        self._uncovered = plan.uncovered
+        slow = torch.zeros(n, 2, 2, dtype=torch.float64)
+        with fused_activations(model):  # checkpointing runs parts of the forward pass again
             if plan.uncovered and geometry:
                 with tape.paused():
-                    gram = gram + slow_pairs(values, [self._selected[name] for name in plan.uncovered])
+                    slow = slow_pairs(values, [self._selected[name] for name in plan.uncovered])
             if plan.roots:
                 again = bool(plan.uncovered)  # the graph is needed once more for what no rule covers
-                torch.autograd.grad(values.sum(), _outputs(plan.roots), retain_graph=again)
-        self._kept = tape.kept
+                outputs = _outputs(plan.roots)
+                sums = [values.sum()] if tape.passes == 1 else [part.sum() for part in values.split(n)]
+                for number, total in enumerate(sums):
+                    torch.autograd.grad(total, outputs, retain_graph=again or number < len(sums) - 1)
+        self._tape = tape
+        self._entries = {name: [self._entry(*some) for some in t.values()] for name, t in tape.kept.items()}
         # Hooks on the graph hold the tape and the tape holds the graph, a ring that Python does not collect:
         # nothing large may stay in it.
         tape.kept = {}
-        if plan.uncovered:
-            self._values: torch.Tensor | None = values
-        else:
-            self._values = None
+        self._values: torch.Tensor | None = values if plan.uncovered else None
+        if not plan.uncovered:
             tape.calls.clear()
         self.chosen, self.rejected = values.detach().split(n)
         self.geometry = None
         if geometry:
-            gram = gram if tape.gram is None else gram + tape.gram
-            a2, b2 = gram.diagonal(dim1=1, dim2=2).clamp(min=0).unbind(1)
-            self.geometry = PairGeometry(a2, b2, gram[:, 0, 1], batch.ids)
+            gram = slow + sum(_inner_products(found) for found in self._entries.values())
+            self.geometry = _geometry(gram, batch.ids)
+
+    def _forward(self, model: nn.Module, batch: PairBatch) -> tuple[_KeepingTape, torch.Tensor]:
+        """Return the tape of a forward pass, and its log-probabilities, (2B,), chosen first."""
+        n = len(batch)
+        with torch.enable_grad(), fused_activations(model):
+            if can_share(model):
+                tape = _KeepingTape(self._selected, n, passes=2)
+                with tape.recording(model):
+                    both = shared_logps(model, batch)
+                if both is not None:
+                    return tape, torch.cat(both)
+            tape = _KeepingTape(self._selected, 2 * n, passes=1)
+            with tape.recording(model):
+                return tape, _logits(model, batch).logps().sum(dim=1)
+
+    def _entry(self, use: Use, deltas: list[torch.Tensor]) -> _Entry:
+        """Return what was kept of one call, side by side, with all positions in one dimension."""
+        n = self._pairs
+        x = None if use.kind == "shift" else use.value()
+        if x is not None:
+            x = x.flatten(1) if use.kind == "embedding" else x.to(deltas[0].dtype).flatten(1, -2)
+        sides: Any = [delta.flatten(1, -2) for delta in deltas]
+        if len(sides) != self._tape.passes:
+            raise ValueError("PairPass: a module took part in one response only; its share is not known.")
+        if len(sides) == 2:
+            return _Entry(use, (x, x), (sides[0], sides[1]))
+        parts = (None, None) if x is None else (x[:n], x[n:])
+        return _Entry(use, parts, (sides[0][:n], sides[0][n:]))
 
     def gradient(self, chosen: torch.Tensor | None, rejected: torch.Tensor | None) -> Vector:
         """Return Σ_i chosen_i ∇log π_w,i + rejected_i ∇log π_l,i, by name, each of its parameter's shape.
@@ -109,18 +165,27 @@ class PairPass:
         Args:
             chosen, rejected: (B,) weights; None leaves that side out.
         """
-        found: Vector = {}
         if chosen is None and rejected is None:
             raise ValueError("PairPass.gradient: got no weights; expected (B,) for at least one side.")
-        first = 0 if chosen is not None else self._pairs
-        rows = slice(first, None if rejected is not None else self._pairs)
-        scale = torch.cat([torch.as_tensor(side) for side in (chosen, rejected) if side is not None])
+        weights = (chosen, rejected)
+        found: Vector = {}
         for name, parameter in self._selected.items():
-            found[name] = _formed(parameter, self._kept.get(name, ()), rows, scale)[0]
+            total = torch.zeros(1, *parameter.shape, dtype=parameter.dtype, device=parameter.device)
+            for entry in self._entries.get(name, ()):
+                for x, delta in _weighted(entry, weights):
+                    # A weighted sum over responses is the gradient of one long response.
+                    whole = None if x is None else x.flatten(0, 1)[None]
+                    _add(total, entry.use, delta.flatten(0, 1)[None], whole)
+            found[name] = total[0]
         if self._values is not None:
+            sides = self._values.split(self._pairs)
+            wanted = sum(
+                (side * torch.as_tensor(weight).to(side)).sum()
+                for side, weight in zip(sides, weights, strict=True)
+                if weight is not None
+            )
             inputs = [self._selected[name] for name in self._uncovered]
             with self._tape.paused():
-                wanted = (self._values[rows] * scale.to(self._values)).sum()
                 parts = torch.autograd.grad(wanted, inputs, retain_graph=True, allow_unused=True)
             for name, part in zip(self._uncovered, parts, strict=True):
                 if part is not None:
@@ -141,61 +206,54 @@ class PairPass:
                 f"PairPass.geometry_in: no rule covers the use of {self._uncovered[0]}; "
                 "the optimizer's metric needs rules for all parameters."
             )
-        n = self._pairs
-        gram = torch.zeros(n, 2, 2, dtype=torch.float64)
-        with torch.no_grad():
-            for name, uses in self._kept.items():
-                parameter = self._selected[name]
-                root = metric[name].sqrt().flatten() if name in metric else None
-                step = max(1, _FORMED // (2 * parameter.numel()))
-                for start in range(0, n, step):
-                    some = slice(start, min(start + step, n))
-                    rows = [*range(n)[some], *range(n, 2 * n)[some]]
-                    formed = _formed(parameter, uses, torch.tensor(rows)).flatten(1)  # (2b, p)
-                    if root is not None:
-                        formed *= root
-                    both = formed.unflatten(0, (2, -1)).transpose(0, 1)  # (b, 2, p)
-                    gram[some] += (both @ both.transpose(1, 2)).double().cpu()
-        a2, b2 = gram.diagonal(dim1=1, dim2=2).clamp(min=0).unbind(1)
-        return PairGeometry(a2, b2, gram[:, 0, 1])
+        gram = torch.zeros(self._pairs, 2, 2, dtype=torch.float64)
+        for name, entries in self._entries.items():
+            parameter = self._selected[name]
+            root = metric[name].sqrt().flatten() if name in metric else None
+            step = max(1, _FORMED // (2 * parameter.numel()))
+            for start in range(0, self._pairs, step):
+                some = slice(start, min(start + step, self._pairs))
+                formed = torch.stack([_formed(parameter, entries, side, some) for side in (0, 1)], dim=1)
+                if root is not None:
+                    formed *= root
+                gram[some] += (formed @ formed.transpose(1, 2)).double().cpu()
+        return _geometry(gram, ())
 
 
-def _formed(
-    parameter: nn.Parameter,
-    uses: Sequence[tuple[Use, torch.Tensor]],
-    rows: slice | torch.Tensor,
-    scale: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Return the gradients of some responses with respect to one parameter.
+def _geometry(gram: torch.Tensor, ids: tuple[str, ...]) -> PairGeometry:
+    a2, b2 = gram.diagonal(dim1=1, dim2=2).clamp(min=0).unbind(1)
+    return PairGeometry(a2, b2, gram[:, 0, 1], ids)
 
-    Args:
-        parameter: the parameter.
-        uses: how it was used, and the output gradients there, (R, T, …, d_out).
-        rows: which responses.
-        scale: (r,) None for each gradient by itself; weights for their weighted sum, which is that of one
-            long response.
 
-    Returns:
-        (r, *the parameter's shape), with a scale (1, *its shape).
-    """
-    n = 1 if scale is not None else len(rows)  # type: ignore[arg-type]
+def _weighted(
+    entry: _Entry, weights: tuple[torch.Tensor | None, torch.Tensor | None]
+) -> list[tuple[torch.Tensor | None, torch.Tensor]]:
+    """Return what entered and the weighted output gradients; one couple if both sides read the same."""
+    parts = [
+        (x, delta * torch.as_tensor(weight).to(delta)[:, None, None])
+        for x, delta, weight in zip(entry.x, entry.delta, weights, strict=True)
+        if weight is not None
+    ]
+    if len(parts) == 2 and entry.shared:
+        return [(parts[0][0], parts[0][1] + parts[1][1])]
+    return parts
+
+
+def _formed(parameter: nn.Parameter, entries: Sequence[_Entry], side: int, some: slice) -> torch.Tensor:
+    """Return the gradients of some responses of one side with respect to one parameter, (b, p)."""
+    n = some.stop - some.start
     total = torch.zeros(n, *parameter.shape, dtype=parameter.dtype, device=parameter.device)
-    with torch.no_grad():
-        for use, delta in uses:
-            flat = delta[rows].flatten(1, -2)  # (r, T, d_out)
-            x = None if use.kind == "shift" else use.value()[rows]
-            if x is not None:
-                x = x.flatten(1) if use.kind == "embedding" else x.to(flat.dtype).flatten(1, -2)
-            if scale is not None:
-                flat = (flat * scale.to(flat)[:, None, None]).flatten(0, 1)[None]
-                x = None if x is None else x.flatten(0, 1)[None]
-            _add(total, use, flat, x)
-    return total
+    for entry in entries:
+        x = entry.x[side]
+        _add(total, entry.use, entry.delta[side][some], None if x is None else x[some])
+    return total.flatten(1)
 
 
 def _add(total: torch.Tensor, use: Use, delta: torch.Tensor, x: torch.Tensor | None) -> None:
-    """Add (r, *shape) gradients, given output gradients (r, T, d_out) and what entered, (r, T, d_in) or
-    ids."""
+    """Add gradients (r, *shape), given output gradients (r, T, d_out) and what entered, (r, T, d_in) or ids.
+
+    A shift has nothing that entered.
+    """
     if x is None:
         total += delta.sum(1).to(total)
     elif use.kind == "scale":
@@ -208,3 +266,53 @@ def _add(total: torch.Tensor, use: Use, delta: torch.Tensor, x: torch.Tensor | N
     else:
         left, right = (delta, x) if use.kind == "linear" else (x, delta)
         total += (left.transpose(1, 2) @ right).to(total)
+
+
+def _inner_products(entries: Sequence[_Entry]) -> torch.Tensor:
+    """Return the inner products of the pairs' gradients with respect to one parameter, (B, 2, 2), float64."""
+    kinds = {entry.use.kind for entry in entries}
+    if kinds <= {"scale", "shift"}:
+        sides = []
+        for side in (0, 1):
+            parts = [
+                (e.delta[side] if e.x[side] is None else e.delta[side] * e.x[side]).sum(1)  # type: ignore[operator]
+                for e in entries
+            ]
+            sides.append(torch.stack(parts).sum(0))
+        return inner.by_vectors(torch.cat(sides)[None])
+    if len(entries) == 1 and entries[0].shared and "embedding" not in kinds:
+        return _by_shared(entries[0])
+    rows: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for kind in ("linear", "embedding"):
+        mine = [e for e in entries if (e.use.kind == "embedding") == (kind == "embedding")]
+        if mine:
+            # All uses of one kind as one: positions side by side, chosen rows first.
+            xs = [torch.cat(e.x) for e in mine]  # type: ignore[arg-type]
+            deltas = [torch.cat(e.delta) for e in mine]
+            rows[kind] = (torch.cat(xs, dim=1), torch.cat(deltas, dim=1)[None])
+    padding = next((e.use.padding_idx for e in entries if e.use.kind == "embedding"), None)
+    gram = torch.zeros(len(entries[0].delta[0]), 2, 2, dtype=torch.float64)
+    if "linear" in rows:
+        gram = gram + inner.by_linear(*rows["linear"])
+    if "embedding" in rows:
+        gram = gram + inner.by_embedding(*rows["embedding"], padding)
+    if len(rows) == 2:
+        gram = gram + inner.linear_with_embedding(*rows["linear"], *rows["embedding"], padding)
+    return gram
+
+
+def _by_shared(entry: _Entry) -> torch.Tensor:
+    """Return the inner products of one matrix that both sides read with the same x: ⟨x_s, x_t⟩ once."""
+    x, (w, l) = entry.x[0], entry.delta  # noqa: E741
+    assert x is not None
+    pairs, positions, d_in = x.shape
+    d_out = w.shape[2]
+    if 4 * positions * d_in * d_out < positions**2 * (d_in + 3 * d_out):  # cheaper to form the gradients
+        both = torch.stack([(side.transpose(1, 2) @ x).flatten(1) for side in (w, l)], dim=1)
+        return (both @ both.transpose(1, 2)).double().cpu()
+    alike = x @ x.transpose(1, 2)  # (B, T, T)
+    gram = torch.zeros(pairs, 2, 2, dtype=torch.float64)
+    for i, j, one, other in ((0, 0, w, w), (1, 1, l, l), (0, 1, w, l)):
+        moved = alike @ other  # (B, T, d_out)
+        gram[:, i, j] = gram[:, j, i] = (one * moved).sum((1, 2), dtype=torch.float64).cpu()
+    return gram
