@@ -159,6 +159,7 @@ class PairPass:
         parts = (None, None) if x is None else (x[:n], x[n:])
         return _Entry(use, parts, (sides[0][:n], sides[0][n:]))
 
+    @torch.no_grad()
     def gradient(self, chosen: torch.Tensor | None, rejected: torch.Tensor | None) -> Vector:
         """Return Σ_i chosen_i ∇log π_w,i + rejected_i ∇log π_l,i, by name, each of its parameter's shape.
 
@@ -170,28 +171,32 @@ class PairPass:
         weights = (chosen, rejected)
         found: Vector = {}
         for name, parameter in self._selected.items():
-            total = torch.zeros(1, *parameter.shape, dtype=parameter.dtype, device=parameter.device)
-            for entry in self._entries.get(name, ()):
-                for x, delta in _weighted(entry, weights):
-                    # A weighted sum over responses is the gradient of one long response.
-                    whole = None if x is None else x.flatten(0, 1)[None]
-                    _add(total, entry.use, delta.flatten(0, 1)[None], whole)
-            found[name] = total[0]
+            parts = [
+                # A weighted sum over responses is the gradient of one long response.
+                _gradient(
+                    entry.use, parameter, d.flatten(0, 1)[None], None if x is None else x.flatten(0, 1)[None]
+                )
+                for entry in self._entries.get(name, ())
+                for x, d in _weighted(entry, weights)
+            ]
+            found[name] = _total(parts)[0] if parts else torch.zeros_like(parameter)
         if self._values is not None:
-            sides = self._values.split(self._pairs)
-            wanted = sum(
-                (side * torch.as_tensor(weight).to(side)).sum()
-                for side, weight in zip(sides, weights, strict=True)
-                if weight is not None
-            )
+            with torch.enable_grad():
+                sides = self._values.split(self._pairs)
+                wanted = sum(
+                    (side * torch.as_tensor(weight).to(side)).sum()
+                    for side, weight in zip(sides, weights, strict=True)
+                    if weight is not None
+                )
             inputs = [self._selected[name] for name in self._uncovered]
-            with self._tape.paused():
-                parts = torch.autograd.grad(wanted, inputs, retain_graph=True, allow_unused=True)
-            for name, part in zip(self._uncovered, parts, strict=True):
+            with torch.enable_grad(), self._tape.paused():
+                slow = torch.autograd.grad(wanted, inputs, retain_graph=True, allow_unused=True)
+            for name, part in zip(self._uncovered, slow, strict=True):
                 if part is not None:
                     found[name] = part
         return found
 
+    @torch.no_grad()
     def geometry_in(self, metric: Mapping[str, torch.Tensor]) -> PairGeometry:
         """Return a², b², c with ⟨g, g'⟩ = Σ_k P_k g_k g'_k for a diagonal P > 0, the optimizer's own metric.
 
@@ -241,31 +246,44 @@ def _weighted(
 
 def _formed(parameter: nn.Parameter, entries: Sequence[_Entry], side: int, some: slice) -> torch.Tensor:
     """Return the gradients of some responses of one side with respect to one parameter, (b, p)."""
-    n = some.stop - some.start
-    total = torch.zeros(n, *parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    parts = []
     for entry in entries:
         x = entry.x[side]
-        _add(total, entry.use, entry.delta[side][some], None if x is None else x[some])
-    return total.flatten(1)
+        parts.append(_gradient(entry.use, parameter, entry.delta[side][some], None if x is None else x[some]))
+    return _total(parts).flatten(1)
 
 
-def _add(total: torch.Tensor, use: Use, delta: torch.Tensor, x: torch.Tensor | None) -> None:
-    """Add gradients (r, *shape), given output gradients (r, T, d_out) and what entered, (r, T, d_in) or ids.
+def _joined(value: torch.Tensor) -> torch.Tensor:
+    """Return (B, T, …) as one response, (1, B T, …)."""
+    return value.flatten(0, 1)[None]
 
-    A shift has nothing that entered.
+
+def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of freshly made tensors, in the memory of the first."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _gradient(use: Use, parameter: nn.Parameter, delta: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
+    """Return gradients (r, *shape), given output gradients (r, T, d_out) and what entered.
+
+    That is (r, T, d_in), or ids (r, T) of an embedding, or nothing for a shift.
     """
     if x is None:
-        total += delta.sum(1).to(total)
-    elif use.kind == "scale":
-        total += (delta * x).sum(1).to(total)
-    elif use.kind == "embedding":
+        return delta.sum(1).to(parameter.dtype)
+    if use.kind == "scale":
+        return (delta * x).sum(1).to(parameter.dtype)
+    if use.kind == "embedding":
         if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
             delta = delta.masked_fill((x == use.padding_idx)[..., None], 0.0)
+        total = torch.zeros(len(x), *parameter.shape, dtype=parameter.dtype, device=parameter.device)
         for row, (places, values) in enumerate(zip(x, delta, strict=True)):
             total[row].index_add_(0, places, values.to(total))
-    else:
-        left, right = (delta, x) if use.kind == "linear" else (x, delta)
-        total += (left.transpose(1, 2) @ right).to(total)
+        return total
+    left, right = (delta, x) if use.kind == "linear" else (x, delta)
+    return (left.transpose(1, 2) @ right).to(parameter.dtype)
 
 
 def _inner_products(entries: Sequence[_Entry]) -> torch.Tensor:

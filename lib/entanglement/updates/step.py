@@ -122,18 +122,17 @@ def _go(model: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
     return float(norm)
 
 
-def _set_gradient(model: nn.Module, ascent: Mapping[str, torch.Tensor]) -> None:
-    """Put the direction that is to be climbed into ``.grad``, which optimizers descend."""
+def _set_gradient(model: nn.Module, gradient: Vector) -> None:
     for name, parameter in model.named_parameters():
-        if name in ascent:
-            parameter.grad = ascent[name].neg()
+        if name in gradient:
+            parameter.grad = gradient[name]
 
 
 def _sum(parts: Sequence[Vector]) -> Vector:
     total = dict(parts[0])
     for part in parts[1:]:
         for name in total:
-            total[name] = total[name] + part[name]
+            total[name] += part[name]  # every part is freshly made
     return total
 
 
@@ -192,9 +191,9 @@ class Weighted:
         metric = preconditioner(model, optimizer) if self.metric == "optimizer" else {}
         u_w, u_l, geometry = self._weights(found, d_w, d_l, metric)
         if self.metric == "optimizer" and not metric and not isinstance(optimizer, torch.optim.SGD):
-            metric = _first_metric(_climb(found, u_w, u_l))
+            metric = _first_metric(_descent(found, u_w, u_l))
             u_w, u_l, geometry = self._weights(found, d_w, d_l, metric)
-        _set_gradient(model, _climb(found, u_w, u_l))
+        _set_gradient(model, _descent(found, u_w, u_l))
         norm = _go(model, optimizer, max_grad_norm)
         return StepReport(value, d_w, d_l, u_w, u_l, geometry, norm)
 
@@ -250,12 +249,12 @@ def _first_half(
     return found, float(_mean_loss(loss, logps)), (d_w, d_l)
 
 
-def _climb(found: Sequence[PairPass], u_w: torch.Tensor, u_l: torch.Tensor) -> Vector:
-    """Return Σ (u_w g_w − u_l g_l)/B over all groups."""
+def _descent(found: Sequence[PairPass], u_w: torch.Tensor, u_l: torch.Tensor) -> Vector:
+    """Return −Σ (u_w g_w − u_l g_l)/B over all groups, which an optimizer descends."""
     sizes = [len(p.chosen) for p in found]
     n = len(u_w)
     parts = zip(found, u_w.split(sizes), u_l.split(sizes), strict=True)
-    return _sum([p.gradient(up / n, -down / n) for p, up, down in parts])
+    return _sum([p.gradient(-up / n, down / n) for p, up, down in parts])
 
 
 def _batch_geometry(
@@ -315,7 +314,7 @@ class Calibrated:
         geometry = _batch_geometry(found, one, one, {})
         alpha = self._alpha(geometry, float(d_w.mean()), float(d_l.mean()))
         u_w, u_l = alpha * d_w, d_l / alpha
-        _set_gradient(model, _climb(found, u_w, u_l))
+        _set_gradient(model, _descent(found, u_w, u_l))
         norm = _go(model, optimizer, max_grad_norm)
         return StepReport(value, d_w, d_l, u_w, u_l, geometry, norm)
 
