@@ -350,7 +350,7 @@ LINES: tuple[Line, ...] = (
         agree=1e-4,
     ),
     *(
-        Line(_UPDATES, f"{name}, {shape}", theirs, None, None, 1 / 1.4)
+        Line(_UPDATES, f"{name}, {shape}", theirs, 1 / 2.2, None, 1 / 1.4)
         for shape, theirs in (
             ("nano", "DPO step of nano, 32 pairs"),
             ("GPT-2-small's shape", "DPO step of GPT-2-small's shape, 8 pairs"),

@@ -1,8 +1,8 @@
 """A training step with an update rule, for ``make bench``; the loss's own step is ``bench_trl.our_step``.
 
 Both sides tokenize and pad their pairs in every step, as training does, know the reference's
-log-probabilities beforehand, and take the same AdamW step in float32. The loss's own step computes each
-prompt once. A rule that looks at the two gradients of a pair apart computes it twice: that is in its price.
+log-probabilities beforehand, compute each prompt once, and take the same AdamW step in float32. A rule has to
+tell the two gradients of a pair apart, and sends two gradients through the layers where the loss sends one.
 """
 
 from __future__ import annotations
