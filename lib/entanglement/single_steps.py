@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from entanglement import side_effects
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear
-from entanglement.logps import PairLogps, response_logps
+from entanglement.logps import response_logps
+from entanglement.loss_study import _logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import OPTIMIZERS
@@ -168,17 +169,10 @@ def exact_runs(
         for eta in etas:
             steps, now = max(1, round(total / eta)), pairs
             for _ in range(steps):
-                d_w, d_l = loss.weights(_pair_logps(now, reference))
+                d_w, d_l = loss.weights(_logps(now, reference))
                 u_w, u_l = get_rule(rule).weights(now.geometry(), d_w, d_l)
                 now = now.step(eta, u_w, u_l)
             moved = [new - old for new, old in zip(now.logps(), reference, strict=True)]
             frame = pd.DataFrame({"chosen": moved[0].numpy(), "rejected": moved[1].numpy()})
             frames.append(frame.assign(update=label, eta=eta, steps=steps, pair=np.arange(len(frame))))
     return pd.concat(frames, ignore_index=True)
-
-
-def _pair_logps(pairs: LogLinear, reference: tuple[torch.Tensor, torch.Tensor]) -> PairLogps:
-    lengths = (pairs.token_logps(side).shape[1] for side in ("chosen", "rejected"))
-    chosen, rejected = pairs.logps()
-    counts = [torch.full(chosen.shape, n, dtype=torch.long) for n in lengths]
-    return PairLogps(chosen, rejected, *reference, *counts)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
 
-__all__ = ["at_end", "at_margin", "end_table", "margin_table", "plain_table", "rate_table"]
+__all__ = ["at_end", "at_margin", "end_table", "fell_at", "margin_table", "plain_table", "rate_table"]
 
 
 def at_end(
@@ -63,7 +63,8 @@ def end_table(
     for name, title in updates.items():
         fell, rose = (at_end(means, name, column, pairs=pairs) for column in ("fell", "rose"))
         row = {"chosen kept": f"{_flip(fell):.2f}", "rejected not up": f"{_flip(rose):.2f}"}
-        row |= {c: f"{at_end(means, name, c, pairs=pairs):.2f}" for c in ("margin", "accuracy")}
+        row["margin"] = f"{at_end(means, name, 'margin', pairs=pairs):.2f}"
+        row["accuracy"] = f"{_share(at_end(means, name, 'accuracy', pairs=pairs)):.2f}"
         mine = answers[answers["update"] == name]
         for column, label in (("kl", "KL"), ("distinct_2", "distinct-2"), ("repeated", "repeated")):
             row[label] = _cell(mine[column], ".2f")
@@ -71,14 +72,23 @@ def end_table(
     return pd.DataFrame(rows).T
 
 
-def _cell(values: pd.Series, digits: str) -> str:
+def _cell(values: pd.Series, digits: str, *, share: bool = False) -> str:
     """Return "mean [low, high]" of the values that there are (answers of one token have no distinct-2)."""
     known = values.dropna().to_numpy()
-    return f"{mean_interval(known):{digits}}" if len(known) > 1 else "–"
+    if len(known) < 2:
+        return "–"
+    found = mean_interval(known)
+    return f"{_share(found) if share else found:{digits}}"
+
+
+def _share(found: Interval) -> Interval:
+    """Return a t interval of shares without what lies below 0 or above 1."""
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
 
 def _flip(share: Interval) -> Interval:
-    return Interval(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+    inside = _share(share)
+    return Interval(1 - inside.value, 1 - inside.high, 1 - inside.low, inside.n)
 
 
 def at_margin(
@@ -126,6 +136,17 @@ def _crossing(path: pd.DataFrame, target: float) -> dict[str, float]:
     return {name: float(low[name] + part * (high[name] - low[name])) for name in columns}
 
 
+def fell_at(found: pd.DataFrame) -> dict[str, Interval]:
+    """Return the share whose chosen answer fell, for each update of ``at_margin`` that got there with every
+    seed.
+    """
+    return {
+        str(name): _share(mean_interval(rows["fell"].to_numpy()))
+        for name, rows in found.groupby("update")
+        if rows["step"].notna().all()
+    }
+
+
 def margin_table(found: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFrame:
     """Return ``at_margin`` as a table, one row an update, each cell "mean [low, high]" over the seeds that
     reached the margin.
@@ -135,9 +156,10 @@ def margin_table(found: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFram
         mine = found[found["update"] == name]
         there = mine.dropna(subset=["step"])
         row: dict[str, object] = {"seeds": f"{len(there)} of {len(mine)}"}
-        for column in ("step", "chosen", "rejected", "fell", "rose"):
-            digits = ".0f" if column == "step" else ".2f" if column in ("fell", "rose") else "+.2f"
+        for column, digits in (("step", ".0f"), ("chosen", "+.2f"), ("rejected", "+.2f")):
             row[column] = _cell(there[column], digits)
+        for column in ("fell", "rose"):
+            row[column] = _cell(there[column], ".2f", share=True)
         rows[title] = row
     return pd.DataFrame(rows).T
 

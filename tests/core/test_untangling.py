@@ -107,6 +107,8 @@ def test_updates_are_compared_where_their_margin_is_the_same():
     np.testing.assert_allclose(found[found["update"] == "band"]["step"], 3.75)
     np.testing.assert_allclose(found[found["update"] == "band"]["fell"], 0.375)
     assert found[found["update"] == "slow"]["step"].isna().all()
+    fell = tables.fell_at(found)
+    assert set(fell) == {"joint", "band"} and fell["joint"].value == pytest.approx(0.375)
     shown = tables.margin_table(found, {"joint": "DPO", "slow": "slow"})
     assert shown.loc["DPO", "seeds"] == "3 of 3" and shown.loc["slow", "chosen"] == "–"
 
@@ -126,7 +128,7 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     answers = answers.assign(kl=0.5, distinct_2=0.4, repeated=0.1, length=6.0)
     shown = tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")
     assert shown.loc["DPO", "chosen kept"].startswith("0.50") and shown.loc["DPO", "KL"].startswith("0.50")
-    assert shown.loc["DPO", "rejected not up"].startswith("0.90")
+    assert shown.loc["DPO", "rejected not up"] == "0.90 [0.65, 1.00]"  # and not beyond 1
 
 
 # --- single steps -------------------------------------------------------------------------------------------

@@ -371,14 +371,23 @@ def test_a_diagonal_afterwards_breaks_the_plain_guarantee_and_the_optimizers_met
 
 
 def test_the_first_step_of_adam_is_taken_in_the_metric_that_it_will_have(tiny_model, tokenizer):
-    model, pairs, batch = tangled(tiny_model, tokenizer)
-    fell = {"plain": 0, "optimizer": 0}
-    for i in range(len(pairs)):
-        for metric in fell:
-            update = get_update("normalized", metric=metric)
-            up, down = after_a_step(model, batch.select([i]), update, "adamw", lr=1e-6, weight_decay=0.0)
-            fell[metric] += float(up) < 0 or float(down) > 0
-    assert fell["optimizer"] == 0
+    model, _, batch = tangled(tiny_model, tokenizer)
+    alone = batch.select([0])
+    before = values(model, alone)
+    found = PairPass(model, alone)
+    d = torch.full((1,), get_loss("dpo").hyper["beta"] / 2, dtype=torch.float64)
+    u_w, u_l = get_rule("normalized").weights(found.geometry, d, d)
+    metric = {name: 1 / (g.abs() + 1e-8) for name, g in found.gradient(u_w, -u_l).items()}
+    expected = found.geometry_in(metric)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-9)
+    update = get_update("normalized", metric="optimizer")
+    report = update.step(model, optimizer, [alone], get_loss("dpo"), before)
+    torch.testing.assert_close(report.geometry.inner, expected.inner)
+    torch.testing.assert_close(report.u_w / report.u_l, expected.norm_ratio)
+    # From the second step on it is what the optimizer has.
+    now = preconditioner(model, optimizer)
+    again = update.step(model, optimizer, [alone], get_loss("dpo"), before)
+    torch.testing.assert_close(again.geometry.inner, found.geometry_in(now).inner, rtol=1e-4, atol=0)
 
 
 def test_the_metric_is_the_optimizers(tiny_model):

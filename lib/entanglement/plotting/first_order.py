@@ -23,12 +23,13 @@ from entanglement.plotting.style import (
 )
 from entanglement.stats import median_interval
 
-__all__ = ["decay", "error_shares", "paths", "projections", "trail"]
+__all__ = ["arrow", "decay", "error_shares", "paths", "projections", "trail"]
 
 _RESPONSES = {"chosen": CHOSEN, "rejected": REJECTED}
 
 
-def _arrow(ax: Axes, tip: np.ndarray, color: str, width: float = 2.2) -> None:
+def arrow(ax: Axes, tip: np.ndarray, color: str, width: float = 2.2) -> None:
+    """Draw an arrow from the origin to ``tip``, (2,)."""
     ax.annotate(
         "",
         xy=(float(tip[0]), float(tip[1])),
@@ -54,8 +55,8 @@ def projections(ax: Axes | None, g_w: Sequence[float], g_l: Sequence[float], *, 
         ax.plot([u[0], foot[0]], [u[1], foot[1]], color=color, lw=1.2, ls=":", zorder=2)
         ax.plot([0, foot[0]], [0, foot[1]], color=color, lw=7, alpha=0.35, solid_capstyle="butt", zorder=2)
         ax.plot(*foot, "o", color=color, ms=5, zorder=4)
-        _arrow(ax, vector, color)
-    _arrow(ax, u, INK, 2.6)
+        arrow(ax, vector, color)
+    arrow(ax, u, INK, 2.6)
     ax.plot(0, 0, "o", color=INK, ms=3.5, zorder=5)
     for tip, name, color, (dx, dy) in (
         (w, "$g_w$", CHOSEN, (0.02, 0.2)),

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
+from entanglement.plotting.first_order import arrow
 from entanglement.plotting.style import (
     ACCENT,
     CASE_COLORS,
@@ -25,16 +26,6 @@ from entanglement.stats import Interval
 __all__ = ["safe_steps", "step_sizes", "together_and_apart"]
 
 _SHADES = (CASE_COLORS["both_down"], ACCENT, "#1d8c93", "#b58100", NEUTRAL)
-
-
-def _arrow(ax: Axes, tip: np.ndarray, color: str, width: float) -> None:
-    ax.annotate(
-        "",
-        xy=(float(tip[0]), float(tip[1])),
-        xytext=(0, 0),
-        arrowprops={"arrowstyle": "-|>", "color": color, "lw": width, "shrinkA": 0, "shrinkB": 0},
-        zorder=3,
-    )
 
 
 def _degrees(vector: np.ndarray) -> float:
@@ -65,14 +56,14 @@ def safe_steps(
     middle = np.radians(sum(ends) / 2)
     for vector, name, color in ((w, "$g_w$", CHOSEN), (l, "$g_l$", REJECTED)):
         tip = vector / np.linalg.norm(vector)
-        _arrow(ax, tip, color, 2.6)
+        arrow(ax, tip, color, 2.6)
         ax.annotate(name, (1.08 * tip[0], 1.08 * tip[1]), color=color, ha="center", va="center", fontsize=12)
     for name, (up, down) in steps.items():
         step = up * w - down * l
         tip = step / np.linalg.norm(step)
         safe = step @ w >= -1e-9 and step @ l <= 1e-9
         color = INK if name == next(iter(steps)) else ACCENT
-        _arrow(ax, tip, color if safe else CASE_COLORS["both_down"], 1.8)
+        arrow(ax, tip, color if safe else CASE_COLORS["both_down"], 1.8)
         left = tip[0] < 0
         ax.annotate(
             name,
