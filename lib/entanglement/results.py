@@ -72,6 +72,7 @@ GRIDS: dict[str, Grid] = {
     "dynamics": Grid("dynamics", "entanglement.dynamics", ("nano",)),
     "knobs": Grid("knobs", "entanglement.knobs", ("nano",)),
     "untangling": Grid("untangling", "entanglement.untangling", ("nano",)),
+    "masking": Grid("masking", "entanglement.masking", ("nano",)),
 }
 
 
