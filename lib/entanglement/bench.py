@@ -41,7 +41,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from entanglement.bench_trl import our_step, trl_step
-from entanglement.bench_updates import update_step
+from entanglement.bench_updates import Prepare, adversarial_step, step_with, token_step, update_step
+from entanglement.control import Decoupled
 from entanglement.datasets import sentiment_pairs
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.gradients.select import fused_activations
@@ -265,9 +266,7 @@ class Step:
         pairs: in the batch.
     """
 
-    prepare: Callable[
-        [PreTrainedModel, PreTrainedTokenizerBase, Sequence[PreferencePair]], Callable[[], float]
-    ]
+    prepare: Prepare
     model: str
     pairs: int
 
@@ -300,6 +299,17 @@ for _name, (_update, _options) in _RULES.items():
 for _name in ("normalized", "clipped to the band"):
     _update, _options = _RULES[_name]
     STEPS[f"{_name}, GPT-2-small's shape"] = Step(update_step(_update, **_options), "gpt2-small", 8)
+#: Other steps of chapters 11 and 12.
+_OTHERS: dict[str, Prepare] = {
+    "contrasting tokens": token_step("contrasting"),
+    "tokens by two references": token_step("two"),
+    "tokens by their geometry": token_step("geometry"),
+    "learned token mask": token_step("learned"),
+    "decoupled, batch": step_with(lambda reference: Decoupled("batch"), "sgd"),
+    "decoupled, all responses": step_with(lambda reference: Decoupled("all"), "sgd"),
+    "adversarial": adversarial_step,
+}
+STEPS |= {f"{_name}, nano": Step(_prepare, "nano", 32) for _name, _prepare in _OTHERS.items()}
 
 
 @dataclass(frozen=True)
@@ -331,6 +341,7 @@ class Line:
 _MAP, _PAIRS, _STEP = "heat map of 10 + 10 tokens", "geometry of 8 pairs", "training step"
 _TRAINERS = "DPO step against TRL"
 _UPDATES = "update rule against the loss's own step"
+_ANOTHER = "other training step against the loss's own"
 LINES: tuple[Line, ...] = (
     Line(_MAP, "heat map", "heat map, the authors' way", 25.0, 12.0, 60.0, once=True),
     Line(_MAP, "heat map", "heat map, our reference", once=True),
@@ -361,6 +372,7 @@ LINES: tuple[Line, ...] = (
         Line(_UPDATES, f"{name}, nano", "DPO step of nano, 32 pairs")
         for name in ("normalized in AdamW's metric", "normalized, batch", "calibrated", "split")
     ),
+    *(Line(_ANOTHER, f"{name}, nano", "DPO step of nano, 32 pairs") for name in _OTHERS),
 )
 
 

@@ -198,6 +198,7 @@ def plain_table(means: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFrame
                 for column in ("chosen", "rejected", "margin", "fell")
             }
             rows[updates[name], pairs] = {
-                key: f"{value:{'.2f' if key == 'fell' else '+.2f'}}" for key, value in found.items()
+                key: f"{_share(value):.2f}" if key == "fell" else f"{value:+.2f}"
+                for key, value in found.items()
             }
     return pd.DataFrame(rows).T.rename_axis(["update", "pairs"])

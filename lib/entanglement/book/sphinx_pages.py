@@ -50,6 +50,7 @@ THEOREM_NUMBERS = {
     "thm-ghost": "13",
     "thm-tilt": "14",
     "thm-normalized": "15",
+    "thm-requests": "16",
 }
 
 

@@ -1,0 +1,137 @@
+"""A discriminator in place of a loss: what it learns, and which way its reward pulls the model."""
+
+import math
+
+import pytest
+import torch
+from entanglement.adversarial import Adversary, Discriminator, _policy_step, drawn_batch, outsmart
+from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.sampling import continue_prompts
+
+
+@pytest.fixture
+def pairs():
+    return [
+        PreferencePair("the film was", " good and the people liked it", " bad", "0"),
+        PreferencePair("what a day", " positive people", " negative people", "1"),
+        PreferencePair("the day", " good people", " bad and the people", "2"),
+    ]
+
+
+def test_a_draw_stands_where_the_rejected_response_stood(tiny_model, tokenizer, pairs):
+    model = tiny_model("gpt2-tied")
+    batch, plain = drawn_batch(model, tokenizer, pairs, seed=4), collate(pairs, tokenizer, padding_side="left")
+    longest = int(batch.chosen_len.max())
+    draws = continue_prompts(model, tokenizer, [p.prompt for p in pairs], longest, seed=4)
+    for i, length in enumerate(batch.chosen_len.tolist()):
+        row = batch.input_ids[3 + i][batch.response_mask[3 + i]].tolist()
+        assert row == draws.ids[i, :length].tolist()
+        for a, b in ((batch, plain), (plain, batch)):
+            chosen, other = a.input_ids[i][a.response_mask[i]], b.input_ids[i][b.response_mask[i]]
+            assert chosen.tolist() == other.tolist()
+        before = batch.attention_mask.bool() & ~batch.response_mask
+        assert batch.input_ids[3 + i][before[3 + i]].tolist() == batch.input_ids[i][before[i]].tolist()
+    assert batch.rejected_len.tolist() == batch.chosen_len.tolist()
+
+
+def test_the_discriminator_learns_to_tell_them_apart_and_not_what_is_the_same(tiny_model, tokenizer, pairs):
+    batch = collate(pairs, tokenizer, padding_side="left")
+    twins = [PreferencePair(p.prompt, p.chosen, p.chosen, p.id) for p in pairs]
+    same = collate(twins, tokenizer, padding_side="left")
+    judge = Discriminator(tiny_model("gpt2-tied"), lr=1e-2)
+    assert judge.learn([batch])[0] == pytest.approx(math.log(2))
+    for _ in range(10):
+        loss, right = judge.learn([batch])
+    assert loss < 0.3 and right == 1.0
+    blind = Discriminator(tiny_model("gpt2-tied"), lr=1e-2)
+    for _ in range(10):
+        loss, right = blind.learn([same])
+    assert loss > 0.69 and right == 0.5
+
+
+def test_its_loss_does_not_depend_on_how_the_batch_is_split(tiny_model, tokenizer, pairs):
+    whole = collate(pairs, tokenizer, padding_side="left")
+    one, other = (Discriminator(tiny_model("gpt2-tied"), lr=1e-3) for _ in range(2))
+    for _ in range(3):
+        a = one.learn([whole])
+        b = other.learn([whole.select([0, 1]), whole.select([2])])
+    assert a == pytest.approx(b, rel=1e-6)
+
+
+def all_answers(tokenizer, token_ids):
+    """Return a batch whose "draws" are one token each, one for every id."""
+    n = len(token_ids)
+    ids = torch.tensor([[0, 5, t] for t in token_ids])
+    response = torch.tensor([[False, False, True]] * 2 * n)
+    return PairBatch(
+        torch.cat([ids, ids]), torch.ones(2 * n, 3, dtype=torch.long), response, False, ("",) * n
+    )
+
+
+@pytest.mark.parametrize("liked", [7, 11])
+def test_the_model_learns_to_draw_what_is_rewarded(tiny_model, tokenizer, liked):
+    model, batch = tiny_model("gpt2-tied"), all_answers(tokenizer, [7, 11])
+
+    def judge(batch):  # likes one token
+        last = batch.input_ids[:, -1]
+        return (last == liked).double()
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    reference = tiny_model("gpt2-tied")
+
+    def odds():
+        with torch.no_grad():
+            logits = model(torch.tensor([[0, 5]])).logits[0, -1]
+        return float(logits[liked] - logits[18 - liked])
+
+    before = odds()
+    for _ in range(5):
+        _policy_step(model, reference, judge, [batch], optimizer, 1e-3, 0.0, None)
+    assert odds() > before + 0.1
+
+
+def test_leaving_the_reference_costs_reward(tiny_model, tokenizer):
+    model, batch = tiny_model("gpt2-tied"), all_answers(tokenizer, [7, 11])
+    reference = tiny_model("gpt2-tied", seed=1)  # far away from the model
+
+    def indifferent(batch):
+        return torch.zeros(2 * len(batch), dtype=torch.float64)
+
+    def gap():
+        with torch.no_grad():
+            mine, theirs = (m(torch.tensor([[0, 5]])).logits[0, -1].log_softmax(-1) for m in (model, reference))
+        return float((mine - theirs)[[7, 11]].diff().abs())
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    before = gap()
+    for _ in range(5):
+        _policy_step(model, reference, indifferent, [batch], optimizer, 1e-3, 0.1, None)
+    assert gap() < before - 0.05
+
+
+def test_a_run_counts_its_passes_and_is_the_same_twice(tiny_model, tokenizer, pairs):
+    runs = [
+        outsmart(
+            tiny_model("gpt2-tied"), tokenizer, pairs, steps=3, batch_size=3, lr=1e-3,
+            adversary=Adversary(head_start=2), evaluate={"test": pairs},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    one, two = runs
+    assert one.table.equals(two.table) and one.monitor.equals(two.monitor)
+    assert sorted(one.table["step"].unique()) == [0, 1, 2, 3]
+    batch = drawn_batch(tiny_model("gpt2-tied"), tokenizer, pairs, seed=0)
+    tokens = int(batch.attention_mask[3:].sum())
+    assert one.monitor["passes"].tolist() == [(3 * 7 + 5 * 1) * tokens + k * 12 * tokens for k in range(3)]
+    assert (one.table["chosen_logp"].groupby(one.table["step"]).mean().diff().dropna() != 0).all()
+
+
+@pytest.mark.parametrize("bad", [{"head_start": -1}, {"beta": -0.1}, {"lr": 0.0}])
+def test_adversary_refuses_by_name(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Adversary(**bad)
+
+
+def test_outsmart_refuses_by_name(tiny_model, tokenizer, pairs):
+    with pytest.raises(ValueError, match="steps=0"):
+        outsmart(tiny_model("gpt2-tied"), tokenizer, pairs, steps=0)
