@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from entanglement.logps import model_device, row_logps
 from entanglement.pairs import PairBatch, PreferencePair
@@ -49,10 +49,11 @@ class Discriminator(nn.Module):
         lr: of the discriminator's own AdamW.
     """
 
-    def __init__(self, model: PreTrainedModel, *, lr: float = 1e-4) -> None:
+    def __init__(self, model: nn.Module, *, lr: float = 1e-4) -> None:
         super().__init__()
         self.body = deepcopy(model).eval().requires_grad_(True)
-        self.head = nn.Linear(int(model.config.hidden_size), 1, dtype=next(model.parameters()).dtype)
+        width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.head = nn.Linear(width, 1, dtype=next(model.parameters()).dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.optimizer = OPTIMIZERS["adamw"](self.parameters(), lr)
@@ -112,7 +113,9 @@ def drawn_batch(
     batch = _collate(pairs, tokenizer, False)
     n, lengths = len(batch), batch.chosen_len.tolist()
     some = continue_prompts(model, tokenizer, [pair.prompt for pair in pairs], max(lengths), seed=seed)
-    ids, mask, response = (part.clone() for part in (batch.input_ids, batch.attention_mask, batch.response_mask))
+    ids, mask, response = (
+        part.clone() for part in (batch.input_ids, batch.attention_mask, batch.response_mask)
+    )
     for i, length in enumerate(lengths):
         # The preferred row, with the draw in the response's place: padding is on the left in both.
         ids[n + i], mask[n + i], response[n + i] = ids[i], mask[i], response[i]
@@ -143,7 +146,7 @@ class Adversary:
 
 
 def outsmart(
-    model: PreTrainedModel,
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     *,

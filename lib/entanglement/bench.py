@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from entanglement.bench_trl import our_step, trl_step
 from entanglement.bench_updates import Prepare, adversarial_step, step_with, token_step, update_step
@@ -49,7 +49,7 @@ from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss
 from entanglement.models import load_model
-from entanglement.pairs import PairBatch, PreferencePair
+from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 
 __all__ = ["LINES", "STEPS", "WAYS", "Line", "frame", "gpt2_shape", "random_batch", "rerun", "run", "stored"]

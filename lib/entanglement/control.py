@@ -265,7 +265,8 @@ class Decoupled:
             raise ValueError(f"level={self.level!r}; expected all or batch.")
         if not self.damping >= 0 or not self.budget > 0:
             raise ValueError(
-                f"damping={self.damping!r}, budget={self.budget!r}; expected at least 0, and a positive number."
+                f"damping={self.damping!r}, budget={self.budget!r}; "
+                "expected at least 0, and a positive number."
             )
 
     def begin(self) -> None:

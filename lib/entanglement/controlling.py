@@ -1,8 +1,8 @@
-"""The grid of chapter 12: asking for a change of each response, on the near-copies of chapters 05, 08, 10, 11.
+"""The grid of chapter 12: asking for a change of each response, on the near-copies of chapter 10.
 
-A cell starts from the same checkpoint as the cells of ``untangling``, and sees the same batches. It asks for a
-change of every chosen and of every rejected response, and takes one of four ways to it; two published losses
-with a term for each response, and adversarial training, ask for nothing so exact.
+A cell starts from the same checkpoint as the cells of ``untangling``, and sees the same batches. It asks for
+a change of every chosen and of every rejected response, and takes one of three ways to it. Two published
+losses with a term for each response, and adversarial training, ask for nothing so exact.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     prompts = [pair.prompt for pair in test]
     tables = {
         "means": set_means(run.table),
-        "answers": pd.DataFrame(
-            [answer_quality(policy, before.eval(), tokenizer, prompts, seed=seed)]
-        ),
+        "answers": pd.DataFrame([answer_quality(policy, before.eval(), tokenizer, prompts, seed=seed)]),
     }
     if cell["way"] == "adversarial":
         tables["steps"] = run.monitor

@@ -73,6 +73,7 @@ GRIDS: dict[str, Grid] = {
     "knobs": Grid("knobs", "entanglement.knobs", ("nano",)),
     "untangling": Grid("untangling", "entanglement.untangling", ("nano",)),
     "masking": Grid("masking", "entanglement.masking", ("nano",)),
+    "controlling": Grid("controlling", "entanglement.controlling", ("nano",)),
 }
 
 

@@ -20,7 +20,10 @@ def pairs():
 
 def test_a_draw_stands_where_the_rejected_response_stood(tiny_model, tokenizer, pairs):
     model = tiny_model("gpt2-tied")
-    batch, plain = drawn_batch(model, tokenizer, pairs, seed=4), collate(pairs, tokenizer, padding_side="left")
+    batch, plain = (
+        drawn_batch(model, tokenizer, pairs, seed=4),
+        collate(pairs, tokenizer, padding_side="left"),
+    )
     longest = int(batch.chosen_len.max())
     draws = continue_prompts(model, tokenizer, [p.prompt for p in pairs], longest, seed=4)
     for i, length in enumerate(batch.chosen_len.tolist()):
@@ -99,7 +102,9 @@ def test_leaving_the_reference_costs_reward(tiny_model, tokenizer):
 
     def gap():
         with torch.no_grad():
-            mine, theirs = (m(torch.tensor([[0, 5]])).logits[0, -1].log_softmax(-1) for m in (model, reference))
+            mine, theirs = (
+                m(torch.tensor([[0, 5]])).logits[0, -1].log_softmax(-1) for m in (model, reference)
+            )
         return float((mine - theirs)[[7, 11]].diff().abs())
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)

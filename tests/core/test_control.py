@@ -75,7 +75,9 @@ def test_plan_refuses_by_name(bad):
 
 @pytest.fixture
 def pair():
-    return PreferencePair("the film was", " good and the people liked it", " bad and the people liked it", "0")
+    return PreferencePair(
+        "the film was", " good and the people liked it", " bad and the people liked it", "0"
+    )
 
 
 @pytest.mark.parametrize("target", [(0.3, -0.3), (0.0, -0.4), (0.4, 0.0), (0.3, 0.1), (-0.3, -0.2)])
@@ -117,7 +119,9 @@ def test_reach_gives_up_and_says_where_it_stands(tiny_model, tokenizer, pair):
 def test_goal_loss_has_a_term_and_a_target_for_each_response():
     loss = goal_loss(0.5, -1.0)
     zeros = torch.zeros(3, dtype=torch.float64)
-    logps = PairLogps(torch.tensor([0.0, 0.5, 2.0]).double(), torch.tensor([0.0, -1.0, 0.0]).double(), zeros, zeros)
+    logps = PairLogps(
+        torch.tensor([0.0, 0.5, 2.0]).double(), torch.tensor([0.0, -1.0, 0.0]).double(), zeros, zeros
+    )
     d_w, d_l = loss.weights(logps)
     assert d_w.tolist() == [0.5, 0.0, -1.5] and d_l.tolist() == [1.0, 0.0, 1.0]
     assert loss(logps).tolist() == [0.625, 0.0, 1.625]
@@ -197,7 +201,9 @@ def test_decoupled_refuses_by_name(bad):
 
 def test_decoupled_needs_plain_steps(tiny_model, tokenizer, batch_of_three):
     with pytest.raises(ValueError, match="AdamW"):
-        untangle(tiny_model("gpt2-tied"), tokenizer, batch_of_three, update=Decoupled(), steps=1, batch_size=3)
+        untangle(
+            tiny_model("gpt2-tied"), tokenizer, batch_of_three, update=Decoupled(), steps=1, batch_size=3
+        )
 
 
 def test_the_plan_uses_the_models_own_geometry(tiny_model, tokenizer, pair):

@@ -93,7 +93,9 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
 
 
 def asked_and_got(
-    goals: Mapping[str, Point], got: Mapping[str, Mapping[str, tuple[Interval, Interval]]], beside: Mapping[str, Point]
+    goals: Mapping[str, Point],
+    got: Mapping[str, Mapping[str, tuple[Interval, Interval]]],
+    beside: Mapping[str, Point],
 ) -> Figure:
     """Draw three requests and where each way to ask ended, joined to what was asked.
 
