@@ -69,7 +69,7 @@ ADVERSARY = Adversary()
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every way and request for every seed; those of a seed share a checkpoint."""
-    asked = [(name, goal) for name, way in WAYS.items() for goal in (GOALS if way.goals else ("",))]
+    asked = [(name, goal) for name, way in WAYS.items() for goal in (GOALS if way.goals else ("none",))]
     seeds = range(dynamics.recipe(scale).seeds)
     return [{"way": name, "goal": goal, "seed": seed} for seed in seeds for name, goal in asked]
 
