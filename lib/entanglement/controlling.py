@@ -38,14 +38,14 @@ class Way:
 
     Attributes:
         title: as the book writes it.
-        goals: whether it is given a request of ``GOALS``.
-        loss: of the registry, where it is not.
+        goals: the requests of ``GOALS`` that it is given.
+        loss: of the registry, where it is given none.
         level: of ``Decoupled``; None for the loss's own step with AdamW.
         lr: of a plain step; the recipe's rate otherwise.
     """
 
     title: str
-    goals: bool = True
+    goals: tuple[str, ...] = tuple(GOALS)
     loss: str = ""
     level: str | None = None
     lr: float | None = None
@@ -54,22 +54,22 @@ class Way:
 WAYS: dict[str, Way] = {
     "itself": Way("a loss with both goals"),
     "batch": Way("decoupled, batch", level="batch", lr=0.5),
-    "all": Way("decoupled, all responses", level="all", lr=0.5),
-    "kto": Way("KTO (a loss)", goals=False, loss="kto"),
-    "apo_zero": Way("APO-zero (a loss)", goals=False, loss="apo_zero"),
-    "adversarial": Way("adversarial", goals=False),
+    "all": Way("decoupled, all responses", ("apart",), level="all", lr=0.5),
+    "kto": Way("KTO (a loss)", (), loss="kto"),
+    "apo_zero": Way("APO-zero (a loss)", (), loss="apo_zero"),
+    "adversarial": Way("adversarial", ()),
 }
 #: Damping of ``Decoupled``, chosen on a seed outside the grid.
 DAMPING = 0.001
 #: Adversarial training goes on for this many times the steps of the others, at this many times their rate,
 #: chosen on a seed outside the grid: at the same rate hardly anything moves.
-LONGER, FASTER = 3, 4.0
+LONGER, FASTER = 2, 4.0
 ADVERSARY = Adversary()
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every way and request for every seed; those of a seed share a checkpoint."""
-    asked = [(name, goal) for name, way in WAYS.items() for goal in (GOALS if way.goals else ("none",))]
+    asked = [(name, goal) for name, way in WAYS.items() for goal in way.goals or ("none",)]
     seeds = range(dynamics.recipe(scale).seeds)
     return [{"way": name, "goal": goal, "seed": seed} for seed in seeds for name, goal in asked]
 

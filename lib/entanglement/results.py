@@ -34,6 +34,8 @@ __all__ = ["GRIDS", "Grid", "Rerun", "Stored", "check", "load", "repository", "r
 
 Tables = dict[str, pd.DataFrame]
 SCALES = ("smoke", "book", "paper")
+#: A process ends after so many cells: token geometries, measured by the thousand, leave memory behind.
+_CELLS_A_PROCESS = 4
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def _computed(work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[tuple[dict
         for arguments in work:
             yield arguments[3], _compute(*arguments)
         return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=_CELLS_A_PROCESS) as pool:
         waiting = {pool.submit(_compute, *arguments): arguments[3] for arguments in work}
         for done in as_completed(waiting):
             yield waiting[done], done.result()

@@ -6,13 +6,23 @@ Intervals are t intervals over seeds. The pairs of one seed share a model, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
 
-__all__ = ["at_end", "at_margin", "end_table", "fell_at", "margin_table", "plain_table", "rate_table"]
+__all__ = [
+    "at_end",
+    "at_margin",
+    "cost_table",
+    "end_table",
+    "fell_at",
+    "margin_table",
+    "plain_table",
+    "rate_table",
+]
 
 
 def at_end(
@@ -92,7 +102,12 @@ def _flip(share: Interval) -> Interval:
 
 
 def at_margin(
-    means: pd.DataFrame, updates: Sequence[str], share: float, *, pairs: str = "trained"
+    means: pd.DataFrame,
+    updates: Sequence[str],
+    share: float,
+    *,
+    pairs: str = "trained",
+    itself: str = "joint",
 ) -> pd.DataFrame:
     """Return where each update stands when its margin is a share of what DPO itself ends with.
 
@@ -101,8 +116,9 @@ def at_margin(
     Args:
         means: the grid's table.
         updates: which.
-        share: of the final mean margin of "joint" with the same seed.
+        share: of the final mean margin of DPO itself with the same seed.
         pairs: "trained" or "test".
+        itself: the name of DPO itself.
 
     Returns:
         One row an update and seed: update, seed, margin (nats), step, chosen, rejected (nats), fell, rose;
@@ -110,7 +126,7 @@ def at_margin(
     """
     some = means[(means["set"] == pairs) & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
     some = some.sort_values("step")
-    last = some[(some["update"] == "joint") & (some["step"] == some["step"].max())]
+    last = some[(some["update"] == itself) & (some["step"] == some["step"].max())]
     targets = share * last.set_index("seed")["margin"]
     rows = []
     for name in updates:
@@ -202,3 +218,32 @@ def plain_table(means: pd.DataFrame, updates: Mapping[str, str]) -> pd.DataFrame
                 for key, value in found.items()
             }
     return pd.DataFrame(rows).T.rename_axis(["update", "pairs"])
+
+
+def cost_table(lines: Sequence[Mapping[str, Any]], work: str) -> pd.DataFrame:
+    """Return what a training step costs beside DPO's own, from the stored benchmark.
+
+    Args:
+        lines: of ``bench.stored()``.
+        work: which of them.
+
+    Returns:
+        One row a line: s and DPO's own s (seconds a step), times as long, GB and DPO's own GB.
+
+    Raises:
+        ValueError: no such lines.
+    """
+    rows = {
+        line["ours"]: {
+            "s": round(line["seconds"], 2),
+            "DPO's own, s": round(line["their_seconds"], 2),
+            "times as long": round(1 / line["ratio"], 2),
+            "GB": round(line["peak_mb"] * 2**20 / 1e9, 1),
+            "DPO's own, GB": round(line["their_peak_mb"] * 2**20 / 1e9, 1),
+        }
+        for line in lines
+        if line["work"] == work
+    }
+    if not rows:
+        raise ValueError(f"work={work!r}: the benchmark has no such lines; run: make bench")
+    return pd.DataFrame(rows).T

@@ -32,7 +32,7 @@ def reachable(pairs: Mapping[str, PairGeometry]) -> Figure:
     Args:
         pairs: title → the geometry of one pair. Axes are in units of the longer of the two gradients.
     """
-    fig, axes = figure(len(pairs), height=3.0, squeeze=False)
+    fig, axes = figure(len(pairs), height=3.5, squeeze=False)
     around = np.linspace(0, 2 * np.pi, 400)
     between = np.linspace(0, np.pi / 2, 200)
     for ax, (title, pair) in zip(axes[0], pairs.items(), strict=True):
@@ -109,6 +109,8 @@ def asked_and_got(
     for ax, (title, ends) in zip(axes[0], got.items(), strict=True):
         ax.add_patch(Rectangle((0, -9), 99, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
         for mark, (name, goal) in zip(marks, goals.items(), strict=True):
+            if name not in ends:
+                continue
             chosen, rejected = ends[name]
             ax.plot([goal[0], chosen.value], [goal[1], rejected.value], color=INK, lw=1.0, alpha=0.8)
             ax.plot(*goal, mark, mfc="none", mec=CASE_COLORS["ideal"], mew=1.8, ms=10)
