@@ -34,8 +34,9 @@ __all__ = ["GRIDS", "Grid", "Rerun", "Stored", "check", "load", "repository", "r
 
 Tables = dict[str, pd.DataFrame]
 SCALES = ("smoke", "book", "paper")
-#: A process ends after so many cells: token geometries, measured by the thousand, leave memory behind.
-_CELLS_A_PROCESS = 4
+#: Processes are replaced after about so many cells: token geometries, measured by the thousand, leave memory
+#: behind.
+_CELLS_A_PROCESS = 6
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,13 @@ def _computed(work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[tuple[dict
             yield arguments[3], _compute(*arguments)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=_CELLS_A_PROCESS) as pool:
-        waiting = {pool.submit(_compute, *arguments): arguments[3] for arguments in work}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+    for first in range(0, len(work), jobs * _CELLS_A_PROCESS):
+        some = work[first : first + jobs * _CELLS_A_PROCESS]
+        # A new pool now and then: with max_tasks_per_child, Python 3.11's pool can wait forever.
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            waiting = {pool.submit(_compute, *arguments): arguments[3] for arguments in some}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
 
 
 def _read_cell(path: Path, code: str) -> dict[str, Any] | None:

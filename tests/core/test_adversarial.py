@@ -62,12 +62,12 @@ def test_its_loss_does_not_depend_on_how_the_batch_is_split(tiny_model, tokenize
 
 
 def all_answers(tokenizer, token_ids):
-    """Return a batch whose "draws" are one token each, one for every id."""
+    """Return a batch whose "draws" are one token each, one for every id; preferred ones in reverse."""
     n = len(token_ids)
-    ids = torch.tensor([[0, 5, t] for t in token_ids])
+    ids, others = (torch.tensor([[0, 5, t] for t in some]) for some in (token_ids, token_ids[::-1]))
     response = torch.tensor([[False, False, True]] * 2 * n)
     return PairBatch(
-        torch.cat([ids, ids]), torch.ones(2 * n, 3, dtype=torch.long), response, False, ("",) * n
+        torch.cat([others, ids]), torch.ones(2 * n, 3, dtype=torch.long), response, False, ("",) * n
     )
 
 

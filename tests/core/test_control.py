@@ -108,6 +108,15 @@ def test_what_cannot_be_reached_is_not_tried(tiny_model, tokenizer, pair):
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
 
 
+def test_the_budget_is_for_the_whole_way(tiny_model, tokenizer, pair):
+    batch = collate([pair], tokenizer)
+    free = reach(tiny_model("gpt2-tied"), batch, 8.0, 0.0, nonnegative=False)
+    assert free.met and free.length > 1.01 * free.planned  # the way bends
+    budget = 1.001 * free.planned
+    bounded = reach(tiny_model("gpt2-tied"), batch, 8.0, 0.0, nonnegative=False, budget=budget)
+    assert bounded.verdict == "feasible" and not bounded.met and 0 < bounded.length <= budget
+
+
 def test_reach_gives_up_and_says_where_it_stands(tiny_model, tokenizer, pair):
     model, batch = tiny_model("gpt2-tied"), collate([pair], tokenizer)
     found = reach(model, batch, 0.5, -0.5, nonnegative=False, share=0.1, max_steps=2)
