@@ -56,7 +56,7 @@ status: env ## which notebooks would run, and why
 claims: env ## the ledger of claims with its verdicts
 	@$(PY) -m entanglement.book claims $(OPTIONS)
 
-results: env ## compute the grids that are too big for a notebook (resumable; about three hours on two idle cores)
+results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
 	@$(PY) -m entanglement.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)

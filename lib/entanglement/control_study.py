@@ -1,4 +1,4 @@
-"""Requests for both responses of one pair: which are met by true steps, and by which way a loss gets there."""
+"""Requests for both responses of one pair: which are met by true steps, and how a loss gets there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.control import plan, reach
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
-from entanglement.logps import PairLogps, response_logps
 from entanglement.loglinear import LogLinear
+from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss
 from entanglement.pairs import PreferencePair
 from entanglement.training import _collate
@@ -100,7 +100,7 @@ def margin_alone(
     share: float = 0.7,
     max_steps: int = 12,
 ) -> tuple[float, float]:
-    """Move a pair along g_w − g_l, DPO's own direction, until its margin has grown by what is asked, in place.
+    """Move a pair along g_w − g_l, DPO's own direction, until its margin has grown as asked, in place.
 
     Args:
         model: moved.

@@ -39,7 +39,7 @@ REQUEST = "apart"
 
 
 def control_means(table: pd.DataFrame, goal: str = REQUEST) -> pd.DataFrame:
-    """Return the rows of chapter 12's grid for one request, and of the ways that are given none, as updates."""
+    """Return chapter 12's rows for one request, and those of ways that are given none, as updates."""
     return as_updates(table[table["goal"].isin([goal, "none"])], "way")
 
 
