@@ -77,7 +77,8 @@ def every_rule(stored: Mapping[str, Stored], lines: Sequence[Mapping[str, Any]])
     control = {name: control_means(stored["controlling"][name]) for name in ("means", "answers")}
     titles = {name: way.title for name, way in untangling.UPDATES.items()}
     titles |= {name: title for name, title in masking.WEIGHERS.items() if name != "everything"}  # DPO itself
-    titles |= {name: way.title for name, way in controlling.WAYS.items()}
+    # KTO with an estimate of 0 for the KL, as here, is APO-zero: one row for both.
+    titles |= {name: way.title for name, way in controlling.WAYS.items() if name != "apo_zero"}
     means, answers = (
         pd.concat([own[name], masks[name], control[name]], ignore_index=True) for name in ("means", "answers")
     )

@@ -19,7 +19,7 @@ def lines():
 
 def test_every_way_has_a_row_and_dpo_is_the_unit_of_cost(stored, lines):
     table = every_rule.every_rule(stored, lines)
-    ways = len(untangling.UPDATES) + len(masking.WEIGHERS) - 1 + len(controlling.WAYS)
+    ways = len(untangling.UPDATES) + len(masking.WEIGHERS) - 1 + len(controlling.WAYS) - 1
     assert len(table) == ways and not table.isna().any().any()
     assert table.loc["DPO itself", ["time", "memory"]].tolist() == ["1.0", "1.0"]
     assert table.loc["PCGrad", ["time", "memory"]].tolist() == ["2.0", "1.5"]
@@ -36,6 +36,14 @@ def test_training_on_all_tokens_is_dpo_itself(stored):
     keys = ["seed", "set", "step"]
     both = one.set_index(keys)["margin"] - other.set_index(keys)["margin"]
     assert len(both) > 4 and abs(both).max() < 1e-4
+
+
+def test_kto_without_an_estimate_of_the_kl_is_apo_zero(stored):
+    means = stored["controlling"]["means"]
+    kto, apo = (
+        means[means["way"] == name].drop(columns="way").reset_index(drop=True) for name in ("kto", "apo_zero")
+    )
+    pd.testing.assert_frame_equal(kto, apo, rtol=1e-4, atol=1e-4)
 
 
 def test_a_line_that_was_not_measured_is_named(stored, lines):

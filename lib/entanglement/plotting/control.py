@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from entanglement.geometry import PairGeometry
-from entanglement.plotting.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, figure
+from entanglement.plotting.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, VARIANT_COLORS, figure
 from entanglement.stats import Interval
 
 __all__ = ["against_cost", "asked_and_got", "paths_to_goal", "reachable"]
 
 Point = tuple[float, float]
+Couple = tuple[Interval, Interval]
 
 
 def _change(pair: PairGeometry, x_w: np.ndarray, x_l: np.ndarray) -> np.ndarray:
@@ -94,44 +95,50 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
 
 def asked_and_got(
     goals: Mapping[str, Point],
-    got: Mapping[str, Mapping[str, tuple[Interval, Interval]]],
+    got: Mapping[str, Mapping[str, Mapping[str, Couple]]],
     beside: Mapping[str, Point],
 ) -> Figure:
-    """Draw three requests and where each way to ask ended, joined to what was asked.
+    """Draw requests and where each way to ask ended, joined to what was asked.
 
     Args:
         goals: name → changes of chosen and rejected asked for, nats.
-        got: way's title → goal's name → changes of chosen and rejected, with intervals.
+        got: way's title → goal's name → "trained" and "test" → changes of chosen and rejected, with
+            intervals. A way need not have all goals.
         beside: label → ends of other trainings, for comparison.
     """
-    fig, axes = figure(len(got), height=3.1, squeeze=False, sharex=True, sharey=True)
+    fig, axes = figure(len(got), height=3.3, squeeze=False, sharex=True, sharey=True)
     marks = ["o", "s", "^"]
     for ax, (title, ends) in zip(axes[0], got.items(), strict=True):
         ax.add_patch(Rectangle((0, -9), 99, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
-        for mark, (name, goal) in zip(marks, goals.items(), strict=True):
+        for mark, (name, goal) in zip(marks, goals.items(), strict=False):
             if name not in ends:
                 continue
-            chosen, rejected = ends[name]
-            ax.plot([goal[0], chosen.value], [goal[1], rejected.value], color=INK, lw=1.0, alpha=0.8)
-            ax.plot(*goal, mark, mfc="none", mec=CASE_COLORS["ideal"], mew=1.8, ms=10)
-            ax.errorbar(
-                chosen.value, rejected.value,
-                xerr=[[chosen.value - chosen.low], [chosen.high - chosen.value]],
-                yerr=[[rejected.value - rejected.low], [rejected.high - rejected.value]],
-                fmt=mark, color=ACCENT, ms=5, lw=1.2,
-            )  # fmt: skip
+            ax.plot(*goal, mark, mfc="none", mec=CASE_COLORS["ideal"], mew=1.8, ms=11, label="asked for")
+            for pairs, color, size in (("trained", ACCENT, 5), ("test", VARIANT_COLORS["one_token"], 4)):
+                chosen, rejected = ends[name][pairs]
+                spot = (chosen.value, rejected.value)
+                ax.plot([goal[0], spot[0]], [goal[1], spot[1]], color=INK, lw=0.9, alpha=0.8)
+                ax.errorbar(
+                    *spot,
+                    xerr=[[spot[0] - chosen.low], [chosen.high - spot[0]]],
+                    yerr=[[spot[1] - rejected.low], [rejected.high - spot[1]]],
+                    fmt=mark, color=color, ms=size, lw=1.0,
+                    label={"trained": "trained pairs", "test": "held-out pairs"}[pairs],
+                )  # fmt: skip
         for label, spot in beside.items():
-            ax.plot(*spot, "D", color=CASE_COLORS["both_down"], ms=5)
-            ax.annotate(label, spot, (6, -3), textcoords="offset points", fontsize=8, color=INK, va="top")
+            ax.plot(*spot, "D", color=CASE_COLORS["both_down"], ms=5, label=label)
         ax.axhline(0, color=INK, lw=0.6, alpha=0.7)
         ax.axvline(0, color=INK, lw=0.6, alpha=0.7)
         ax.set(xlabel="chosen (nats)", title=title)
     axes[0, 0].set_ylabel("rejected (nats)")
     spots = [*goals.values(), *beside.values()]
-    spots += [(x.value, y.value) for ends in got.values() for x, y in ends.values()]
+    spots += [(x.value, y.value) for ends in got.values() for both in ends.values() for x, y in both.values()]
     low, high = np.min(spots, 0), np.max(spots, 0)
     room = 0.15 * (high - low)
     axes[0, 0].set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))  # one entry a label
+    fig.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=9)
     return fig
 
 
