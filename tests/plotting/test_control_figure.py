@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement import plotting
 from entanglement.geometry import PairGeometry
 from entanglement.plotting import control as draw
 from entanglement.stats import Interval
@@ -12,8 +11,7 @@ from matplotlib.patches import Polygon
 
 
 @pytest.fixture(autouse=True)
-def style():
-    plotting.use_style()
+def closed():
     yield
     plt.close("all")
 
