@@ -71,14 +71,14 @@ def test_a_cell_carries_its_name_and_starts_at_nothing():
 
 def test_shares_are_of_pairs_that_moved_by_more_than_the_tolerance():
     rows = []
-    for step, moves in ((0, (0.0, 0.0, 0.0)), (8, (-0.2, -0.04, 0.3))):
+    for step, moves in ((0, (0.0,) * 4), (8, (-0.2, -0.3, 0.3, -0.04))):
         for pair, move in enumerate(moves):
             row = {"step": step, "set": "test", "pair": pair}
             rows.append(row | {"chosen_logp": -3 + move, "rejected_logp": -2.9 - 2 * move})
     last = untangling.set_means(pd.DataFrame(rows)).set_index("step").loc[8]
-    assert last["fell"] == pytest.approx(1 / 3) and last["rose"] == pytest.approx(2 / 3)
-    assert last["both_fell"] == 0 and last["chosen"] == pytest.approx(0.02)
-    assert last["margin"] == pytest.approx(0.06) and last["accuracy"] == pytest.approx(1 / 3)
+    assert last["fell"] == 0.5 and last["rose"] == 0.75
+    assert last["both_fell"] == 0 and last["chosen"] == pytest.approx(-0.06)
+    assert last["margin"] == pytest.approx(-0.18) and last["accuracy"] == 0.25
 
 
 # --- tables -------------------------------------------------------------------------------------------------

@@ -449,6 +449,28 @@ def test_calibration_moves_the_batchs_ratio_to_its_center(tiny_model, tokenizer)
     assert float((half.u_w / half.u_l)[0]) == pytest.approx(math.sqrt(center), rel=1e-4)
     update.begin()
     assert update._log_ratio is None
+    # The ratio that is moved is the loss's own, where that is not one.
+    report = update.step(model, optimizer, [batch], get_loss("rpo"), before)
+    assert float(report.d_w.mean() / report.d_l.mean()) > 2
+    assert float(report.u_w.mean() / report.u_l.mean()) == pytest.approx(center, rel=1e-4)
+
+
+def test_the_batchs_geometry_is_that_of_mean_gradients_in_the_metric(tiny_model, tokenizer):
+    model, _, batch = tangled(tiny_model, tokenizer)
+    before = values(model, batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    update, loss = get_update("normalized", level="batch", metric="optimizer"), get_loss("dpo")
+    update.step(model, optimizer, [batch], loss, before)  # now the optimizer has a metric
+    metric = preconditioner(model, optimizer)
+    found = update.step(model, optimizer, [batch], loss, before).geometry
+    weight, none = torch.full((len(batch),), 0.05 / len(batch)).double(), torch.zeros(len(batch)).double()
+    sides = [weighted_gradient(model, batch, w, l) for w, l in ((weight, none), (none, weight))]  # noqa: E741
+    x, y = ({name: g.clone() for name, g in side.items()} for side in sides)
+    for expected, (one_side, other) in zip(
+        (found.chosen_sq, found.rejected_sq, found.inner), ((x, x), (y, y), (x, y)), strict=True
+    ):
+        total = sum(float((metric[name] * one_side[name] * other[name]).sum()) for name in metric)
+        assert float(expected) == pytest.approx(total, rel=1e-3)
 
 
 def test_weights_of_several_groups_are_those_of_one_batch(tiny_model, tokenizer):
