@@ -2,7 +2,7 @@
 
 import nbformat
 import pytest
-from entanglement.book import notebooks
+from entanglement_book.press import notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 PARAMETERS = new_code_cell('scale = "book"\nseed: int = 3', metadata={"tags": ["parameters"]})

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from entanglement.book.sphinx_pages import THEOREM_NUMBERS
+from entanglement_book.press.sphinx_pages import THEOREM_NUMBERS
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
@@ -67,7 +67,7 @@ def build(tmp_path: Path):
         nbformat.write(notebook, source / "notebooks" / "one.ipynb")
         said = io.StringIO()
         settings = {
-            "extensions": ["myst_nb", "sphinx_proof", "entanglement.book.sphinx_pages"],
+            "extensions": ["myst_nb", "sphinx_proof", "entanglement_book.press.sphinx_pages"],
             "nb_execution_mode": "off",
             "myst_enable_extensions": ["colon_fence"],
             "numfig": True,

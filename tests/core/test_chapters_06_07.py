@@ -14,22 +14,24 @@ from entanglement.loglinear import (
     PositionTabular,
     PrefixTabular,
     TrainableOneToken,
+    random_one_token,
+    random_trainable,
+    simplex_grid,
+    suffix_pairs,
+)
+from entanglement_book.studies.ch06_one_token import figures as triangles
+from entanglement_book.studies.ch07_suffix import figures
+from entanglement_book.studies.ch07_suffix import study as studies
+from entanglement_book.studies.ch07_suffix.study import (
     measure,
     one_shared_token,
     parting_responses,
-    random_one_token,
-    random_trainable,
     share_table,
-    simplex_grid,
-    studies,
-    suffix_pairs,
     suffix_study,
     table_geometry,
     tabular_study,
     without_crosstalk,
 )
-from entanglement.plotting import one_token as triangles
-from entanglement.plotting import suffix as figures
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement import dynamics, knobs
-from entanglement import dynamics_tables as tables
 from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
+from entanglement_book.studies.ch05_dynamics import grid as dynamics
+from entanglement_book.studies.ch05_dynamics import knobs, tables
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from entanglement.book.sphinx_pages import THEOREM_NUMBERS
 from entanglement.loglinear import LogLinear, random_log_linear, suffix_pairs
+from entanglement_book.press.sphinx_pages import THEOREM_NUMBERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 import torch
-from entanglement import side_effects
 from entanglement.sampling import Continuations
+from entanglement_book.studies.ch02_margin import study as side_effects
 
 
 def words(text):

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from entanglement.pairs import PreferencePair, collate
-from entanglement.squeezing import (
+from entanglement.outcomes.squeezing import (
     answer_moves,
     first_difference,
     mass_moves,
     next_token_probs,
     token_moves,
 )
+from entanglement.pairs import PreferencePair, collate
 from torch import nn
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate
-from entanglement.tokens_study import (
+from entanglement_book.studies.ch09_tokens.study import (
     KINDS,
     after_first,
     measure_tokens,

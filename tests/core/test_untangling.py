@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from entanglement import quality, side_effects, single_steps, untangling
-from entanglement import untangling_tables as tables
 from entanglement.loglinear import suffix_pairs
+from entanglement.outcomes import quality
 from entanglement.updates import RULES, get_update
+from entanglement_book.studies.ch02_margin import study as side_effects
+from entanglement_book.studies.ch11_one_number import grid as untangling
+from entanglement_book.studies.ch11_one_number import study as single_steps
+from entanglement_book.studies.ch11_one_number import tables
 
 
 def test_distinct_and_repeated_tokens():

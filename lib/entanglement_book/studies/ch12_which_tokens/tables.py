@@ -1,0 +1,118 @@
+"""Reading the grid of chapter 11, and what is left of a rate when some tokens are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from entanglement.gradients import TokenGeometry, token_geometry
+from entanglement.logps import token_logps
+from entanglement.pairs import PreferencePair, collate
+from entanglement.token_weights import contrasting
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+__all__ = ["as_updates", "gap_parts", "gap_table", "one_sided", "token_moves"]
+
+
+def as_updates(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a grid's table in the form that ``untangling_tables`` reads: its ways of training are its
+    updates, all with AdamW's rate.
+
+    Args:
+        table: "means" or "answers" of a grid.
+        column: that names the way.
+    """
+    return table.rename(columns={column: "update"}).assign(rate=1.0, optimizer="adamw")
+
+
+def gap_parts(geometry: TokenGeometry, contrast: torch.Tensor) -> dict[str, float]:
+    """Return the rate at which log π_w changes under a step on all tokens of a pair, in three parts.
+
+    A step on all tokens is a step on the contrasting ones and one on the shared ones. What the first does to
+    the contrasting tokens is "token", what it does to the shared ones "cross_talk"; what the second does to
+    the whole response is "asymmetry". They add up to a² − c, and the first two are what is left when only
+    the contrasting tokens are trained.
+
+    Args:
+        geometry: of one pair.
+        contrast: (N,) whether a token is contrasting, chosen tokens first.
+
+    Raises:
+        ValueError: a mask of another length.
+    """
+    if contrast.shape != (len(geometry.token_ids),):
+        raise ValueError(f"gap_parts: contrast is {tuple(contrast.shape)}; expected ({len(geometry.gram)},).")
+    n = geometry.n_chosen
+    sign = torch.where(torch.arange(len(contrast)) < n, 1.0, -1.0).double()
+    rates = geometry.gram[:n] * sign  # what a step on token t does to chosen token s
+    mine = contrast[:n].bool()
+    told, rest = rates[:, contrast.bool()], rates[:, ~contrast.bool()]
+    return {
+        "token": float(told[mine].sum()),
+        "cross_talk": float(told[~mine].sum()),
+        "asymmetry": float(rest.sum()),
+    }
+
+
+def gap_table(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]
+) -> pd.DataFrame:
+    """Return ``gap_parts`` of pairs, a row a pair, with the rates under a step on all tokens ("all") and on
+    the contrasting tokens alone ("alone").
+    """
+    rows = []
+    for pair in pairs:
+        batch = collate([pair], tokenizer)
+        geometry = token_geometry(model, batch)
+        with torch.no_grad():
+            told = contrasting(model, batch, token_logps(model, batch))
+        parts = gap_parts(geometry, told[batch.response_mask.to(told.device)].cpu())
+        alone = parts["token"] + parts["cross_talk"]
+        rows.append({"pair": pair.id, "all": alone + parts["asymmetry"], "alone": alone} | parts)
+    return pd.DataFrame(rows)
+
+
+def one_sided(tokens: pd.DataFrame) -> float:
+    """Return the share of shared places at which just one of the two responses has a weight above one half.
+
+    Args:
+        tokens: rows of ``masking.token_table`` for one way to weigh, of near-copies: the shared tokens of a
+            pair stand at the same places.
+    """
+    shared = tokens[~tokens["contrast"]].assign(heavy=lambda rows: rows["weight"] > 0.5)
+    keys = [key for key in ("seed", "pair", "place") if key in shared]
+    both = shared.pivot(index=keys, columns="response", values="heavy").dropna()
+    return float((both["chosen"] != both["rejected"]).mean())
+
+
+@torch.no_grad()
+def token_moves(
+    before: nn.Module,
+    after: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+) -> pd.DataFrame:
+    """Return how far each response moved between two models, apart for its contrasting and shared tokens.
+
+    Returns:
+        One row a pair and response: pair, response, contrasting, shared (changes of log π, nats; they add up
+        to the response's).
+    """
+    rows = []
+    for pair in pairs:
+        batch = collate([pair], tokenizer)
+        old, new = token_logps(before, batch), token_logps(after, batch)
+        told = contrasting(before, batch, old)
+        for side, (was, now) in enumerate(((old.chosen, new.chosen), (old.rejected, new.rejected))):
+            moved, marked = (now - was)[0], told[side]  # 0 outside the response
+            rows.append(
+                {
+                    "pair": pair.id,
+                    "response": ("chosen", "rejected")[side],
+                    "contrasting": float((moved * marked).sum()),
+                    "shared": float((moved * (1 - marked)).sum()),
+                }
+            )
+    return pd.DataFrame(rows)
