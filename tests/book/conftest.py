@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
 from entanglement_book.cli import main
 from entanglement_book.press import notebooks
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 CONFIG = """
 title: A tiny book

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
+
 from entanglement_book.layout import Book, Settings
 from entanglement_book.press.site import BuildError, stage
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from entanglement_book.ledger import claims
 from entanglement_book.ledger.claims import (
     IN_PART,

@@ -1,6 +1,7 @@
 """Bad input: one line naming what was given and what is allowed, status 2, nothing written."""
 
 import pytest
+
 from entanglement_book.cli import main
 
 

@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from nbformat.v4 import new_code_cell as code_cell
+
 from entanglement_book.layout import Book
 from entanglement_book.ledger.verdicts import check
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock, run_times, write_whole
-from nbformat.v4 import new_code_cell as code_cell
 
 
 def test_nothing_changed_runs_nothing(executed, capsys):

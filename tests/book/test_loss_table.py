@@ -1,6 +1,7 @@
 """The table of losses is made from the declarations."""
 
 import pytest
+
 from entanglement.losses import list_losses, loss_spec, loss_specs
 from entanglement.losses.catalogue import FORMS
 from entanglement_book.press.loss_table import LossTable

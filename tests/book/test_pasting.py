@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from entanglement.stats import Interval
 from entanglement_book.press.pasting import put
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from entanglement_book.layout import Book, toc_files
 from entanglement_book.press.stages import stages
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from entanglement_book.layout import Book
 from entanglement_book.ledger import claims
 from entanglement_book.ledger.claims import Claim, Record

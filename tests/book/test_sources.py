@@ -1,10 +1,11 @@
 """What makes a notebook run again, seen in the cache's key; nothing is executed here."""
 
 import pytest
+from nbformat.v4 import new_code_cell
+
 from entanglement_book.layout import Book, Settings
 from entanglement_book.press import notebooks
 from entanglement_book.provenance.sources import ImportGraph, code_text, key_parts, science_of
-from nbformat.v4 import new_code_cell
 
 SMOKE = Settings("smoke")
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import align

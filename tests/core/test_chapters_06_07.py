@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.loglinear import (
     OneToken,
     PositionTabular,
@@ -32,8 +35,6 @@ from entanglement_book.studies.ch07_suffix.study import (
     tabular_study,
     without_crosstalk,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 VARIANTS = {"identical": ("identical", 1.0), "longer": ("scaled", 1.25), "shorter": ("scaled", 0.8)}
 LENGTHS = (0, 2, 8, 32)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from entanglement.control import goal_loss
 from entanglement.loglinear import suffix_pairs
 from entanglement.pairs import PreferencePair

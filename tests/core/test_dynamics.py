@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory

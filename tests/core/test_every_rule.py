@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from entanglement_book.grids import results
 from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch11_one_number.tables import end_table

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from entanglement_book.studies.ch12_which_tokens import grid as masking
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.gradients import flat_gradients, pair_geometry, token_geometry
 from entanglement.logps import response_logps, token_logps
 from entanglement.pairs import PreferencePair, collate

@@ -5,6 +5,7 @@ import sys
 
 import pandas as pd
 import pytest
+
 from entanglement_book.grids import results
 
 MODULE = """

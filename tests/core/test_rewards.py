@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
 from entanglement_book.studies.ch01_two_steps.rewards import (

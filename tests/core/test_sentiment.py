@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from entanglement.account import TERMS
 from entanglement_book.studies.ch08_sentiment import grid as sentiment
 from entanglement_book.studies.ch08_sentiment import tables

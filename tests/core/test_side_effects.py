@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.sampling import Continuations
 from entanglement_book.studies.ch02_margin import study as side_effects
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+
 from entanglement.outcomes.squeezing import (
     answer_moves,
     first_difference,
@@ -10,7 +12,6 @@ from entanglement.outcomes.squeezing import (
     token_moves,
 )
 from entanglement.pairs import PreferencePair, collate
-from torch import nn
 
 
 class Constant(nn.Module):

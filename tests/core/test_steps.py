@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear, suffix_pairs

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
 from entanglement.updates import RULES, get_update

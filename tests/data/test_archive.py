@@ -10,6 +10,7 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
+
 from entanglement import archive as archives
 from entanglement_book.materials import DataError, cache_dir
 

@@ -1,6 +1,7 @@
 """Docstrings kept in the cache folder are those that would be read."""
 
 import pytest
+
 from entanglement_book.materials import cached
 from entanglement_book.materials.docstrings import Docstring
 

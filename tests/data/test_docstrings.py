@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+
 from entanglement_book.materials import DataError, docstrings, read_docstrings, tldr_pairs
 from entanglement_book.materials.docstrings import Docstring, corpus_hash, package_versions
 

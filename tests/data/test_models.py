@@ -10,6 +10,7 @@ from io import BytesIO
 import huggingface_hub
 import pytest
 import torch
+
 from entanglement import models
 from entanglement.archive import sha256
 from entanglement.models import check_model_name, load_model, model_facts

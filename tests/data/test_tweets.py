@@ -6,6 +6,7 @@ import io
 import tarfile
 
 import pytest
+
 from entanglement.archive import sha256
 from entanglement_book.materials import DataError, sentiment_pairs, sentiment_tweets, tweets
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.patches import Polygon
+
 from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval
 from entanglement_book.studies.ch13_control import figures as draw
-from matplotlib import pyplot as plt
-from matplotlib.patches import Polygon
 
 
 @pytest.fixture(autouse=True)

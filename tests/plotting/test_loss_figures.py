@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.loglinear import suffix_pairs
 from entanglement.losses import get_loss
 from entanglement_book.drawing import CASE_COLORS

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+
 from entanglement_book.drawing import ACCENT
 from entanglement_book.studies.ch12_which_tokens.figures import token_strips
 

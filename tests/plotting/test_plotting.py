@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import colors, rc_context
+from matplotlib import pyplot as plt
+
 from entanglement.geometry import CASES, PairGeometry
 from entanglement_book import drawing
 from entanglement_book.drawing.plane import _MARKERS
 from entanglement_book.drawing.style import rc_parameters
 from entanglement_book.studies.ch03_entanglement import figures as first_order
-from matplotlib import colors, rc_context
-from matplotlib import pyplot as plt
 
 GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark mode, and the theme's own dark
 

@@ -3,11 +3,12 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Wedge
+
 from entanglement.stats import Interval
 from entanglement_book.drawing import CASE_COLORS, CHOSEN, REJECTED
 from entanglement_book.studies.ch11_one_number import figures as draw
-from matplotlib.colors import to_hex
-from matplotlib.patches import Wedge
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The checks on the site see what they are there to see: one page a fault, and one without any."""
 
 import pytest
+
 from entanglement_book.press.check import check, check_files, pages_of
 
 PAGE = (

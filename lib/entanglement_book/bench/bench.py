@@ -37,6 +37,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedModel
+
 from entanglement.control import Decoupled
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.gradients.select import fused_activations
@@ -45,9 +48,6 @@ from entanglement.losses import get_loss
 from entanglement.models import load_model
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
-from torch import nn
-from transformers import PreTrainedModel
-
 from entanglement_book.bench.trl_steps import our_step, trl_step
 from entanglement_book.bench.update_steps import Prepare, adversarial_step, step_with, token_step, update_step
 from entanglement_book.materials import sentiment_pairs

@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device
 from entanglement.losses import get_loss
@@ -28,7 +30,6 @@ from entanglement.pairs import PreferencePair
 
 # The parts of a step of ``align``, which runs whole trainings; the tests hold the step against it.
 from entanglement.training import OPTIMIZERS, _collate, _pair_logps, _train_step, _trainable
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["our_step", "token_ids", "trl_step"]
 

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from entanglement.adversarial import Discriminator, _policy_step, drawn_batch
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair
@@ -26,9 +29,6 @@ from entanglement.token_weights import (
 )
 from entanglement.training import OPTIMIZERS, _by_length, _collate, _pair_logps, _trainable
 from entanglement.updates import Update, get_update
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from entanglement_book.bench.trl_steps import BETA, LR, MAX_GRAD_NORM
 
 __all__ = ["adversarial_step", "step_with", "token_step", "update_step"]

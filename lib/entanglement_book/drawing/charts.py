@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from entanglement.geometry import CASES
 from matplotlib.axes import Axes
 
+from entanglement.geometry import CASES
 from entanglement_book.drawing.style import CASE_COLORS, CASE_LABELS, CHOSEN, NEUTRAL, pick_axes
 
 __all__ = ["case_shares", "forest", "line_with_band"]

@@ -11,13 +11,13 @@ import math
 
 import numpy as np
 import torch
-from entanglement.geometry import CASES, Numbers, PairGeometry
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from entanglement.geometry import CASES, Numbers, PairGeometry
 from entanglement_book.drawing.style import (
     CASE_COLORS,
     CASE_LABELS,

@@ -10,10 +10,11 @@ from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
-from entanglement.geometry import CASES, Case
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from entanglement.geometry import CASES, Case
 
 __all__ = [
     "ACCENT",

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from entanglement.archive import cache_dir, write_whole
-
 from entanglement_book.materials import docstrings
 from entanglement_book.materials.docstrings import Docstring, package_versions, read_docstrings
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from entanglement.models import CHECKPOINTS
 
+from entanglement.models import CHECKPOINTS
 from entanglement_book.materials.docstrings import corpus_hash, package_versions, read_docstrings
 from entanglement_book.materials.tweets import (
     LABELS,
@@ -255,8 +255,9 @@ def train_stage(
 def _save(
     folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any]
 ) -> None:
-    from entanglement.archive import sha256
     from safetensors.torch import save_file
+
+    from entanglement.archive import sha256
 
     folder.mkdir(parents=True, exist_ok=True)
     # The output matrix is the embedding matrix; storing it once keeps the file at 8.5 MB.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from entanglement.stats import summarize
 from matplotlib.figure import Figure
 
+from entanglement.stats import summarize
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.style import CHOSEN, INK, NEUTRAL, REJECTED, figure
 

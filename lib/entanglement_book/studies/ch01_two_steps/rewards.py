@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from entanglement.pairs import PreferencePair
-from entanglement.training import measure
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+
+from entanglement.pairs import PreferencePair
+from entanglement.training import measure
 
 __all__ = ["FEATURES", "LinearReward", "fit_reward", "pair_features", "word_overlap"]
 

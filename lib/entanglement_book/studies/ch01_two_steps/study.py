@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.sampling import continue_prompts
 from entanglement.training import align, sft
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from entanglement_book.materials import tldr_pairs
 from entanglement_book.materials.cached import cached_docstrings
 from entanglement_book.studies.ch01_two_steps.rewards import LinearReward, fit_reward, pair_features

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from entanglement.geometry import Case
-from entanglement.stats import mean_interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from entanglement.geometry import Case
+from entanglement.stats import mean_interval
 from entanglement_book.drawing.style import CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["outcomes", "same_margin"]

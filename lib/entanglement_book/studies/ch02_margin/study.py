@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.sampling import continue_prompts
 from entanglement.training import align, sft
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "KINDS",

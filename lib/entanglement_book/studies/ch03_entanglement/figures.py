@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from entanglement.geometry import CASES, PairGeometry
-from entanglement.stats import median_interval
 from matplotlib.axes import Axes
 
+from entanglement.geometry import CASES, PairGeometry
+from entanglement.stats import median_interval
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,

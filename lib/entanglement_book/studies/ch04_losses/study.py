@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
+
 from entanglement.loglinear import LogLinear
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss, get_loss

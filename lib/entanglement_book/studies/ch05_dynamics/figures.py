@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from entanglement.geometry import PairGeometry
-from entanglement.stats import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from entanglement.geometry import PairGeometry
+from entanglement.stats import Interval
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.plane import plane, scatter_pairs
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure

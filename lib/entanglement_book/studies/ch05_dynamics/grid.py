@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.account import TERMS
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.logps import PairLogps
@@ -23,9 +26,6 @@ from entanglement.models import LADDER, load_model
 from entanglement.outcomes.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.pairs import PreferencePair
 from entanglement.training import Trajectory, align, sft
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from entanglement_book.materials import sentiment_pairs, tldr_pairs
 from entanglement_book.materials.cached import cached_docstrings
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+
 from entanglement.losses import get_loss
 from entanglement.models import LADDER
 from entanglement.training import align
-
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
 
 __all__ = ["Knobs", "describe", "grid_cells", "knobs", "run_cell"]

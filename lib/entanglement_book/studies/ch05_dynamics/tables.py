@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
 from entanglement.geometry import CASES
 from entanglement.stats import Interval, mean_interval, summarize
 

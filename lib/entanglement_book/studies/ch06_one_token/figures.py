@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from entanglement.geometry import Case, PairGeometry
-from entanglement.loglinear import TrainableOneToken
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Patch, Polygon
 
+from entanglement.geometry import Case, PairGeometry
+from entanglement.loglinear import TrainableOneToken
 from entanglement_book.drawing.plane import plane, scatter_pairs, tent
 from entanglement_book.drawing.style import (
     ACCENT,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from entanglement.geometry import Case
-from entanglement.loglinear import LogLinear
-from entanglement.stats import Interval, mean_interval, median_interval
 from matplotlib.axes import Axes
 from scipy.stats import chi2
 
+from entanglement.geometry import Case
+from entanglement.loglinear import LogLinear
+from entanglement.stats import Interval, mean_interval, median_interval
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.plane import plane, scatter_pairs
 from entanglement_book.drawing.style import (

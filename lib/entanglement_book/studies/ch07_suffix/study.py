@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
+
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear.sequence import LogLinear
 from entanglement.loglinear.simulate import Relation, suffix_pairs

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from entanglement.account import TERMS
-from entanglement.geometry import CASES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from entanglement.account import TERMS
+from entanglement.geometry import CASES
 from entanglement_book.drawing.charts import case_shares, line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
+
 from entanglement.losses import get_loss
 from entanglement.models import LADDER, load_model
 from entanglement.training import align, sft
-
 from entanglement_book.materials.tweets import VARIANTS, sentiment_pairs
 
 __all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]

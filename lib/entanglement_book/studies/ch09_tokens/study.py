@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
+from torch import nn
+
 from entanglement.gradients import Parameters, TokenGeometry, token_geometry
 from entanglement.gradients.select import check_deterministic
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.stats import summarize
-from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from entanglement.stats import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
+from entanglement.stats import Interval
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,

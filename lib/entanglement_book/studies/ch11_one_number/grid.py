@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+
 from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair
 from entanglement.training import _shuffled
 from entanglement.updates import Update, get_update, untangle
-
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
 
 __all__ = ["UPDATES", "Variant", "describe", "grid_cells", "run_cell", "set_means", "trained_sample"]

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
@@ -18,9 +21,6 @@ from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import OPTIMIZERS
 from entanglement.updates import Update, get_rule
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from entanglement_book.studies.ch02_margin import study as side_effects
 from entanglement_book.studies.ch04_losses.study import _logps
 

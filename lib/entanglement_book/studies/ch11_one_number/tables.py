@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from entanglement.stats import Interval, mean_interval
 
 __all__ = [

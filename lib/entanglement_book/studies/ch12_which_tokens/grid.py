@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.logps import token_logps
 from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
@@ -28,9 +31,6 @@ from entanglement.token_weights import (
 )
 from entanglement.training import sft
 from entanglement.updates import untangle
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
 from entanglement_book.studies.ch11_one_number.grid import set_means, trained_sample
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.gradients import TokenGeometry, token_geometry
 from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
 from entanglement.token_weights import contrasting
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 __all__ = ["as_updates", "gap_parts", "gap_table", "one_sided", "token_moves"]
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from entanglement.geometry import PairGeometry
-from entanglement.stats import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
+from entanglement.geometry import PairGeometry
+from entanglement.stats import Interval
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, VARIANT_COLORS, figure
 
 __all__ = ["against_cost", "asked_and_got", "paths_to_goal", "reachable"]

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+
 from entanglement.adversarial import Adversary, outsmart
 from entanglement.control import Decoupled, goal_loss
 from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.training import Trajectory
 from entanglement.updates import untangle
-
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
 from entanglement_book.studies.ch11_one_number.grid import set_means, trained_sample
 

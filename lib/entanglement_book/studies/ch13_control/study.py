@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from entanglement.control import plan, reach
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
@@ -16,8 +19,6 @@ from entanglement.losses import Loss
 from entanglement.pairs import PreferencePair
 from entanglement.training import _collate
 from entanglement.updates import PairPass
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 __all__ = ["around", "exact_path", "goal_steps", "margin_alone", "measured", "try_requests"]
 
