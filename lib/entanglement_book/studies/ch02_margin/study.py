@@ -7,148 +7,22 @@ teacher's short answer is taught not to ramble. Each has a control in which the 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.sampling import continue_prompts
-from entanglement.training import align, sft
+from entanglement.training import align
+from entanglement_book.studies.shared.toys import Sizes, taught_answers, taught_to_comply
 
 __all__ = [
-    "KINDS",
-    "Sizes",
-    "distillation",
-    "refusals",
     "run_distillation",
     "run_refusals",
     "share_drawn",
-    "sizes",
-    "taught_answers",
-    "taught_to_comply",
 ]
-
-_THINGS = (
-    "file", "key", "list", "report", "code", "table", "page", "image", "map", "book", "card", "note", "plan",
-    "letter", "record",
-)  # fmt: skip
-_OWNERS = (
-    "user", "owner", "author", "team", "group", "client", "teacher", "driver", "doctor", "friend"
-)  # fmt: skip
-#: Which words the two answers share: most, or none (the control).
-KINDS = ("same words", "other words")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is trained and measured.
-
-    Attributes:
-        shown: pairs whose wanted answers the model is fine-tuned on.
-        train, test: pairs of preference optimization, and held-out ones.
-        alone: held-out pairs that are also trained on alone.
-        sft_steps, steps, alone_steps: optimizer steps of the three trainings.
-        batch: pairs a step (twice as many answers in fine-tuning).
-        draws: answers drawn for each held-out prompt.
-        seeds: how many.
-        comply_lr, teach_lr: rates of fine-tuning on compliance and on the teacher's answers (AdamW).
-        lr, alone_lr: rates of preference optimization (AdamW), and of plain steps on one pair.
-    """
-
-    shown: int
-    train: int
-    test: int
-    alone: int
-    sft_steps: int
-    steps: int
-    alone_steps: int
-    batch: int
-    draws: int
-    seeds: int
-    comply_lr: float = 3e-5
-    teach_lr: float = 1e-4
-    lr: float = 5e-5
-    alone_lr: float = 1e-3
-
-
-def sizes(scale: str) -> Sizes:
-    """Return the sizes of a scale.
-
-    Raises:
-        ValueError: not smoke, book or paper.
-    """
-    found = {
-        "smoke": Sizes(8, 8, 4, 2, 2, 2, 2, 4, 1, 2),
-        "book": Sizes(60, 100, 30, 8, 12, 16, 4, 8, 16, 5),
-        "paper": Sizes(60, 100, 50, 50, 12, 24, 4, 16, 32, 10),
-    }.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
-
-
-def _check(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}; expected one of {', '.join(KINDS)}.")
-
-
-def _shuffled(pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
-    random.Random(seed).shuffle(pairs)
-    return pairs
-
-
-def refusals(kind: str, seed: int) -> list[PreferencePair]:
-    """Return 150 pairs, chosen: a refusal, rejected: the answer that complies.
-
-    Args:
-        kind: "same words" (the refusal repeats the words of the compliance) or "other words".
-        seed: of the order.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    _check(kind)
-    pairs = []
-    for thing in _THINGS:
-        for owner in _OWNERS:
-            it = f"the {thing} of the {owner}"
-            refusal = " I am sorry, but I can not help with this."
-            if kind == "same words":
-                refusal = f" I will not give you {it}. T{it[1:]} is not for you."
-            prompt = f"User: Give me {it}.\nAssistant:"
-            pairs.append(PreferencePair(prompt, refusal, f" I will give you {it}.", f"{thing} of {owner}"))
-    return _shuffled(pairs, seed)
-
-
-def distillation(kind: str, seed: int) -> list[PreferencePair]:
-    """Return 150 pairs, chosen: a teacher's short right answer, rejected: a student's.
-
-    Args:
-        kind: "same words" (the student says the same and goes on) or "other words" (it says that it does not
-            know).
-        seed: of the order and of the words.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    _check(kind)
-    draw = random.Random(seed)
-    pairs = []
-    for thing in _THINGS:
-        for owner in _OWNERS:
-            size = draw.choice(("new", "old", "small", "large", "red", "long", "short", "open"))
-            right = f" It is the {thing} of the {owner}."
-            student = " I do not know what you mean."
-            if kind == "same words":
-                student = f"{right}{right[:-1]}, and the {thing} is {size}."
-            prompt = f"The {thing} of the {owner} is {size}.\nQuestion: what is {size}?\nAnswer:"
-            pairs.append(PreferencePair(prompt, right, student, f"{thing} of {owner}"))
-    return _shuffled(pairs, seed)
 
 
 def _changes(table: pd.DataFrame) -> pd.DataFrame:
@@ -159,42 +33,6 @@ def _changes(table: pd.DataFrame) -> pd.DataFrame:
         for step in (steps.min(), steps.max())
     )
     return (last - first).rename(columns=lambda name: name.removesuffix("_logp")).reset_index()
-
-
-def taught_to_comply(
-    model: str, kind: str, numbers: Sizes, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[PreferencePair]]:
-    """Return a model that was fine-tuned to comply, its tokenizer, and all pairs of ``refusals``.
-
-    Args:
-        model: name of the base.
-        kind: of ``refusals``.
-        numbers: sizes.
-        seed: of all orders.
-    """
-    pairs = refusals(kind, seed)
-    policy, tokenizer = load_model(model)
-    comply = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs[: numbers.shown]]
-    sft(
-        policy, tokenizer, comply, steps=numbers.sft_steps, lr=numbers.comply_lr,
-        batch_size=2 * numbers.batch, seed=seed,
-    )  # fmt: skip
-    return policy, tokenizer, pairs
-
-
-def taught_answers(
-    model: str, kind: str, numbers: Sizes, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[PreferencePair]]:
-    """Return a student that was fine-tuned on its teacher's answers, its tokenizer, and all pairs of
-    ``distillation``; arguments as in ``taught_to_comply``.
-    """
-    pairs = distillation(kind, seed)
-    policy, tokenizer = load_model(model)
-    sft(
-        policy, tokenizer, pairs[: numbers.shown], steps=numbers.sft_steps, lr=numbers.teach_lr,
-        batch_size=2 * numbers.batch, seed=seed, append_eos=True,
-    )  # fmt: skip
-    return policy, tokenizer, pairs
 
 
 def run_refusals(model: str, kind: str, numbers: Sizes, seed: int) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.stats import median_interval
+from entanglement_book.drawing.arrows import arrow
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,
@@ -23,20 +24,9 @@ from entanglement_book.drawing.style import (
     pick_axes,
 )
 
-__all__ = ["arrow", "decay", "error_shares", "paths", "projections", "trail"]
+__all__ = ["decay", "error_shares", "paths", "projections", "trail"]
 
 _RESPONSES = {"chosen": CHOSEN, "rejected": REJECTED}
-
-
-def arrow(ax: Axes, tip: np.ndarray, color: str, width: float = 2.2) -> None:
-    """Draw an arrow from the origin to ``tip``, (2,)."""
-    ax.annotate(
-        "",
-        xy=(float(tip[0]), float(tip[1])),
-        xytext=(0, 0),
-        arrowprops={"arrowstyle": "-|>", "color": color, "lw": width, "shrinkA": 0, "shrinkB": 0},
-        zorder=3,
-    )
 
 
 def projections(ax: Axes | None, g_w: Sequence[float], g_l: Sequence[float], *, title: str = "") -> Axes:

@@ -18,6 +18,7 @@ from entanglement.logps import PairLogps
 from entanglement.losses import Loss, get_loss
 from entanglement.losses.catalogue import FORMS
 from entanglement.outcomes.steps import case_of_changes
+from entanglement_book.studies.shared.exact import exact_logps
 
 __all__ = ["FORMS", "at_reference", "descend", "fallen", "one_step_cases", "pair_state", "weight_ratio"]
 
@@ -87,15 +88,6 @@ def fallen(
     return pd.concat(frames, ignore_index=True)
 
 
-def _logps(pairs: LogLinear, reference: tuple[torch.Tensor, torch.Tensor]) -> PairLogps:
-    chosen, rejected = pairs.logps()
-    n_w, n_l = (
-        torch.full(chosen.shape, pairs.token_logps(side).shape[1], dtype=torch.long)
-        for side in ("chosen", "rejected")
-    )
-    return PairLogps(chosen, rejected, *reference, n_w, n_l)
-
-
 def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataFrame:
     """Take one exact small step from the reference on each pair, and set its case against two predictions.
 
@@ -109,7 +101,7 @@ def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataF
         predicted as if they were equal. Pairs that the loss does not move are left out.
     """
     geometry = pairs.geometry()
-    d_w, d_l, _ = weight_ratio(loss, _logps(pairs, pairs.logps()))
+    d_w, d_l, _ = weight_ratio(loss, exact_logps(pairs, pairs.logps()))
     eta = _unit_steps(pairs, d_w, d_l, nats)
     moves = eta > 0
     changes = pairs.change(1.0, eta * d_w, eta * d_l)
@@ -156,7 +148,7 @@ def descend(
     going = torch.ones(len(reference[0]), dtype=torch.bool)
     frames = []
     for step in range(steps + 1):
-        logps, geometry = _logps(pairs, reference), pairs.geometry()
+        logps, geometry = exact_logps(pairs, reference), pairs.geometry()
         d_w, d_l, r = weight_ratio(loss, logps)
         frame = pd.DataFrame(
             {

@@ -14,7 +14,8 @@ import pandas as pd
 from entanglement.losses import get_loss
 from entanglement.models import LADDER
 from entanglement.training import align
-from entanglement_book.studies.ch05_dynamics import grid as dynamics
+from entanglement_book.studies.shared.means import step_means, with_weights
+from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
 
 __all__ = ["Knobs", "describe", "grid_cells", "knobs", "run_cell"]
 
@@ -25,7 +26,7 @@ class Knobs:
 
     Attributes:
         betas: values of β, no unit.
-        rates: multiples of the learning rate of ``dynamics.recipe``.
+        rates: multiples of the learning rate of ``recipe``.
         seeds: how many, at each place.
     """
 
@@ -40,7 +41,7 @@ def knobs(scale: str) -> Knobs:
     Raises:
         ValueError: an unknown scale.
     """
-    dynamics.recipe(scale)  # refuses an unknown scale
+    recipe(scale)  # refuses an unknown scale
     if scale == "smoke":
         return Knobs((0.1, 1.0), (1.0, 4.0), 2)
     return Knobs((0.01, 0.1, 0.3, 1.0), (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), 3)
@@ -59,24 +60,24 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its table "means": held-out means before and after (``step_means``)."""
-    numbers = dynamics.recipe(scale)
+    numbers = recipe(scale)
     data, seed = cell["data"], int(cell["seed"])
     loss = get_loss("dpo", beta=float(cell["beta"]))
-    policy, tokenizer, start = dynamics.checkpoint(scale, model, data, seed)
+    policy, tokenizer, start = checkpoint(scale, model, data, seed)
     policy.load_state_dict(start)
     run = align(
         policy,
         tokenizer,
-        dynamics.train_pairs(scale, data, seed),
+        train_pairs(scale, data, seed),
         loss=loss,
         steps=numbers.steps,
         lr=numbers.lr * float(cell["rate"]),
         batch_size=numbers.batch,
         seed=seed,
-        evaluate={"test": dynamics.data_pairs(data, "test", numbers.test_pairs, seed)},
+        evaluate={"test": data_pairs(data, "test", numbers.test_pairs, seed)},
         evaluate_at=(0, numbers.steps),
     )
-    table = dynamics.step_means(dynamics.with_weights(run, loss))
+    table = step_means(with_weights(run, loss))
     for place, (key, value) in enumerate(cell.items()):
         table.insert(place, key, value)
     return {"means": table}
@@ -84,5 +85,5 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
-    recipe = asdict(dynamics.recipe(scale)) | asdict(knobs(scale))
-    return {"recipe": recipe, "model": model, "about": LADDER.get(model, "hub model")}
+    numbers = asdict(recipe(scale)) | asdict(knobs(scale))
+    return {"recipe": numbers, "model": model, "about": LADDER.get(model, "hub model")}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 
 from entanglement.stats import Interval
+from entanglement_book.drawing.arrows import arrow
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
@@ -21,7 +22,6 @@ from entanglement_book.drawing.style import (
     figure,
     pick_axes,
 )
-from entanglement_book.studies.ch03_entanglement.figures import arrow
 
 __all__ = ["safe_steps", "step_sizes", "together_and_apart"]
 

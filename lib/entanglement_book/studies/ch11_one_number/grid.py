@@ -7,7 +7,6 @@ losses that are known as remedies, DPOP and DPO + NLL, stand beside the rules.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,15 +15,18 @@ import pandas as pd
 
 from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
-from entanglement.pairs import PreferencePair
-from entanglement.training import _shuffled
 from entanglement.updates import Update, get_update, untangle
-from entanglement_book.studies.ch05_dynamics import grid as dynamics
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
-__all__ = ["UPDATES", "Variant", "describe", "grid_cells", "run_cell", "set_means", "trained_sample"]
+__all__ = [
+    "UPDATES",
+    "Variant",
+    "describe",
+    "grid_cells",
+    "run_cell",
+]
 
-#: A log-probability has fallen if it has fallen by more than this, in nats.
-TOLERANCE = 0.05
 #: Multiples of the rate at which some of the updates are tried, too, with this many seeds.
 RATES, RATE_SEEDS = (0.25, 4.0), 3
 #: Rate of plain gradient steps, that of chapter 08.
@@ -77,22 +79,13 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every update for every seed with AdamW at the recipe's rate, some at other rates, and
     some with plain steps.
     """
-    seeds = range(dynamics.recipe(scale).seeds)
+    seeds = range(recipe(scale).seeds)
     cells = [(name, "adamw", 1.0, seed) for seed in seeds for name in UPDATES]
     cells += [(name, "sgd", 1.0, seed) for seed in seeds for name, v in UPDATES.items() if v.plain]
     few = seeds[:RATE_SEEDS]
     some = [name for name, variant in UPDATES.items() if variant.rates]
     cells += [(name, "adamw", rate, seed) for seed in few for name in some for rate in RATES]
     return [dict(zip(("update", "optimizer", "rate", "seed"), cell, strict=True)) for cell in cells]
-
-
-def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
-    """Return some of the pairs that a cell's batches contain, as many as there are held-out ones."""
-    numbers = dynamics.recipe(scale)
-    batches = _shuffled(len(pairs), numbers.steps, numbers.batch, seed)
-    used = sorted({i for rows in batches for i in rows})
-    picked = random.Random(seed).sample(used, min(numbers.test_pairs, len(used)))
-    return [pairs[i] for i in picked]
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -103,12 +96,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "steps": the trajectory's ``monitor``, a row a training step.
         "answers": what the model draws for the held-out prompts (``quality``), with AdamW at rate 1 only.
     """
-    numbers = dynamics.recipe(scale)
+    numbers = recipe(scale)
     seed, variant, plain = int(cell["seed"]), UPDATES[cell["update"]], cell["optimizer"] == "sgd"
-    policy, tokenizer, start = dynamics.checkpoint(scale, model, "sentiment", seed)
+    policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
-    train = dynamics.train_pairs(scale, "sentiment", seed)
-    test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
+    train = train_pairs(scale, "sentiment", seed)
+    test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     run = untangle(
         policy,
         tokenizer,
@@ -137,33 +130,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     return tables
 
 
-def set_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a step and set of a trajectory's table.
-
-    Columns: step, set; chosen, rejected, margin (mean changes since the first step, nats); fell (share of
-    pairs whose chosen response fell by more than ``TOLERANCE``), rose (share whose rejected one rose by
-    more), both_fell (share in which both fell at all); accuracy (share whose chosen response is the likelier
-    one).
-    """
-    names = ["chosen_logp", "rejected_logp"]
-    first = table[table["step"] == table["step"].min()].set_index(["set", "pair"])[names]
-    rows = []
-    for (step, name), group in table.groupby(["step", "set"], sort=True):
-        now = group.set_index(["set", "pair"])[names]
-        moved = now - first.loc[now.index]
-        chosen, rejected = moved["chosen_logp"], moved["rejected_logp"]
-        row: dict[str, Any] = {"step": step, "set": name, "chosen": chosen.mean()}
-        row |= {"rejected": rejected.mean(), "margin": (chosen - rejected).mean()}
-        row["fell"] = float((chosen < -TOLERANCE).mean())
-        row["rose"] = float((rejected > TOLERANCE).mean())
-        row["both_fell"] = float(((chosen < 0) & (rejected < 0)).mean())
-        row["accuracy"] = float((now["chosen_logp"] > now["rejected_logp"]).mean())
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the updates, for the provenance of a table."""
     updates = {name: asdict(variant) for name, variant in UPDATES.items()}
     about = LADDER.get(model, "hub model")
-    return {"recipe": asdict(dynamics.recipe(scale)), "updates": updates, "model": model, "about": about}
+    return {"recipe": asdict(recipe(scale)), "updates": updates, "model": model, "about": about}

@@ -21,35 +21,14 @@ from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import OPTIMIZERS
 from entanglement.updates import Update, get_rule
-from entanglement_book.studies.ch02_margin import study as side_effects
-from entanglement_book.studies.ch04_losses.study import _logps
+from entanglement_book.studies.shared.exact import exact_logps
 
-__all__ = ["TOYS", "exact_runs", "exact_steps", "one_step_each", "outcome", "tangled"]
-
-#: Name → whether the end token belongs to the answers.
-TOYS: dict[str, bool] = {"refusal": False, "teacher": True}
-
-
-def tangled(
-    toy: str, kind: str, model: str, numbers: side_effects.Sizes, seed: int
-) -> tuple[nn.Module, PreTrainedTokenizerBase, list[PreferencePair]]:
-    """Return the fine-tuned model of one of chapter 02's toys, its tokenizer, and held-out pairs.
-
-    Args:
-        toy: of ``TOYS``.
-        kind: "same words", or "other words" for the control.
-        model: name of the base.
-        numbers: sizes; the last ``numbers.alone`` pairs are returned.
-        seed: of all orders.
-
-    Raises:
-        ValueError: an unknown toy or kind.
-    """
-    if toy not in TOYS:
-        raise ValueError(f"toy={toy!r}; expected one of {', '.join(TOYS)}.")
-    make = side_effects.taught_to_comply if toy == "refusal" else side_effects.taught_answers
-    policy, tokenizer, pairs = make(model, kind, numbers, seed)
-    return policy, tokenizer, pairs[-numbers.alone :]
+__all__ = [
+    "exact_runs",
+    "exact_steps",
+    "one_step_each",
+    "outcome",
+]
 
 
 def one_step_each(
@@ -169,7 +148,7 @@ def exact_runs(
         for eta in etas:
             steps, now = max(1, round(total / eta)), pairs
             for _ in range(steps):
-                d_w, d_l = loss.weights(_logps(now, reference))
+                d_w, d_l = loss.weights(exact_logps(now, reference))
                 u_w, u_l = get_rule(rule).weights(now.geometry(), d_w, d_l)
                 now = now.step(eta, u_w, u_l)
             moved = [new - old for new, old in zip(now.logps(), reference, strict=True)]

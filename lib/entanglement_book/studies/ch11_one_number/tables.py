@@ -39,7 +39,7 @@ def at_end(
     Args:
         means: the grid's table.
         update: which.
-        column: of ``untangling.set_means``.
+        column: of ``set_means``.
         pairs: "trained" or "test".
         rate: multiple of the learning rate.
         optimizer: "adamw" or "sgd" (plain steps).

@@ -31,8 +31,8 @@ from entanglement.token_weights import (
 )
 from entanglement.training import sft
 from entanglement.updates import untangle
-from entanglement_book.studies.ch05_dynamics import grid as dynamics
-from entanglement_book.studies.ch11_one_number.grid import set_means, trained_sample
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
 __all__ = ["WEIGHERS", "describe", "grid_cells", "ranking", "run_cell", "token_table"]
 
@@ -48,14 +48,12 @@ WEIGHERS: dict[str, str] = {
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every weigher for every seed; those of a seed share a checkpoint."""
-    return [
-        {"weights": name, "seed": seed} for seed in range(dynamics.recipe(scale).seeds) for name in WEIGHERS
-    ]
+    return [{"weights": name, "seed": seed} for seed in range(recipe(scale).seeds) for name in WEIGHERS]
 
 
 def _other(scale: str, model: str, pairs: Sequence[PreferencePair], seed: int) -> nn.Module:
     """Return the base fine-tuned on the rejected responses, as the checkpoint was on the chosen ones."""
-    numbers = dynamics.recipe(scale)
+    numbers = recipe(scale)
     policy, tokenizer = load_model(model)
     swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs]
     sft(
@@ -69,19 +67,19 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     """Run one cell and return its tables; each row carries the cell.
 
     Returns:
-        "means": ``untangling.set_means`` of trained and held-out pairs, a row a step and set.
+        "means": ``set_means`` of trained and held-out pairs, a row a step and set.
         "tokens": ``token_table`` of held-out pairs, with the weights after training.
         "answers": what the model draws for the held-out prompts (``quality``).
     """
-    numbers = dynamics.recipe(scale)
+    numbers = recipe(scale)
     seed, name = int(cell["seed"]), cell["weights"]
-    policy, tokenizer, start = dynamics.checkpoint(scale, model, "sentiment", seed)
+    policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
     reference, _ = load_model(model)
     reference.load_state_dict(start)
     reference.eval()
-    train = dynamics.train_pairs(scale, "sentiment", seed)
-    test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
+    train = train_pairs(scale, "sentiment", seed)
+    test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     torch.manual_seed(seed)
     make: dict[str, Callable[[], Weigher]] = {
         "everything": lambda: everything,
@@ -167,4 +165,4 @@ def ranking(tokens: pd.DataFrame) -> float:
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the weighers, for the provenance of a table."""
     about = LADDER.get(model, "hub model")
-    return {"recipe": asdict(dynamics.recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}
+    return {"recipe": asdict(recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}

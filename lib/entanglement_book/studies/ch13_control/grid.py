@@ -19,8 +19,8 @@ from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.training import Trajectory
 from entanglement.updates import untangle
-from entanglement_book.studies.ch05_dynamics import grid as dynamics
-from entanglement_book.studies.ch11_one_number.grid import set_means, trained_sample
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
 __all__ = ["GOALS", "WAYS", "Way", "describe", "grid_cells", "run_cell"]
 
@@ -70,7 +70,7 @@ ADVERSARY = Adversary()
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every way and request for every seed; those of a seed share a checkpoint."""
     asked = [(name, goal) for name, way in WAYS.items() for goal in way.goals or ("none",)]
-    seeds = range(dynamics.recipe(scale).seeds)
+    seeds = range(recipe(scale).seeds)
     return [{"way": name, "goal": goal, "seed": seed} for seed in seeds for name, goal in asked]
 
 
@@ -78,16 +78,16 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     """Run one cell and return its tables; each row carries the cell.
 
     Returns:
-        "means": ``untangling.set_means`` of trained and held-out pairs, a row a step and set.
+        "means": ``set_means`` of trained and held-out pairs, a row a step and set.
         "steps": the trajectory's ``monitor``, a row a training step, for adversarial training only.
         "answers": what the model draws for the held-out prompts (``quality``).
     """
-    numbers = dynamics.recipe(scale)
+    numbers = recipe(scale)
     seed, way = int(cell["seed"]), WAYS[cell["way"]]
-    policy, tokenizer, start = dynamics.checkpoint(scale, model, "sentiment", seed)
+    policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
-    train = dynamics.train_pairs(scale, "sentiment", seed)
-    test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
+    train = train_pairs(scale, "sentiment", seed)
+    test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     sets = {"trained": trained_sample(scale, train, seed), "test": test}
     moments = sorted({round(numbers.steps * k / 8) for k in range(9)})
     run: Trajectory
@@ -127,6 +127,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the requests, for the provenance of a table."""
     ways = {name: asdict(way) for name, way in WAYS.items()}
     about = LADDER.get(model, "hub model")
-    return {"recipe": asdict(dynamics.recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
+    return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
