@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from entanglement import models
-from entanglement.archive import sha256
+from entanglement.files import sha256
 from entanglement.models import check_model_name, load_model, model_facts
 from entanglement_book.materials import VARIANTS, DataError
 from entanglement_book.materials.tweets import LABELS
