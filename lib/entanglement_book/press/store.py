@@ -21,7 +21,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 import filelock
 from pydantic import TypeAdapter, ValidationError
@@ -37,7 +36,10 @@ from entanglement_book.provenance.sources import ImportGraph, key_of, key_parts,
 __all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times", "science"]
 
 
-class _Hashes(TypedDict):
+@dataclass(frozen=True)
+class Hashes:
+    """The sha256 of the two files of a stored output."""
+
     notebook: str
     claims: str
 
@@ -50,7 +52,7 @@ class Sidecar:
     parts: dict[str, str]
     science: str
     seconds: float
-    sha256: _Hashes
+    sha256: Hashes
 
 
 _SIDECAR = TypeAdapter(Sidecar)
@@ -103,8 +105,8 @@ class Store:
             changed = [name for name in names if sidecar.parts.get(name) != parts.get(name)]
             return f"changed: {', '.join(changed)}" if changed else "its sidecar is damaged"
         for path, known in (
-            (self.notebook(chapter), sidecar.sha256["notebook"]),
-            (self.claims(chapter), sidecar.sha256["claims"]),
+            (self.notebook(chapter), sidecar.sha256.notebook),
+            (self.claims(chapter), sidecar.sha256.claims),
         ):
             try:
                 whole = file_sha256(path) == known
@@ -121,7 +123,7 @@ class Store:
         self.sidecar(chapter).unlink(missing_ok=True)
         write_whole(self.notebook(chapter), text)
         write_whole(self.claims(chapter), dump_records(records))
-        hashes = _Hashes(
+        hashes = Hashes(
             notebook=file_sha256(self.notebook(chapter)), claims=file_sha256(self.claims(chapter))
         )
         made = Sidecar(key_of(dict(parts)), dict(parts), science_of(dict(parts)), round(seconds, 1), hashes)
