@@ -60,8 +60,8 @@ def book(
     import shutil
     import time
 
+    from entanglement_book.press.claims_cli import record_verdicts
     from entanglement_book.press.execute import Execution, clock, report_failures
-    from entanglement_book.press.recording import record_verdicts
 
     at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)
     chapters = parse_only(only, at.chapters())
