@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from entanglement.gradients.layers.base import (
+    EXAMPLES,
     LAYERS,
     TIES,
     Factors,
@@ -20,6 +21,7 @@ from entanglement.gradients.layers.base import (
 )
 
 __all__ = [
+    "EXAMPLES",
     "LAYERS",
     "TIES",
     "Factors",

@@ -27,6 +27,7 @@ from torch import nn
 from entanglement.registry import Registry
 
 __all__ = [
+    "EXAMPLES",
     "LAYERS",
     "TIES",
     "Factors",
@@ -160,13 +161,6 @@ class Layer(ABC):
         """Whether a call with x has one output for the whole batch, as looked-up positions often do."""
         return False
 
-    @abstractmethod
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield small modules and what may enter them, R = 4 rows, in every variety that the rule covers.
-
-        The tests hold the rule against autograd on each of them.
-        """
-
 
 #: Name of a module's class → its kind of layer.
 LAYERS: Registry[Layer] = Registry("layer", "entanglement.gradients.layers")
@@ -174,6 +168,11 @@ LAYERS: Registry[Layer] = Registry("layer", "entanglement.gradients.layers")
 #: other, both orders added: the cross terms of a weight that is used in both.
 TIES: Registry[Callable[[Factors, Factors], torch.Tensor]] = Registry(
     "tied weight", "entanglement.gradients.layers"
+)
+#: Name of a module's class → small modules and what may enter them, R = 4 rows, in every variety that the
+#: rule covers. The tests hold the rule against autograd on each; nothing else reads them.
+EXAMPLES: Registry[Callable[[], Iterator[tuple[nn.Module, torch.Tensor]]]] = Registry(
+    "example of a layer", "entanglement.gradients.layers"
 )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from entanglement.gradients.inner import sides
-from entanglement.gradients.layers.base import LAYERS, Factors, Layer, Use, own_parameter
+from entanglement.gradients.layers.base import EXAMPLES, LAYERS, Factors, Layer, Use, own_parameter
 from entanglement.gradients.layers.bias import Shift, with_bias
 from entanglement.gradients.layers.linear import by_linear
 
@@ -118,27 +118,30 @@ class Convolution(Layer):
         weight = own_parameter(module, "weight")
         return with_bias(module, [] if weight is None else [Filters(weight, module, x)], ChannelShift)
 
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield both dimensions with every option, alone and together."""
-        line, image = torch.randn(4, 6, 11), torch.randn(4, 6, 7, 8)
-        every: tuple[dict[str, Any], ...] = (
-            {},
-            {"bias": False},
-            {"stride": 2},
-            {"padding": 2},
-            {"dilation": 2},
-            {"groups": 3},
-            {"groups": 6},
-            {"padding": "same", "dilation": 3},
-            {"padding": "valid"},
-            {"stride": 2, "padding": 3, "dilation": 2, "groups": 2},
-        )
-        for options in every:
-            yield nn.Conv1d(6, 12, 2, **options), line
-            yield nn.Conv2d(6, 12, (2, 3), **options), image
-        yield nn.Conv2d(6, 4, (1, 3), stride=(2, 1), padding=(0, 1), dilation=(1, 2)), image
-        yield nn.Conv1d(16, 24, 3), torch.randn(4, 16, 5)
+
+def _convolutions() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+    """Yield both dimensions with every option, alone and together."""
+    line, image = torch.randn(4, 6, 11), torch.randn(4, 6, 7, 8)
+    every: tuple[dict[str, Any], ...] = (
+        {},
+        {"bias": False},
+        {"stride": 2},
+        {"padding": 2},
+        {"dilation": 2},
+        {"groups": 3},
+        {"groups": 6},
+        {"padding": "same", "dilation": 3},
+        {"padding": "valid"},
+        {"stride": 2, "padding": 3, "dilation": 2, "groups": 2},
+    )
+    for options in every:
+        yield nn.Conv1d(6, 12, 2, **options), line
+        yield nn.Conv2d(6, 12, (2, 3), **options), image
+    yield nn.Conv2d(6, 4, (1, 3), stride=(2, 1), padding=(0, 1), dilation=(1, 2)), image
+    yield nn.Conv1d(16, 24, 3), torch.randn(4, 16, 5)
 
 
 LAYERS.add("Conv1d", Convolution())
 LAYERS.add("Conv2d", Convolution())
+EXAMPLES.add("Conv1d", _convolutions)
+EXAMPLES.add("Conv2d", _convolutions)

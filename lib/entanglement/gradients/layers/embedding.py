@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from entanglement.gradients.inner import assemble, contract, sides
-from entanglement.gradients.layers.base import LAYERS, Factors, Layer, Use, own_parameter
+from entanglement.gradients.layers.base import EXAMPLES, LAYERS, Factors, Layer, Use, own_parameter
 
 __all__ = ["Embedding", "Lookup", "by_embedding"]
 
@@ -82,13 +82,15 @@ class Embedding(Layer):
         """Whether the whole batch shares the ids."""
         return x.ndim == 1 or (x.ndim == 2 and x.shape[0] == 1)
 
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield ids of each row, ids that all rows share, and a row that is kept fixed."""
-        ids = torch.randint(0, 6, (4, 7))
-        yield nn.Embedding(6, 3), ids
-        yield nn.Embedding(6, 3, padding_idx=int(ids[0, 0])), ids
-        yield nn.Embedding(6, 3), ids[0]
-        yield nn.Embedding(6, 3), ids[:1]
+
+def _embeddings() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+    """Yield ids of each row, ids that all rows share, and a row that is kept fixed."""
+    ids = torch.randint(0, 6, (4, 7))
+    yield nn.Embedding(6, 3), ids
+    yield nn.Embedding(6, 3, padding_idx=int(ids[0, 0])), ids
+    yield nn.Embedding(6, 3), ids[0]
+    yield nn.Embedding(6, 3), ids[:1]
 
 
 LAYERS.add("Embedding", Embedding())
+EXAMPLES.add("Embedding", _embeddings)

@@ -16,7 +16,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from entanglement.gradients.inner import assemble, contract, sides
-from entanglement.gradients.layers.base import LAYERS, Factors, Layer, Use, own_parameter
+from entanglement.gradients.layers.base import EXAMPLES, LAYERS, Factors, Layer, Use, own_parameter
 from entanglement.gradients.layers.bias import with_bias
 
 __all__ = ["LinearMap", "Matrix", "TransposedMatrix", "by_forming", "by_linear", "one_position"]
@@ -139,15 +139,18 @@ class LinearMap(Layer):
         kind = Matrix if type(module).forward is nn.Linear.forward else TransposedMatrix
         return with_bias(module, [] if weight is None else [kind(weight, x)])
 
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield both classes, small (formed) and large (not formed), with several dimensions of positions."""
-        for bias in (True, False):
-            yield nn.Linear(3, 4, bias=bias), torch.randn(4, 5, 3)
-        yield nn.Linear(30, 40), torch.randn(4, 3, 30)
-        yield nn.Linear(3, 4), torch.randn(4, 2, 3, 3)
-        yield Conv1D(4, 3), torch.randn(4, 5, 3)
-        yield Conv1D(40, 30), torch.randn(4, 3, 30)
+
+def _linear_maps() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+    """Yield both classes, small (formed) and large (not formed), with several dimensions of positions."""
+    for bias in (True, False):
+        yield nn.Linear(3, 4, bias=bias), torch.randn(4, 5, 3)
+    yield nn.Linear(30, 40), torch.randn(4, 3, 30)
+    yield nn.Linear(3, 4), torch.randn(4, 2, 3, 3)
+    yield Conv1D(4, 3), torch.randn(4, 5, 3)
+    yield Conv1D(40, 30), torch.randn(4, 3, 30)
 
 
 LAYERS.add("Linear", LinearMap())
 LAYERS.add("Conv1D", LinearMap())
+EXAMPLES.add("Linear", _linear_maps)
+EXAMPLES.add("Conv1D", _linear_maps)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from entanglement.gradients.layers.base import LAYERS, Factors, Layer, Use, own_parameter
+from entanglement.gradients.layers.base import EXAMPLES, LAYERS, Factors, Layer, Use, own_parameter
 from entanglement.gradients.layers.bias import Vector, with_bias
 
 __all__ = ["LayerNorm", "RMSNorm", "Scale"]
@@ -54,11 +54,6 @@ class LayerNorm(Layer):
         if weight is not None:
             uses = [Scale(weight, lambda: functional.layer_norm(x.detach(), shape, None, None, eps))]
         return with_bias(module, uses)
-
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield it with and without a bias."""
-        yield nn.LayerNorm(6), torch.randn(4, 5, 6)
-        yield nn.LayerNorm(6, bias=False), torch.randn(4, 2, 3, 6)
 
 
 def _rms_normalized(x: torch.Tensor, eps: float | None) -> torch.Tensor:
@@ -112,11 +107,22 @@ class RMSNorm(Layer):
             return []
         return [Scale(weight, lambda: _rms_normalized(x.detach(), _eps(module)))]
 
-    def examples(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
-        """Yield PyTorch's."""
-        yield nn.RMSNorm(6), torch.randn(4, 5, 6)
-        yield nn.RMSNorm(6, eps=0.3), torch.randn(4, 2, 3, 6)
+
+def _layer_norms() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+    """Yield it with and without a bias."""
+    yield nn.LayerNorm(6), torch.randn(4, 5, 6)
+    yield nn.LayerNorm(6, bias=False), torch.randn(4, 2, 3, 6)
 
 
 LAYERS.add("LayerNorm", LayerNorm())
+EXAMPLES.add("LayerNorm", _layer_norms)
+
+
+def _rms_norms() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+    """Yield PyTorch's."""
+    yield nn.RMSNorm(6), torch.randn(4, 5, 6)
+    yield nn.RMSNorm(6, eps=0.3), torch.randn(4, 2, 3, 6)
+
+
 LAYERS.add("RMSNorm", RMSNorm())
+EXAMPLES.add("RMSNorm", _rms_norms)
