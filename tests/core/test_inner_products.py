@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from entanglement.gradients.inner import by_vectors
 from entanglement.gradients.layers.embedding import by_embedding
 from entanglement.gradients.layers.linear import by_forming, by_linear, one_position

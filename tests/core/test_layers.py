@@ -5,6 +5,12 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import (
     GeometryMonitor,
@@ -20,10 +26,6 @@ from entanglement.gradients.tape import Tape, outputs_of
 from entanglement.logps import response_logps
 from entanglement.pairs import collate
 from entanglement.updates import PairPass
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from torch import nn
-from torch.nn import functional
 
 ROWS, N = 4, 3  # rows (two pairs), examples a row
 exactly = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
@@ -376,6 +378,22 @@ def test_one_embedding_with_two_fixed_rows_has_no_rule(tokenizer, pairs):
     near(got, naive.pair_geometry(model, batch))
     model.tokens.padding_idx = 7
     near(pair_geometry(model, batch, strict=True), naive.pair_geometry(model, batch))
+
+
+def test_one_matrix_both_ways_round_has_no_rule(tokenizer, pairs):
+    class BothWays(CausalConvolutions):
+        def __init__(self):
+            super().__init__()
+            self.there, self.back = nn.Linear(8, 8, dtype=torch.float64), Conv1D(8, 8).double()
+            self.back.weight = self.there.weight
+
+        def forward(self, input_ids, attention_mask, position_ids=None):
+            return self.out(self.back(torch.tanh(self.there(self.tokens(input_ids)))).cumsum(1))
+
+    model, batch = BothWays(), collate(pairs, tokenizer)
+    with pytest.warns(UncoveredParameterWarning, match=r"covers the use of there\.weight;"):
+        got = pair_geometry(model, batch)
+    near(got, naive.pair_geometry(model, batch))
 
 
 def test_what_entered_a_layer_and_was_changed_is_refused_where_autograd_does_not_look(tokenizer, pairs):

@@ -3,14 +3,15 @@
 import peft
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import linear
+
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, UncoveredParameterWarning, pair_geometry
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import align
-from torch import nn
-from torch.nn.functional import linear
 
 
 def close(mine, theirs, tolerance=1e-9):
@@ -83,6 +84,28 @@ def test_a_pair_without_weight_is_not_measured(tiny_model, tokenizer, pairs):
         nothing = monitor.read()
     assert nothing.geometry is None and not nothing.measured.any()
     assert len(nothing.plain_change(1.0)[0]) == 0
+
+
+def test_a_weight_on_one_side_only_is_no_measurement(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("llama-untied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (rejected * torch.tensor([1.0, 0.0, 2.0]) - chosen).sum().backward()
+        reading = monitor.read()
+    assert reading.measured.tolist() == [True, False, True]
+    close(reading.geometry, pair_geometry(model, batch).select([0, 2]))
+
+
+def test_a_backward_pass_that_stops_on_the_way_is_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        # Down to the last norm only: of the tied weight the head's share has come, the embedding's has not.
+        torch.autograd.grad((chosen - rejected).sum(), [model.transformer.ln_f.weight])
+        with pytest.raises(ValueError, match=r"did not reach transformer\.wte\.weight"):
+            monitor.read()
 
 
 def test_frozen_parameters_are_not_read(tiny_model, tokenizer, pairs):
