@@ -268,7 +268,9 @@ class CausalConvolutions(nn.Module):
         self.double()
 
     def forward(self, input_ids, attention_mask, position_ids=None):
-        mask = attention_mask[:, None].double()  # padding on the left counts as nothing, as before a sequence
+        mask = attention_mask[:, None].to(
+            self.mix.weight.dtype
+        )  # padding on the left counts as nothing, as before a sequence
         h = self.tokens(input_ids).transpose(1, 2) * mask
         h = h + torch.tanh(self.mix(functional.pad(h, (4, 0)))) * mask
         h = h + torch.tanh(self.each(h)[:, :, :-1]) * mask
@@ -394,6 +396,56 @@ def test_one_matrix_both_ways_round_has_no_rule(tokenizer, pairs):
     with pytest.warns(UncoveredParameterWarning, match=r"covers the use of there\.weight;"):
         got = pair_geometry(model, batch)
     near(got, naive.pair_geometry(model, batch))
+
+
+def test_one_vector_that_scales_and_is_added(monkeypatch):
+    monkeypatch.setitem(LAYERS._things, "Gate", GateLayer())
+    gate = Gate().double()
+    gate.bias = gate.weight
+    x = torch.randn(ROWS, 5, 8, dtype=torch.float64)
+    for n in (1, N):
+        exactly(by_tape(gate, [x], "weight", n), gram(one_by_one(gate, [x], n)["weight"]))
+
+
+def test_the_heads_bias_is_added_elsewhere_too(tokenizer, pairs):
+    class Shared(CausalConvolutions):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = (nn.Linear(*s, dtype=torch.float64) for s in ((8, 300), (300, 8)))
+            self.out = nn.Linear(8, 300, dtype=torch.float64)
+            self.up.bias = self.out.bias
+
+        def forward(self, input_ids, attention_mask, position_ids=None):
+            return self.out(torch.tanh(self.down(torch.tanh(self.up(self.tokens(input_ids))))).cumsum(1))
+
+    model, batch = Shared(), collate(pairs, tokenizer)
+    near(pair_geometry(model, batch, strict=True), naive.pair_geometry(model, batch))
+    fast = token_geometry(model, batch.select(2), strict=True).gram
+    exactly(fast, naive.token_geometry(model, batch.select(2)).gram)
+
+
+def test_logits_that_come_from_a_norm(tokenizer, pairs):
+    class EndsInNorm(CausalConvolutions):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.RMSNorm(300, dtype=torch.float64)
+
+        def forward(self, input_ids, attention_mask, position_ids=None):
+            return self.last(super().forward(input_ids, attention_mask))
+
+    model, batch = EndsInNorm(), collate(pairs, tokenizer).select(0)
+    exactly(token_geometry(model, batch, strict=True).gram, naive.token_geometry(model, batch).gram)
+
+
+@pytest.mark.parametrize("how", ["bfloat16", "autocast"])
+def test_convolutions_in_half_precision(tokenizer, pairs, how):
+    model, batch = CausalConvolutions().float(), collate(pairs, tokenizer)
+    exact = pair_geometry(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+        half = model.bfloat16() if how == "bfloat16" else model
+        near(pair_geometry(half, batch, strict=True), exact, 0.1)
+        near(token_geometry(half, batch.select(2), strict=True).pair(), exact.select(2), 0.1)
+        near(PairPass(half, batch).geometry, exact, 0.1)
 
 
 def test_what_entered_a_layer_and_was_changed_is_refused_where_autograd_does_not_look(tokenizer, pairs):
