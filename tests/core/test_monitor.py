@@ -97,6 +97,30 @@ def test_a_weight_on_one_side_only_is_no_measurement(tiny_model, tokenizer, pair
     close(reading.geometry, pair_geometry(model, batch).select([0, 2]))
 
 
+def test_the_losss_weights_asked_for_before_the_backward_pass_count_once(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        loss = dpo(chosen, rejected)[0].mean()
+        w, l = torch.autograd.grad(loss, [chosen, rejected], retain_graph=True)  # noqa: E741
+        loss.backward()
+        reading = monitor.read()
+    assert torch.equal(reading.d_w, -w) and torch.equal(reading.d_l, l)
+    close(reading.geometry, pair_geometry(model, batch))
+
+
+def test_two_backward_passes_through_one_batch_are_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (-chosen.sum()).backward(retain_graph=True)
+        rejected.sum().backward()
+        with pytest.raises(ValueError, match="two backward passes came through one attached batch"):
+            monitor.read()
+
+
 def test_a_backward_pass_that_stops_on_the_way_is_refused(tiny_model, tokenizer, pairs):
     model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
     with GeometryMonitor(model) as monitor:

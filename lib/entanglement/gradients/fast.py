@@ -75,8 +75,8 @@ def _head(plan: Plan, logits: torch.Tensor) -> Call | None:
     if len(heads) != 1:
         return None
     head = heads[0]
-    multiplied = [(name, use.form) for call in plan.active for name, use in call.uses if not use.formed]
-    alone = all(use.formed or multiplied.count((name, use.form)) == 1 for name, use in head.uses)
+    read = [(name, use.form) for call in plan.active for name, use in call.uses]
+    alone = all(use.formed or read.count((name, use.form)) == 1 for name, use in head.uses)
     given = head.given
     fits = given is not None and given.requires_grad and given.ndim == 3
     return head if fits and alone and all(use.at_one_position for _, use in head.uses) else None

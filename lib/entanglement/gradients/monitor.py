@@ -83,7 +83,7 @@ class _Watched:
         self.passed = False
 
     def weigh(self, side: int, gradient: torch.Tensor) -> None:
-        self.weights[side] = self.weights[side] + gradient.detach().double().cpu()
+        self.weights[side] = gradient.detach().double().cpu()
         self.passed = True
 
     def reading(self) -> Reading:
@@ -93,6 +93,11 @@ class _Watched:
             raise ValueError(
                 f"GeometryMonitor.read: the backward pass did not reach {self.tape.open[0]}; "
                 "let it run to the model's input."
+            )
+        if self.tape.repeated:
+            raise ValueError(
+                "GeometryMonitor.read: two backward passes came through one attached batch; "
+                "add up the losses and run one."
             )
         w = torch.stack(self.weights, dim=1)  # (B, 2)
         measured = (w.abs() > SMALLEST_WEIGHT).all(dim=1)

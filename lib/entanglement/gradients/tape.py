@@ -62,6 +62,7 @@ class Call:
         uses: its selected parameters.
         given: what entered.
         version: of ``given`` at that time; another one means that it was changed in place.
+        received: whether its output gradients have been taken.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Call:
     uses: list[tuple[str, Use]]
     given: torch.Tensor | None
     version: int
+    received: bool = False
 
     def check_unchanged(self) -> None:
         """Refuse what entered if it was changed in place since."""
@@ -152,6 +154,7 @@ class Tape:
         self.listening = True  # whether gradients that pass are taken
         self.gram: torch.Tensor | None = None  # (B, 2n, 2n)
         self.expected: dict[str, int] = {}  # how many uses of each covered parameter the backward pass meets
+        self.repeated = False  # whether a second backward pass came where one was read
         self._factors: dict[str, list[Factors]] = {}  # of the uses that it has met
 
     # --- forward --------------------------------------------------------------------------------------------
@@ -267,6 +270,10 @@ class Tape:
             delta: ∂f/∂output for n examples a row.
             single: (n, R, d_in) what entered at each example's one position; then delta is (n, R, d_out).
         """
+        if call.received:
+            self.repeated = True
+            return
+        call.received = True
         call.check_unchanged()
         delta = delta if delta.dtype == torch.float64 else delta.float()
         for name, use in call.uses:
