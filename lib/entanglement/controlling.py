@@ -16,7 +16,7 @@ import pandas as pd
 from entanglement import dynamics
 from entanglement.adversarial import Adversary, outsmart
 from entanglement.control import Decoupled, goal_loss
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.quality import answer_quality
 from entanglement.training import Trajectory
 from entanglement.untangling import set_means, trained_sample
@@ -126,7 +126,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the requests, for the provenance of a table."""
     ways = {name: asdict(way) for name, way in WAYS.items()}
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(dynamics.recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip

@@ -23,8 +23,8 @@ from entanglement.datasets import sentiment_pairs, tldr_pairs
 from entanglement.datasets.cached import cached_docstrings
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.logps import PairLogps
-from entanglement.losses import Loss, general, get_loss, hybrid, margins, pulled, separable, strict
-from entanglement.models import LADDER, load_model
+from entanglement.losses import Loss, get_loss
+from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.training import Trajectory, align, sft
@@ -43,9 +43,6 @@ __all__ = [
     "train_pairs",
     "with_weights",
 ]
-
-#: The modules that declare the losses trained here; naming them makes the tables depend on their code.
-DECLARED = (strict, margins, general, pulled, separable, hybrid)
 
 DATA: dict[str, str] = {
     "sentiment": "sentiment of tweets with the long suffix: the two responses are near-copies",
@@ -316,7 +313,7 @@ def step_means(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "losses": _defaults(LOSSES), "model": model, "about": about}
 
 

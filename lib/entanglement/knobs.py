@@ -13,7 +13,7 @@ import pandas as pd
 
 from entanglement import dynamics
 from entanglement.losses import get_loss
-from entanglement.models import LADDER
+from entanglement.models import about_model
 from entanglement.training import align
 
 __all__ = ["Knobs", "describe", "grid_cells", "knobs", "run_cell"]
@@ -85,4 +85,4 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     recipe = asdict(dynamics.recipe(scale)) | asdict(knobs(scale))
-    return {"recipe": recipe, "model": model, "about": LADDER.get(model, "hub model")}
+    return {"recipe": recipe, "model": model, "about": about_model(model)}

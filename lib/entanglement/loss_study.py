@@ -15,8 +15,7 @@ import torch
 
 from entanglement.loglinear import LogLinear
 from entanglement.logps import PairLogps
-from entanglement.losses import Loss, get_loss
-from entanglement.losses.catalogue import FORMS
+from entanglement.losses import FORMS, Loss, get_loss
 from entanglement.steps import case_of_changes
 
 __all__ = ["FORMS", "at_reference", "descend", "fallen", "one_step_cases", "pair_state", "weight_ratio"]

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement import dynamics
 from entanglement.logps import token_logps
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair, collate
 from entanglement.quality import answer_quality
 from entanglement.token_weights import (
@@ -166,5 +166,5 @@ def ranking(tokens: pd.DataFrame) -> float:
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the weighers, for the provenance of a table."""
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(dynamics.recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement import dynamics
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.quality import answer_quality
 from entanglement.training import _shuffled
@@ -165,5 +165,5 @@ def set_means(table: pd.DataFrame) -> pd.DataFrame:
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the updates, for the provenance of a table."""
     updates = {name: asdict(variant) for name, variant in UPDATES.items()}
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(dynamics.recipe(scale)), "updates": updates, "model": model, "about": about}

@@ -2,8 +2,7 @@
 
 import pytest
 from entanglement.book.loss_table import LossTable
-from entanglement.losses import list_losses, loss_spec, loss_specs
-from entanglement.losses.catalogue import FORMS
+from entanglement.losses import FORMS, list_losses, loss_spec, loss_specs
 
 
 def test_every_declared_loss_is_in_exactly_one_table():
