@@ -7,9 +7,10 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from entanglement.pairs import PreferencePair
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from entanglement.pairs import PreferencePair
 
 # The same examples on every run: a failure in CI is a failure here.
 settings.register_profile("book", deadline=None, derandomize=True, max_examples=100, database=None)

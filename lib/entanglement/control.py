@@ -21,7 +21,7 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients import flat_gradients, flatten, unflatten
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss
-from entanglement.losses.registry import LossSpec
+from entanglement.losses.base import LossSpec
 from entanglement.pairs import PairBatch
 from entanglement.updates import PairPass, StepReport
 from entanglement.updates.step import Reference, _first_half, _go, _set_gradient, _sum

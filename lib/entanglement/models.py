@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from entanglement.datasets._archive import DataError, cache_dir, fetch_package, sha256, write_whole
+from entanglement.archive import DataError, cache_dir, fetch_package, sha256, write_whole
 from entanglement.registry import Registry
 from entanglement.uses import note_file
 

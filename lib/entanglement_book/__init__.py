@@ -1,1 +1,4 @@
-"""The book: its materials, studies, figures and grids, its ledger and its press."""
+"""The book: its materials, one folder of studies a chapter, drawing, grids, benchmarks, ledger and press.
+
+``entanglement`` is the science and knows nothing of this package.
+"""

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from entanglement.adversarial import Adversary, Discriminator, _policy_step, drawn_batch, outsmart
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continue_prompts

@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.control import Decoupled, goal_loss, plan, reach
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
@@ -11,8 +14,6 @@ from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.updates import untangle
-from hypothesis import given
-from hypothesis import strategies as st
 
 some = st.floats(-2, 2).filter(lambda x: abs(x) > 1e-3)
 tangled = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])

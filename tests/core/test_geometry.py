@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from entanglement.geometry import CASES, PairGeometry
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from entanglement.geometry import CASES, PairGeometry
 
 finite = st.floats(-10, 10, allow_subnormal=False)
 vectors = hnp.arrays("float64", (2, 3), elements=finite)

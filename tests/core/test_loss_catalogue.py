@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from entanglement.losses import PairLogps, get_loss, list_losses, loss_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from entanglement.losses import PairLogps, get_loss, list_losses, loss_spec
 
 
 def sig(x):

@@ -7,8 +7,9 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from entanglement.datasets import DataError, docstrings, read_docstrings, tldr_pairs
-from entanglement.datasets.docstrings import Docstring, corpus_hash, package_versions
+
+from entanglement_book.materials import DataError, docstrings, read_docstrings, tldr_pairs
+from entanglement_book.materials.docstrings import Docstring, corpus_hash, package_versions
 
 BOOM = 'raise RuntimeError("this module must not be imported")\n'
 FILES = {

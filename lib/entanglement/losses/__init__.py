@@ -8,7 +8,7 @@ first asked for.
 from __future__ import annotations
 
 from entanglement.logps import PairLogps
-from entanglement.losses.registry import (
+from entanglement.losses.base import (
     FORMS,
     LOSSES,
     Form,

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from entanglement.logps import PairLogps
-from entanglement.losses.registry import Hyper, declare_loss
+from entanglement.losses.base import Hyper, declare_loss
 from entanglement.losses.strict import beta, smoothed, smoothing
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import logsigmoid, relu
 
 from entanglement.logps import PairLogps
-from entanglement.losses.registry import Hyper, declare_loss
+from entanglement.losses.base import Hyper, declare_loss
 
 
 def beta(default: float, meaning: str = "inverse temperature of the reward") -> Hyper:

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FunctionType
 
 from entanglement.uses import EVERYTHING, FILE, Use
-
 from entanglement_book.provenance.modules import Atom, Module, Unit
 from entanglement_book.provenance.names import Names
 from entanglement_book.provenance.registrations import Entry, Registrations

@@ -182,9 +182,7 @@ def bound_names(
 
 
 def _is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
+    return getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"
 
 
 def _is_main(test: ast.expr) -> bool:
@@ -215,11 +213,8 @@ def _flat(
 
 
 def _is_overload(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef) and any(
-        (isinstance(d, ast.Name) and d.id == "overload")
-        or (isinstance(d, ast.Attribute) and d.attr == "overload")
-        for d in node.decorator_list
-    )
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    return any(getattr(d, "id", getattr(d, "attr", "")) == "overload" for d in decorators)
 
 
 def read_module(name: str, path: Path) -> Module:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from entanglement.uses import FILE, Use
-
 from entanglement_book.provenance.graph import CodeGraph, Fingerprint, Root
 from entanglement_book.provenance.views import View
 

@@ -20,23 +20,8 @@ __all__ = ["Entry", "KnownRegistry", "Registrations"]
 
 #: Methods that change a list, dict or set, or are named like those that do.
 _WRITING = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "discard",
-        "extend",
-        "insert",
-        "pop",
-        "popitem",
-        "push",
-        "put",
-        "register",
-        "remove",
-        "setdefault",
-        "update",
-    ]
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "push", "put"}
+    | {"register", "remove", "setdefault", "update"}
 )
 #: Methods of things of our own classes that only look.
 _READING = frozenset({"copy", "get", "items", "keys", "values"})
@@ -128,10 +113,7 @@ class Registrations:
             if not isinstance(atom.node, ast.Assign | ast.AnnAssign) or not isinstance(value, ast.Call):
                 continue
             function = value.func.value if isinstance(value.func, ast.Subscript) else value.func
-            root = _root(function)
-            if root is None or not any(
-                self._is_registry(u) for u, rest in self._ends(module, root) if not rest
-            ):
+            if not any(map(self._is_registry, self._named_by(module, _root(function)))):
                 continue
             given = {k.arg: k.value for k in value.keywords}
             kind = value.args[0] if value.args else given.get("what")
@@ -147,12 +129,8 @@ class Registrations:
                 if unit.name == "Registry":
                     return True
                 bases = [b.value if isinstance(b, ast.Subscript) else b for b in atom.node.bases]
-                for base in filter(None, map(_root, bases)):
-                    if any(
-                        self._is_registry(u, depth - 1)
-                        for u, rest in self._ends(atom.module, base)
-                        if not rest
-                    ):
+                for base in map(_root, bases):
+                    if any(self._is_registry(u, depth - 1) for u in self._named_by(atom.module, base)):
                         return True
         return False
 
@@ -166,6 +144,10 @@ class Registrations:
             for end in self.names.follow(binding, root.attributes)
             if end.unit is not None and end.unit.kind == "definition"
         ]
+
+    def _named_by(self, module: Module, root: _Root | None) -> list[Unit]:
+        """Return the definitions that an expression names, not things that belong to them."""
+        return [unit for unit, rest in self._ends(module, root) if not rest] if root else []
 
     def _give(self, module: Module, atom: Atom) -> None:
         node = atom.node
@@ -307,9 +289,9 @@ class Registrations:
     ) -> Iterator[_Declared]:
         functions = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         local = {name for function in functions for name in _locals(function)}
-        parameters = (
-            [a.arg for a in (*node.args.posonlyargs, *node.args.args)] if functions[:1] == [node] else []
-        )
+        parameters: list[str] = []
+        if not isinstance(node, ast.ClassDef):
+            parameters = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
         for function in functions:
             for name in (n for g in ast.walk(function) if isinstance(g, ast.Global) for n in g.names):
                 yield from (_Declared(b) for b in self.names.lookup(module, name) if isinstance(b, Unit))

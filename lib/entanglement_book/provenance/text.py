@@ -9,55 +9,24 @@ of our definitions is written as a reference, any other imported name as the pat
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from entanglement_book.provenance.modules import Atom, Import, Unit, bound_names, import_bindings
-from entanglement_book.provenance.names import Found, Names
+from entanglement_book.provenance.modules import Import, Unit, bound_names, import_bindings
+from entanglement_book.provenance.names import Names
+from entanglement_book.provenance.references import ReferenceWriter, Scope, Written
 
 __all__ = ["Written", "write"]
 
-_SKIPPED = frozenset({"ctx", "type_comment", "kind", "type_ignores", "simple"})
 #: Decorators that leave a function's annotations alone.
 _HARMLESS = frozenset(
-    {
-        "abc",
-        "classmethod",
-        "contextlib",
-        "entanglement",
-        "functools",
-        "property",
-        "staticmethod",
-        "torch",
-        "typing",
-    }
+    {"abc", "classmethod", "contextlib", "functools", "property", "staticmethod", "torch", "typing"}
 )
+#: What looks at annotations.
+_EVALUATING = ("__annotations__", "get_type_hints", "get_annotations", "signature(")
 #: Bases and decorators of classes that do not evaluate annotations.
 _PLAIN = frozenset(
     {"abc", "dataclasses", "enum", "object", "torch", "typing", "Exception", "ValueError", "RuntimeError"}
 )
-_WHOLE_MODULE = frozenset({"globals", "eval", "exec"})
-_SOURCE_READERS = frozenset({"getdoc", "getsource", "getsourcelines", "getcomments", "__doc__"})
-
-
-@dataclass(frozen=True)
-class Written:
-    """A unit's text.
-
-    Attributes:
-        code: its text; a reference shows its place in ``targets`` and the name of the definition.
-        shape: the same without the names of our definitions.
-        targets: what each reference may lead to.
-        also: what belongs to the unit without being named in it.
-        reads_source: whether it looks at docstrings or source of other things.
-    """
-
-    code: str
-    shape: str
-    targets: tuple[tuple[Unit, ...], ...]
-    also: tuple[Unit, ...]
-    reads_source: bool
 
 
 def write(unit: Unit, names: Names, printed: bool) -> Written:
@@ -68,183 +37,7 @@ def write(unit: Unit, names: Names, printed: bool) -> Written:
     return writer.done()
 
 
-@dataclass
-class _Scope:
-    names: dict[str, list[Import]]
-    is_class: bool = False
-
-
-class _Writer:
-    def __init__(self, unit: Unit, names: Names, left_out: frozenset[str]) -> None:
-        self.unit, self.names, self.left_out = unit, names, left_out
-        self.out: list[str] = []
-        self.shapes: dict[int, str] = {}
-        self.targets: dict[tuple[Unit, ...], int] = {}
-        self.also = dict.fromkeys(unit.also)
-        self.scopes: list[_Scope] = []
-        self.reads_source = False
-        self.declaring = False  # inside a declaration, whose printed keywords may be left out
-        self.mute = False  # references count as names only
-
-    def done(self) -> Written:
-        shape = list(self.out)
-        for position, text in self.shapes.items():
-            shape[position] = text
-        return Written(
-            "".join(self.out), "".join(shape), tuple(self.targets), tuple(self.also), self.reads_source
-        )
-
-    # --- pieces -------------------------------------------------------------------------------------------
-
-    def put(self, code: str, shape: str | None = None) -> None:
-        if shape is not None:
-            self.shapes[len(self.out)] = shape
-        self.out.append(code)
-
-    def refer(self, units: Iterable[Unit], name: str) -> None:
-        if self.mute:
-            self.put(f"~{name}", "~")
-            return
-        number = self.targets.setdefault(tuple(dict.fromkeys(units)), len(self.targets))
-        self.put(f"@{number}={name}", f"@{number}")
-
-    def atom(self, atom: Atom) -> None:
-        self.module = atom.module
-        self.top = atom.node
-        for guard in atom.guards:
-            self.put("under(")
-            self.put(guard) if isinstance(guard, str) else self.write(guard)
-            self.put(")")
-        if self.unit.kind == "source":
-            assert isinstance(atom.node, ast.Module)
-            self.scopes = [_Scope(bound_names(atom.node.body, self.module.name))]
-            for node in atom.node.body:
-                self.write(node)
-            self.scopes = []
-            return
-        # A declaration that is a call; of one that is a decorated function only the decorators are one.
-        self.declaring = isinstance(atom.node, ast.Expr | ast.Assign | ast.AnnAssign)
-        self.write(atom.node)
-        self.declaring = False
-
-    def write(self, node: ast.AST) -> None:
-        handler = _HANDLERS.get(type(node))
-        if handler is not None:
-            handler(self, node)
-        else:
-            self.generic(node)
-
-    def generic(self, node: ast.AST) -> None:
-        out = self.out
-        out.append(type(node).__name__ + "(")
-        for name in node._fields:
-            if name in _SKIPPED:
-                continue
-            value = getattr(node, name, None)
-            if value is None or value == []:
-                continue
-            out.append(f"{name}:")
-            if isinstance(value, ast.AST):
-                self.write(value)
-            elif isinstance(value, list):
-                self.all(value)
-            else:
-                out.append(repr(value))
-            out.append(",")
-        out.append(")")
-
-    def all(self, nodes: Sequence[object]) -> None:
-        for node in nodes:
-            if isinstance(node, ast.AST):
-                self.write(node)
-            else:
-                self.out.append(repr(node))
-            self.out.append(";")
-
-    # --- names --------------------------------------------------------------------------------------------
-
-    def bindings(self, name: str) -> tuple[bool, list[Import | Unit]]:
-        """Return whether the name is local and what it may stand for beyond that."""
-        for depth, scope in enumerate(reversed(self.scopes)):
-            if scope.is_class and depth > 0:
-                continue
-            if name in scope.names:
-                return True, list(scope.names[name])
-        return False, list(self.names.lookup(self.module, name))
-
-    def chain(self, name: str, attributes: Sequence[str]) -> bool:
-        """Write ``name.attribute…``; False if the name leads nowhere beyond this scope."""
-        found = [end for binding in self.bindings(name)[1] for end in self.names.follow(binding, attributes)]
-        if not found:
-            return False
-        ours = [end for end in found if end.unit is not None]
-        for dotted in sorted({end.external for end in found if end.unit is None}):
-            self.out.append(f"!{dotted};")
-            if dotted == "sys.modules":
-                self.refer([self.module.whole], "")
-            if dotted.rpartition(".")[2] in _SOURCE_READERS:
-                self.reads_source = True
-        used = max(end.used for end in found)
-        if ours:
-            used = min(end.used for end in ours)
-            self.found(ours)
-        for attribute in attributes[used:]:
-            self.attribute(attribute)
-        return True
-
-    def found(self, ends: Sequence[Found]) -> None:
-        units = [end.unit for end in ends if end.unit is not None]
-        named = dict.fromkeys(unit.name for unit in units if unit.kind == "definition")
-        self.refer(units, "|".join(named))
-
-    def attribute(self, name: str) -> None:
-        self.out.append(f".{name}")
-        if name in _SOURCE_READERS:
-            self.reads_source = True
-
-    def name(self, node: ast.Name) -> None:
-        if self.chain(node.id, ()):
-            return
-        self.out.append(f"n{node.id};")
-        if node.id == "__doc__":
-            self.out.append(repr(ast.get_docstring(self.module.tree)))
-        elif node.id in _WHOLE_MODULE and not self.bindings(node.id)[0]:
-            self.refer([self.module.whole], "")
-
-    def attributes(self, node: ast.Attribute) -> None:
-        names, value = [node.attr], node.value
-        while isinstance(value, ast.Attribute):
-            names.insert(0, value.attr)
-            value = value.value
-        if isinstance(value, ast.Name) and self.chain(value.id, names):
-            return
-        if isinstance(value, ast.Name):
-            self.name(value)
-        else:
-            self.write(value)
-        for name in names:
-            self.attribute(name)
-
-    def constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str) and (found := self.names.named_by(node.value)):
-            self.put("'")
-            self.found(found)
-            self.put("'")
-        else:
-            self.out.append(f"{node.value!r};")
-
-    def joined(self, node: ast.JoinedStr) -> None:
-        self.out.append("f(")
-        text = ""
-        for part in node.values:
-            if isinstance(part, ast.Constant):
-                text += str(part.value)
-                continue
-            self.out.append(repr(text))
-            text = ""
-            self.generic(part)
-        self.out.append(f"{text!r})")
-
+class _Writer(ReferenceWriter):
     # --- calls --------------------------------------------------------------------------------------------
 
     def call(self, node: ast.Call) -> None:
@@ -311,7 +104,7 @@ class _Writer:
         if runs and node.returns is not None:
             self.out.append("->")
             self.write(node.returns)
-        self.scopes.append(_Scope(self._locals(node.args, node.body)))
+        self.scopes.append(Scope(self._locals(node.args, node.body)))
         self.body(node.body)
         self.scopes.pop()
         self.out.append(")")
@@ -327,14 +120,19 @@ class _Writer:
     def _evaluates(self, nodes: Sequence[ast.expr], harmless: frozenset[str]) -> bool:
         """Whether one of these decorators or bases may look at annotations."""
         for node in nodes:
+            attributes: list[str] = []
             while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+                if isinstance(node, ast.Attribute):
+                    attributes.insert(0, node.attr)
                 node = node.func if isinstance(node, ast.Call) else node.value
             if not isinstance(node, ast.Name):
                 return True
-            found = self.bindings(node.id)[1] or [Import(node.id)]
-            roots = {b.module.partition(".")[0] if isinstance(b, Import) else "" for b in found}
-            if not roots <= harmless:
-                return True
+            for binding in self.bindings(node.id)[1] or [Import(node.id)]:
+                for end in self.names.follow(binding, attributes):
+                    if end.unit is None and end.external.partition(".")[0] in harmless:
+                        continue
+                    if end.unit is None or end.used < len(attributes) or not _is_plain_function(end.unit):
+                        return True
         return False
 
     def _locals(self, args: ast.arguments, body: Sequence[ast.AST]) -> dict[str, list[Import]]:
@@ -357,7 +155,7 @@ class _Writer:
     def lambda_(self, node: ast.Lambda) -> None:
         self.out.append("lambda(")
         self.parameters(node.args, False)
-        self.scopes.append(_Scope(self._locals(node.args, [node.body])))
+        self.scopes.append(Scope(self._locals(node.args, [node.body])))
         self.write(node.body)
         self.scopes.pop()
         self.out.append(")")
@@ -374,7 +172,7 @@ class _Writer:
         runs = not self.module.lazy_annotations
         runs |= self._evaluates([*node.decorator_list, *node.bases], _PLAIN)
         names = bound_names(node.body, self.module.name, self.module.is_package)
-        self.scopes.append(_Scope(names, is_class=True))
+        self.scopes.append(Scope(names, is_class=True))
         for child in node.body:
             if isinstance(child, ast.AnnAssign) and not runs:
                 self.mute = True  # the text is kept and read by nobody
@@ -404,7 +202,7 @@ class _Writer:
         self.out.append(f"{type(node).__name__}(")
         self.write(node.generators[0].iter)  # in the scope outside
         targets = [generator.target for generator in node.generators]
-        self.scopes.append(_Scope(bound_names(targets)))
+        self.scopes.append(Scope(bound_names(targets)))
         for position, generator in enumerate(node.generators):
             self.out.append(" async for " if generator.is_async else " for ")
             self.write(generator.target)
@@ -425,7 +223,14 @@ class _Writer:
             self.name(ast.Name(name, ast.Load()))
 
 
-_HANDLERS: dict[type[ast.AST], Callable[[_Writer, Any], None]] = {
+def _is_plain_function(unit: Unit) -> bool:
+    """Whether a unit is a function that as a decorator does not look at annotations."""
+    functions = all(isinstance(atom.node, ast.FunctionDef) for atom in unit.atoms)
+    source = unit.module.source if unit.module else ""
+    return bool(unit.atoms) and functions and not any(word in source for word in _EVALUATING)
+
+
+_Writer.handlers = {
     ast.AnnAssign: _Writer.annotated,
     ast.AsyncFunctionDef: _Writer.function,
     ast.Attribute: _Writer.attributes,

@@ -10,8 +10,8 @@ __all__ = ["LEFT_OUT", "VIEWS", "View", "is_left_out"]
 
 View = Literal["numbers", "page"]
 VIEWS: tuple[View, ...] = get_args(View)
-#: Modules that a view leaves out. ``uses`` only writes down what others do. Beyond that numbers leave out what
-#: only draws, prints or decides what is stale; a function whose value a claim or a table holds belongs
+#: Modules that a view leaves out. ``uses`` only writes down what others do. Beyond that numbers leave out
+#: what only draws, prints or decides what is stale; a function whose value a claim or a table holds belongs
 #: elsewhere.
 LEFT_OUT: dict[View, tuple[str, ...]] = {
     "page": ("entanglement.uses",),
