@@ -45,7 +45,7 @@ class Scope:
 
 
 class ReferenceWriter:
-    """Writes statements with names followed to what they stand for; ``handlers``: how some nodes are written."""
+    """Writes statements with names followed to what they stand for; ``handlers``: for kinds of nodes."""
 
     handlers: ClassVar[dict[type[ast.AST], Callable[[Any, Any], None]]] = {}
 

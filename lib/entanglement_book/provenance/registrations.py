@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from entanglement_book.provenance.modules import Atom, Module, Unit, bound_names, inner_statements
 from entanglement_book.provenance.names import Names
+from entanglement_book.provenance.views import is_left_out
 
 __all__ = ["Entry", "KnownRegistry", "Registrations"]
 
@@ -27,6 +28,8 @@ _WRITING = frozenset(
 _READING = frozenset({"copy", "get", "items", "keys", "values"})
 
 
+#: Methods that run when an object is made, or when one is used as a decorator.
+_MAKING = frozenset({"__new__", "__init__", "__post_init__", "__call__"})
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -39,7 +42,7 @@ class Entry:
     place: tuple[str, int]
 
 
-@dataclass
+@dataclass(eq=False)
 class KnownRegistry:
     """A registry: its unit, its kind (the ``what`` of ``Registry``), and its entries by name."""
 
@@ -98,6 +101,9 @@ class Registrations:
         for module in names.modules.values():
             for atom in module.loose:
                 self._give(module, atom)
+        for module in names.modules.values():
+            for unit in (*module.units(), module.effects):
+                unit.atoms.sort(key=lambda a: (a.module is not module, a.module.name, _line(a)))
         for registry in self.registries.values():
             registry.entries.sort(key=lambda entry: entry.place)
 
@@ -142,7 +148,7 @@ class Registrations:
             (end.unit, root.attributes[end.used :])
             for binding in self.names.lookup(module, root.name)
             for end in self.names.follow(binding, root.attributes)
-            if end.unit is not None and end.unit.kind == "definition"
+            if end.unit is not None and end.unit.kind == "definition" and _counts(end.unit)
         ]
 
     def _named_by(self, module: Module, root: _Root | None) -> list[Unit]:
@@ -239,12 +245,11 @@ class Registrations:
             elif own is not what.target:
                 what.target.also.append(own)
             return
-        line = getattr(atom.node, "lineno", 0)
         if own is None:
             bound = [b for n in bound_names([atom.node]) for b in module.bindings[n] if isinstance(b, Unit)]
             own = bound[0] if bound else Unit(module, f"{what.target.name} {name!r}", "entry", [atom])
         own.printed |= registry.printed
-        registry.entries.append(Entry(name, own, (module.name, line)))
+        registry.entries.append(Entry(name, own, (module.name, _line(atom))))
 
     def _literal(self, what: _Declared, call: ast.Call | None, own: Unit | None) -> str | None:
         if what.own_name:
@@ -265,8 +270,8 @@ class Registrations:
         """Return what a call of a function of ours changes of top-level names, directly or by its calls.
 
         Args:
-            unit: a function, or a class, whose methods then all count.
-            method: only this method of a class.
+            unit: a function, or a class, of which what makes an object counts.
+            method: this method of a class instead.
         """
         if unit in self._declared and method is None:
             return self._declared[unit]
@@ -275,27 +280,26 @@ class Registrations:
         found: dict[_Declared, None] = {}
         for atom in unit.atoms:
             nodes: list[ast.AST] = [atom.node]
-            if method is not None and isinstance(atom.node, ast.ClassDef):
-                nodes = [n for n in atom.node.body if isinstance(n, ast.FunctionDef) and n.name == method]
+            if isinstance(atom.node, ast.ClassDef):
+                wanted = _MAKING if method is None else {method}
+                nodes = [n for n in atom.node.body if isinstance(n, ast.FunctionDef) and n.name in wanted]
             for node in nodes:
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     found |= dict.fromkeys(self._changed_in(atom.module, node))
         if method is None:
             self._declared[unit] = list(found)
         return list(found)
 
     def _changed_in(
-        self, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        self, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef
     ) -> Iterator[_Declared]:
         functions = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         local = {name for function in functions for name in _locals(function)}
-        parameters: list[str] = []
-        if not isinstance(node, ast.ClassDef):
-            parameters = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        parameters = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
         for function in functions:
             for name in (n for g in ast.walk(function) if isinstance(g, ast.Global) for n in g.names):
                 yield from (_Declared(b) for b in self.names.lookup(module, name) if isinstance(b, Unit))
-            for expression, changes in _changes(function.body, every_call=True):
+            for expression, _ in _changes(function.body, names=True):
                 root = _root(expression)
                 if root is None or root.name in local:
                     continue
@@ -304,20 +308,26 @@ class Registrations:
                         yield from (_Declared(d.target) for d in self._declared_by(unit))
                     elif unit in self.registries and rest == ("add",) and root.call is not None:
                         yield self._named(unit, root.call, parameters)
-                    elif changes and self._may_change(unit, rest):
+                    elif self._may_change(unit, expression, rest):
                         yield _Declared(unit)
 
-    def _may_change(self, unit: Unit, rest: tuple[str, ...]) -> bool:
+    def _may_change(self, unit: Unit, expression: ast.expr, rest: tuple[str, ...]) -> bool:
+        """Whether a function that assigns into an expression, or calls it, may change a name's value."""
         if any(isinstance(atom.node, _CODE) for atom in unit.atoms):
             return False
-        if not rest or rest[-1] in _WRITING:
+        if not isinstance(expression, ast.Call):
             return True
-        for atom in unit.atoms:
-            value = getattr(atom.node, "value", None)
-            root = _root(value) if isinstance(value, ast.Call) else None
-            if root is not None and self._ends(atom.module, root):  # made by code of ours
-                return rest[-1] not in _READING
-        return False
+        if not isinstance(expression.func, ast.Attribute):
+            return False
+        if expression.func.attr in _WRITING:
+            return True
+        return len(rest) == 1 and rest[0] not in _READING and self._is_made_by_us(unit)
+
+    def _is_made_by_us(self, unit: Unit) -> bool:
+        values = [(atom.module, getattr(atom.node, "value", None)) for atom in unit.atoms]
+        return any(
+            isinstance(value, ast.Call) and self._named_by(module, _root(value)) for module, value in values
+        )
 
     def _named(self, registry: Unit, call: ast.Call, parameters: Sequence[str]) -> _Declared:
         given = [k.value for k in call.keywords if k.arg == "name"] or call.args[:1]
@@ -325,6 +335,14 @@ class Registrations:
             return _Declared(registry, (parameters.index(given[0].id), given[0].id))
         own_name = bool(given) and isinstance(given[0], ast.Attribute) and given[0].attr == "__name__"
         return _Declared(registry, None, own_name)
+
+
+def _counts(unit: Unit) -> bool:
+    return unit.module is None or not is_left_out(unit.module.name, "page")
+
+
+def _line(atom: Atom) -> int:
+    return getattr(atom.node, "lineno", 0)
 
 
 def _join(unit: Unit, atom: Atom) -> None:
@@ -340,25 +358,28 @@ def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
     return {arg.arg for arg in every if arg is not None} | bound
 
 
-def _changes(nodes: Sequence[ast.AST], every_call: bool = False) -> Iterator[tuple[ast.expr, bool]]:
-    """Yield what statements assign into, delete or call, and whether it is changed for sure.
+def _changes(nodes: Sequence[ast.AST], names: bool = False) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield what statements assign into, delete or call, and whether that stands alone.
 
-    A call that stands alone is taken to change what it is called on; of calls inside expressions (a value
-    that is kept) nobody knows, and they are given as no change, or as one with ``every_call``.
+    A call that stands alone is there for what it changes; one inside an expression for its value.
+
+    Args:
+        nodes: the statements.
+        names: also yield names that are changed in place, ``X |= …``.
     """
     for node in inner_statements(nodes):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
             single = isinstance(node, ast.AugAssign | ast.AnnAssign)
             for target in [node.target] if single else node.targets:  # type: ignore[union-attr]
                 yield from ((t, True) for t in _parts(target) if not isinstance(t, ast.Name))
-                if isinstance(node, ast.AugAssign) and isinstance(target, ast.Name) and every_call:
-                    yield target, False
+                if isinstance(node, ast.AugAssign) and isinstance(target, ast.Name) and names:
+                    yield target, True
         elif isinstance(node, ast.Expr):
             value = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(value, ast.Call):
                 yield value, True
         elif isinstance(node, ast.Call):
-            yield node, every_call
+            yield node, False
 
 
 def _parts(target: ast.expr) -> Iterator[ast.expr]:

@@ -192,11 +192,7 @@ class _Writer(ReferenceWriter):
         if not self.module.lazy_annotations and not self.scopes:
             self.generic(node)
         elif node.value is not None:
-            self.out.append("=(")
-            self.write(node.target)
-            self.out.append(":")
-            self.write(node.value)
-            self.out.append(")")
+            self.generic(ast.Assign([node.target], node.value))
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
         self.out.append(f"{type(node).__name__}(")
