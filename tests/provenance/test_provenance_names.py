@@ -288,6 +288,18 @@ def test_annotations_count_where_they_run(tree, text):
         ("import os\nos.environ['A'] = '1'", CODE),
         ("fill()", CODE),  # a function of ours that changes X
         ("empty(Y)", CODE),  # and one of which nothing is known
+        ("for i in range(3):\n    print(i)", CODE),
+        ("for i in [1]:\n    i.bit_length()", NOTHING),
+        ("(X[0], *Y[1:]) = (1, 2)", CODE),
+        ("[*X[1:], z] = (1, 2)", CODE),
+        ("z = fill()", CODE),  # a call whose value is kept is no effect, and still changes X
+        ("z = swap()", CODE),
+        ("z = own()", CODE),
+        ("z = outer()", CODE),
+        ("z = peek()", NOTHING),
+        ("z = empty(Y)", NOTHING),
+        ("z = Maker()", CODE),
+        ("z = Maker", NOTHING),
         ("raise ValueError", CODE),
         ("assert Y", NOTHING),
         ("'a string'", NOTHING),
@@ -296,10 +308,71 @@ def test_annotations_count_where_they_run(tree, text):
     ],
 )
 def test_statements_at_the_top_level(tree, statement, expected):
-    text = "X = [1]\nY = [2]\n\n\ndef run():\n    return X\n\n\ndef fill():\n    X.append(3)\n\n\ndef empty(y):\n    pass\n"
+    text = """
+    X = [1]
+    Y = [2]
+    MINE = Mine()
+
+
+    class Mine:
+        def grow(self):
+            return self
+
+
+    def run():
+        return X, MINE
+
+
+    def fill():
+        X.append(3)
+
+
+    def swap():
+        global X
+        X = [4]
+
+
+    def own():
+        MINE.grow()
+
+
+    def outer():
+        return fill()
+
+
+    def peek():
+        X = [1]
+        X.append(2)
+        return Y, MINE.get(1), MINE.thing.grow()
+
+
+    class Maker:
+        def __init__(self):
+            X[0] = 3
+
+
+    def empty(y):
+        pass
+    """
     changed = one(tree, text)
     tree.edit("entanglement/m.py", "    pass\n", f"    pass\n\n\n{statement}\n")
     assert changed() == expected
+
+
+def test_a_call_that_only_registers_is_no_effect_on_the_module(tree):
+    text = "X = []\n\n\ndef fill():\n    X.append(3)\n\n\ndef run():\n    return 1\n"
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", "return 1\n", "return 1\n\n\nX.append(2)\nX[0] = 3\n")
+    assert changed() == NOTHING
+    tree.edit("entanglement/m.py", "X[0] = 3\n", "X[0] = 3\nfill()\n")  # who knows what else it does
+    assert changed() == CODE
+
+
+def test_commands_of_an_application_belong_to_it(tree):
+    text = "import typer\n\napp = typer.Typer()\n\n\n@app.command()\ndef one():\n    return 1\n\n\ndef run():\n    app()\n"
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", "return 1", "return 2")
+    assert changed() == CODE
 
 
 @pytest.mark.parametrize(
@@ -362,6 +435,10 @@ def test_subclasses_that_register_themselves(tree):
         tree, "from entanglement.base import KINDS\n\n\ndef run():\n    return KINDS['a']()\n", **files
     )
     tree.edit("entanglement/many.py", "x = 1", "x = 2")
+    assert changed() == CODE
+    tree.edit("entanglement/many.py", "x = 2\n", "x = 2\n\n\nclass B(A):\n    x = 5\n")
+    changed = tree.watch("from entanglement.m import run\nrun()")
+    tree.edit("entanglement/many.py", "x = 5", "x = 6")
     assert changed() == CODE
 
 
