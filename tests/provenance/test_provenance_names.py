@@ -232,6 +232,7 @@ def test_ways_to_reach_a_definition(tree, text):
     "text",
     [
         "from entanglement.other import f\ndef run(f):\n    return f()\n",  # a parameter of that name
+        "from entanglement.other import f\ndef run(f):\n    def inner():\n        return f()\n    return inner\n",
         "from entanglement.other import f\ndef run():\n    f = 1\n    return f\n",
         "from entanglement.other import f\ndef run():\n    return [f for f in range(3)]\n",
         "from entanglement.other import f\ndef run(x):\n    return x.f()\n",
@@ -439,6 +440,75 @@ def test_subclasses_that_register_themselves(tree):
     tree.edit("entanglement/many.py", "x = 2\n", "x = 2\n\n\nclass B(A):\n    x = 5\n")
     changed = tree.watch("from entanglement.m import run\nrun()")
     tree.edit("entanglement/many.py", "x = 5", "x = 6")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize("way", ["globals()['f']()", "sys.modules[__name__].f()", "eval('f()')"])
+def test_a_module_that_looks_into_itself(tree, way):
+    changed = one(tree, f"import sys\n\n\ndef f():\n    return 1\n\n\ndef run():\n    return {way}\n")
+    tree.edit("entanglement/m.py", "return 1", "return 2")
+    assert changed() == CODE
+
+
+def test_stars_through_modules(tree):
+    changed = one(
+        tree,
+        "from .s import *\nfrom .t import *\n\n\ndef run():\n    return f()\n",
+        s="from .t import *\nfrom .s import *\n",
+        t="from .u import *\n",
+        u="def f():\n    return 1\n",
+    )
+    tree.edit("entanglement/u.py", "return 1", "return 2")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    x: int = 1", "    x: float = 1"),  # the annotation of a field is its text
+        ("if LIMIT:", "if not LIMIT:"),
+        ("except ImportError", "except OSError"),
+        ("f'{y:.2f} m'", "f'{y:.3f} m'"),
+        ("f'{y:.2f} m'", "f'{y:.2f} cm'"),
+        ("f'{y:.2f} m'", "f'{y!r:.2f} m'"),
+        ("y.rate", "y.length"),
+        ("y[1:]", "y[:1]"),
+        ("1.0", "1"),
+        ("b'1'", "'1'"),
+        ("y if y else 2", "2 if y else y"),
+        ("y < 2", "y <= 2"),
+        ("key=y", "other=y"),
+        ("*y)", "y)"),
+        ("{**y}", "{'y': y}"),
+        ("def field(self, y=1)", "def field(self, *, y=1)"),
+        ("def field(self, y=1)", "def field(self, y=2)"),
+        ("[y for y in Y if y]", "[y for y in Y]"),
+        ("lambda y: y", "lambda y: 1"),
+    ],
+)
+def test_each_piece_of_an_expression_counts(tree, old, new):
+    text = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    LIMIT = 1
+    Y = [1]
+    if LIMIT:
+        A = 1
+    try:
+        B = 1
+    except ImportError:
+        B = 2
+
+    @dataclass
+    class run:
+        x: int = 1
+
+        def field(self, y=1):
+            f'{y:.2f} m'.join(y.rate, y[1:], 1.0, b'1', y if y else 2, y < 2)
+            return A, B, f(key=y), g(*y), {**y}, [y for y in Y if y], lambda y: y
+    """
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", old, new)
     assert changed() == CODE
 
 

@@ -109,6 +109,23 @@ def test_what_touches_no_number_changes_none(book):
     assert page(moved[0]) == CODE
 
 
+def test_two_pieces_of_code_have_one_text_just_when_they_are_the_same(tree):
+    """Every statement of the library against every other, as syntax trees and as texts."""
+    graph = tree.graph()
+    of_tree, of_text = {}, {}
+    other = ast.Import | ast.ImportFrom | ast.AnnAssign | ast.FunctionDef | ast.ClassDef | ast.Return
+    for path in sorted((ROOT / "lib" / "entanglement").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.stmt) or any(isinstance(inner, other) for inner in ast.walk(node)):
+                continue
+            dumped = ast.dump(node)
+            if dumped not in of_tree:
+                of_tree[dumped] = graph.fingerprint(ast.unparse(node)).code
+                assert of_tree[dumped] not in of_text, ast.unparse(node)
+                of_text[of_tree[dumped]] = dumped
+    assert len(of_tree) > 1000
+
+
 # --- nothing that runs is overlooked ------------------------------------------------------------------------
 
 RUNS = {
