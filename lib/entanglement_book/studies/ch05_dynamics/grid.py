@@ -18,6 +18,7 @@ from entanglement.losses import general, get_loss, hybrid, margins, pulled, sepa
 from entanglement.models import LADDER, load_model
 from entanglement.outcomes.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.training import align
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, checkpoint, data_pairs, recipe, train_pairs
 
@@ -57,7 +58,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": one row a step, means over held-out pairs (``with_weights``).
@@ -103,9 +104,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         keys = ["set", "response"]
         sums = run.account.groupby([*keys, "pair", "step"])[[*TERMS, "total"]].mean().groupby([*keys, "step"])
         tables["account"] = sums.mean().groupby(keys).sum().reset_index()
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
@@ -117,3 +115,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 def _defaults(names: Sequence[str]) -> dict[str, dict[str, float]]:
     return {name: get_loss(name).hyper for name in names}
+
+
+GRIDS.add("dynamics", Grid("dynamics", grid_cells, run_cell, describe, models=("nano",)))

@@ -19,6 +19,7 @@ from entanglement.models import LADDER, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.training import Trajectory
 from entanglement.updates import untangle
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
@@ -37,14 +38,12 @@ class Way:
     """One way to ask.
 
     Attributes:
-        title: as the book writes it.
         goals: the requests of ``GOALS`` that it is given.
         loss: of the registry, where it is given none.
         level: of ``Decoupled``; None for the loss's own step with AdamW.
         lr: of a plain step; the recipe's rate otherwise.
     """
 
-    title: str
     goals: tuple[str, ...] = tuple(GOALS)
     loss: str = ""
     level: str | None = None
@@ -52,12 +51,12 @@ class Way:
 
 
 WAYS: dict[str, Way] = {
-    "itself": Way("a loss with both goals"),
-    "batch": Way("decoupled, batch", level="batch", lr=0.5),
-    "all": Way("decoupled, all responses", ("apart",), level="all", lr=0.5),
-    "kto": Way("KTO (a loss)", (), loss="kto"),
-    "apo_zero": Way("APO-zero (a loss)", (), loss="apo_zero"),
-    "adversarial": Way("adversarial", ()),
+    "itself": Way(),
+    "batch": Way(level="batch", lr=0.5),
+    "all": Way(("apart",), level="all", lr=0.5),
+    "kto": Way((), loss="kto"),
+    "apo_zero": Way((), loss="apo_zero"),
+    "adversarial": Way(()),
 }
 #: Damping of ``Decoupled``, chosen on a seed outside the grid.
 DAMPING = 0.001
@@ -75,7 +74,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
@@ -117,9 +116,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     }
     if cell["way"] == "adversarial":
         tables["steps"] = run.monitor
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
@@ -130,3 +126,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
+
+
+GRIDS.add("controlling", Grid("controlling", grid_cells, run_cell, describe, models=("nano",)))
