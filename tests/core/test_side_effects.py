@@ -6,6 +6,7 @@ import torch
 
 from entanglement.sampling import Continuations
 from entanglement_book.studies.ch02_margin import study as side_effects
+from entanglement_book.studies.shared import toys
 from entanglement_book.studies.shared.toys import distillation, refusals, sizes
 
 
@@ -78,7 +79,7 @@ def test_the_student_is_measured_before_and_after():
 
 def test_the_model_learns_to_comply_before_it_is_taught_to_refuse(monkeypatch):
     seen = {}
-    monkeypatch.setattr(side_effects, "sft", lambda model, tokenizer, pairs, **_: seen.update(sft=pairs))
+    monkeypatch.setattr(toys, "sft", lambda model, tokenizer, pairs, **_: seen.update(sft=pairs))
     align = side_effects.align
 
     def watched(model, tokenizer, pairs, **options):

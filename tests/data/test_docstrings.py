@@ -87,7 +87,7 @@ def test_nothing_is_imported(package):
 
 def test_reading_a_real_package_does_not_import_it():
     code = (
-        "import sys; from entanglement.datasets.docstrings import read_docstrings;"
+        "import sys; from entanglement_book.materials.docstrings import read_docstrings;"
         "found = read_docstrings(['matplotlib']); assert len(found) > 1000, len(found);"
         "assert 'matplotlib' not in sys.modules"
     )
