@@ -106,7 +106,7 @@ def test_what_is_no_name_is_refused_in_one_line(name):
 
 def test_the_ladder_and_folders_need_no_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    for name in (*models.LADDER, str(tmp_path)):
+    for name in (*models.list_models(), str(tmp_path)):
         check_model_name(name)
 
 
