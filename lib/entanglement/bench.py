@@ -42,7 +42,6 @@ from transformers import PreTrainedModel
 
 from entanglement.bench_trl import our_step, trl_step
 from entanglement.bench_updates import Prepare, adversarial_step, step_with, token_step, update_step
-from entanglement.control import Decoupled
 from entanglement.datasets import sentiment_pairs
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.gradients.select import fused_activations
@@ -51,6 +50,7 @@ from entanglement.losses import get_loss
 from entanglement.models import load_model
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
+from entanglement.updates import get_update
 
 __all__ = ["LINES", "STEPS", "WAYS", "Line", "frame", "gpt2_shape", "random_batch", "rerun", "run", "stored"]
 
@@ -305,8 +305,8 @@ _OTHERS: dict[str, Prepare] = {
     "tokens by two references": token_step("two"),
     "tokens by their geometry": token_step("geometry"),
     "learned token mask": token_step("learned"),
-    "decoupled, batch": step_with(lambda reference: Decoupled("batch"), "sgd"),
-    "decoupled, all responses": step_with(lambda reference: Decoupled("all"), "sgd"),
+    "decoupled, batch": step_with(lambda reference: get_update("decoupled", level="batch"), "sgd"),
+    "decoupled, all responses": step_with(lambda reference: get_update("decoupled", level="all"), "sgd"),
     "adversarial": adversarial_step,
 }
 STEPS |= {f"{_name}, nano": Step(_prepare, "nano", 32) for _name, _prepare in _OTHERS.items()}

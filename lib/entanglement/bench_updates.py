@@ -16,19 +16,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from entanglement.adversarial import Discriminator, _policy_step, drawn_batch
+from entanglement.batches import by_length, collate_left, grouped_logps
 from entanglement.bench_trl import BETA, LR, MAX_GRAD_NORM
 from entanglement.losses import get_loss
+from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair
-from entanglement.token_weights import (
-    FromGeometry,
-    LearnedMask,
-    TokenWeighted,
-    TwoReferences,
-    Weigher,
-    contrasting,
-)
-from entanglement.training import OPTIMIZERS, _by_length, _collate, _pair_logps, _trainable
 from entanglement.updates import Update, get_update
 
 __all__ = ["adversarial_step", "step_with", "token_step", "update_step"]
@@ -41,7 +33,7 @@ def step_with(make: Callable[[nn.Module], Update], optimizer: str = "adamw") -> 
 
     Args:
         make: takes the frozen reference and returns the update.
-        optimizer: of ``training.OPTIMIZERS``.
+        optimizer: of ``optimizers.OPTIMIZERS``.
 
     Returns:
         A function of (model, tokenizer, pairs); it returns one that makes one more step, and returns its loss
@@ -53,16 +45,16 @@ def step_with(make: Callable[[nn.Module], Update], optimizer: str = "adamw") -> 
     ) -> Callable[[], float]:
         model.eval()
         update, loss = make(deepcopy(model).requires_grad_(False)), get_loss("dpo", beta=BETA)
-        update.begin()
-        stepper = OPTIMIZERS[optimizer](_trainable(model), LR)
-        groups = _by_length(pairs, 8)
+        update.begin(model)
+        stepper = make_optimizer(optimizer, model, LR)
+        groups = by_length(pairs)
         order = [i for group in groups for i in group]
         with torch.no_grad():
-            frozen = _pair_logps(model, tokenizer, pairs, append_eos=False)
+            frozen = grouped_logps(model, tokenizer, pairs, append_eos=False)
         reference = (frozen.chosen[order], frozen.rejected[order])
 
         def step() -> float:
-            batches = [_collate([pairs[i] for i in group], tokenizer, False) for group in groups]
+            batches = [collate_left([pairs[i] for i in group], tokenizer, False) for group in groups]
             return update.step(model, stepper, batches, loss, reference, max_grad_norm=MAX_GRAD_NORM).loss
 
         return step
@@ -80,13 +72,9 @@ def token_step(name: str) -> Prepare:
 
     The second reference of "two" is a copy of the first: it costs as much as another one.
     """
-    make: dict[str, Callable[[nn.Module], Weigher]] = {
-        "contrasting": lambda reference: contrasting,
-        "two": TwoReferences,
-        "geometry": lambda reference: FromGeometry(),
-        "learned": LearnedMask,
-    }
-    return step_with(lambda reference: TokenWeighted(make[name](reference), reference))
+    if name == "two":
+        return step_with(lambda reference: get_update(name, other=reference, reference=reference))
+    return step_with(lambda reference: get_update(name, reference=reference))
 
 
 def adversarial_step(
@@ -95,18 +83,4 @@ def adversarial_step(
     """Return a function that makes one more step of adversarial training, the discriminator's included, and
     returns its loss.
     """
-    model.eval()
-    judge, reference = Discriminator(model), deepcopy(model).requires_grad_(False)
-    stepper = OPTIMIZERS["adamw"](_trainable(model), LR)
-    groups, done = _by_length(pairs, 8), itertools.count()
-
-    def step() -> float:
-        seed = next(done)
-        batches = [
-            drawn_batch(model, tokenizer, [pairs[i] for i in group], seed=seed * len(groups) + place)
-            for place, group in enumerate(groups)
-        ]
-        judge.learn(batches)
-        return _policy_step(model, reference, judge, batches, stepper, LR, BETA, MAX_GRAD_NORM)["loss"]
-
-    return step
+    return update_step("adversarial", beta=BETA)(model, tokenizer, pairs)

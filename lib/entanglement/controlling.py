@@ -14,13 +14,12 @@ from typing import Any
 import pandas as pd
 
 from entanglement import dynamics
-from entanglement.adversarial import Adversary, outsmart
-from entanglement.control import Decoupled, goal_loss
+from entanglement.losses.goals import goal_loss
 from entanglement.models import LADDER, load_model
 from entanglement.quality import answer_quality
-from entanglement.training import Trajectory
+from entanglement.training import align
 from entanglement.untangling import set_means, trained_sample
-from entanglement.updates import untangle
+from entanglement.updates import get_update
 
 __all__ = ["GOALS", "WAYS", "Way", "describe", "grid_cells", "run_cell"]
 
@@ -64,7 +63,7 @@ DAMPING = 0.001
 #: Adversarial training goes on for this many times the steps of the others, at this many times their rate,
 #: chosen on a seed outside the grid: at the same rate hardly anything moves.
 LONGER, FASTER = 2, 4.0
-ADVERSARY = Adversary()
+ADVERSARY: dict[str, Any] = {"head_start": 8, "beta": 0.1, "lr": 1e-4}
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
@@ -90,19 +89,18 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
     sets = {"trained": trained_sample(scale, train, seed), "test": test}
     moments = sorted({round(numbers.steps * k / 8) for k in range(9)})
-    run: Trajectory
     if cell["way"] == "adversarial":
         steps = LONGER * numbers.steps
-        run = outsmart(
-            policy, tokenizer, train, steps=steps, adversary=ADVERSARY, lr=FASTER * numbers.lr,
-            batch_size=numbers.batch, seed=seed, evaluate=sets,
+        run = align(
+            policy, tokenizer, train, update=get_update("adversarial", seed=seed, **ADVERSARY), steps=steps,
+            lr=FASTER * numbers.lr, batch_size=numbers.batch, seed=seed, evaluate=sets,
             evaluate_at=sorted({*moments, *(LONGER * moment for moment in moments)}),
         )  # fmt: skip
     else:
         plain = way.level is not None
-        run = untangle(
+        run = align(
             policy, tokenizer, train,
-            update=Decoupled(way.level, DAMPING) if plain else "joint",  # type: ignore[arg-type]
+            update=get_update("decoupled", level=way.level, damping=DAMPING) if plain else "joint",
             loss=goal_loss(*GOALS[cell["goal"]]) if way.goals else way.loss,
             steps=numbers.steps, lr=way.lr or numbers.lr, batch_size=numbers.batch,
             optimizer="sgd" if plain else "adamw", max_grad_norm=None if plain else 1.0, seed=seed,
@@ -128,5 +126,5 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     ways = {name: asdict(way) for name, way in WAYS.items()}
     about = LADDER.get(model, "hub model")
     return {"recipe": asdict(dynamics.recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
-        "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
+        "adversary": ADVERSARY, "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip

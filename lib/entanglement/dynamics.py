@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 from entanglement.datasets import sentiment_pairs, tldr_pairs
 from entanglement.datasets.cached import cached_docstrings
 from entanglement.geometry import CASES, PairGeometry
@@ -27,7 +27,7 @@ from entanglement.losses import Loss, general, get_loss, hybrid, margins, pulled
 from entanglement.models import LADDER, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.squeezing import answer_moves, mass_moves, token_moves
-from entanglement.training import Trajectory, align, sft
+from entanglement.training import Account, Trajectory, align, sft
 
 __all__ = [
     "DATA",
@@ -217,7 +217,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate={"test": test},
         evaluate_at=numbers.moments,
         geometry_pairs=numbers.geometry_pairs,
-        account_pairs=numbers.account_pairs if loss.name == "dpo" else 0,
+        observers=[Account(numbers.account_pairs)] if loss.name == "dpo" else [],
     )
     pairs = with_weights(run, loss)
     before, _ = load_model(model)

@@ -21,18 +21,18 @@ from entanglement.logps import token_logps
 from entanglement.models import LADDER, load_model
 from entanglement.pairs import PreferencePair, collate
 from entanglement.quality import answer_quality
-from entanglement.token_weights import (
+from entanglement.training import align, sft
+from entanglement.untangling import set_means, trained_sample
+from entanglement.updates import TokenWeighted
+from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
-    TokenWeighted,
     TwoReferences,
     Weigher,
+    WeighTokens,
     contrasting,
     everything,
 )
-from entanglement.training import sft
-from entanglement.untangling import set_means, trained_sample
-from entanglement.updates import untangle
 
 __all__ = ["WEIGHERS", "describe", "grid_cells", "ranking", "run_cell", "token_table"]
 
@@ -83,15 +83,15 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     train = dynamics.train_pairs(scale, "sentiment", seed)
     test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
     torch.manual_seed(seed)
-    make: dict[str, Callable[[], Weigher]] = {
+    make: dict[str, Callable[[], Weigher | WeighTokens]] = {
         "everything": lambda: everything,
         "contrasting": lambda: contrasting,
         "two": lambda: TwoReferences(_other(scale, model, train, seed)),
         "geometry": FromGeometry,
-        "learned": lambda: LearnedMask(reference),
+        "learned": LearnedMask,
     }
     weigher = make[name]()
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,
@@ -116,7 +116,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 
 def token_table(
-    weigher: Weigher,
+    weigher: Weigher | WeighTokens,
     model: nn.Module,
     reference: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

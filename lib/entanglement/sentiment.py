@@ -16,7 +16,7 @@ import pandas as pd
 from entanglement.datasets.tweets import VARIANTS, sentiment_pairs
 from entanglement.losses import get_loss
 from entanglement.models import LADDER, load_model
-from entanglement.training import align, sft
+from entanglement.training import Account, align, sft
 
 __all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]
 
@@ -206,6 +206,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     phases = {"sft": tuned}
     if not long_sft:
         plain = condition == "plain"
+        accounted = numbers.account_pairs and condition in ("main", "plain") and model == "nano"
         rate = numbers.dpo_lr * (LARGE_STEP if condition == "large_step" else 1)
         phases["dpo"] = align(
             policy,
@@ -223,7 +224,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             evaluate=test,
             evaluate_at=numbers.moments,
             geometry_pairs=numbers.geometry_pairs,
-            account_pairs=numbers.account_pairs if condition in ("main", "plain") and model == "nano" else 0,
+            observers=[Account(numbers.account_pairs)] if accounted else [],
         )
     return _tables(cell, phases)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 from entanglement.datasets.tweets import VARIANTS
 from entanglement.stats import Interval, mean_interval, summarize
 

@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 
 from entanglement import dynamics
+from entanglement.batches import shuffled
 from entanglement.models import LADDER, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.quality import answer_quality
-from entanglement.training import _shuffled
-from entanglement.updates import Update, get_update, untangle
+from entanglement.training import align
+from entanglement.updates import Update, get_update
 
 __all__ = ["UPDATES", "Variant", "describe", "grid_cells", "run_cell", "set_means", "trained_sample"]
 
@@ -89,7 +90,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
     """Return some of the pairs that a cell's batches contain, as many as there are held-out ones."""
     numbers = dynamics.recipe(scale)
-    batches = _shuffled(len(pairs), numbers.steps, numbers.batch, seed)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, seed)
     used = sorted({i for rows in batches for i in rows})
     picked = random.Random(seed).sample(used, min(numbers.test_pairs, len(used)))
     return [pairs[i] for i in picked]
@@ -109,7 +110,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     policy.load_state_dict(start)
     train = dynamics.train_pairs(scale, "sentiment", seed)
     test = dynamics.data_pairs("sentiment", "test", numbers.test_pairs, seed)
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from entanglement import dynamics, knobs
 from entanglement import dynamics_tables as tables
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
 

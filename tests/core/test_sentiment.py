@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from entanglement import sentiment
 from entanglement import sentiment_tables as tables
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 
 
 @pytest.fixture(scope="module")

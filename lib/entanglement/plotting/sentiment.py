@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 from entanglement.datasets.tweets import VARIANTS
 from entanglement.geometry import CASES
 from entanglement.plotting.charts import case_shares, line_with_band
