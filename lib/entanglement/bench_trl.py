@@ -28,7 +28,6 @@ from entanglement.logps import model_device
 from entanglement.losses import get_loss
 from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair
-
 from entanglement.updates import get_update
 
 __all__ = ["our_step", "token_ids", "trl_step"]

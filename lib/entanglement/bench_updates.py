@@ -8,7 +8,6 @@ token weights need the reference's tokens; a decoupled step needs every response
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 

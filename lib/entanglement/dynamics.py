@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.training.account import TERMS
 from entanglement.datasets import sentiment_pairs, tldr_pairs
 from entanglement.datasets.cached import cached_docstrings
 from entanglement.geometry import CASES, PairGeometry
@@ -28,6 +27,7 @@ from entanglement.models import LADDER, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.training import Account, Trajectory, align, sft
+from entanglement.training.account import TERMS
 
 __all__ = [
     "DATA",

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from entanglement.training.account import TERMS
 from entanglement.datasets.tweets import VARIANTS
 from entanglement.stats import Interval, mean_interval, summarize
+from entanglement.training.account import TERMS
 
 __all__ = [
     "account_shares",

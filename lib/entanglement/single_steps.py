@@ -20,8 +20,8 @@ from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
 from entanglement.loss_study import _logps
 from entanglement.losses import get_loss
-from entanglement.pairs import PreferencePair, collate
 from entanglement.optimizers import make_optimizer
+from entanglement.pairs import PreferencePair, collate
 from entanglement.updates import Update, get_rule
 
 __all__ = ["TOYS", "exact_runs", "exact_steps", "one_step_each", "outcome", "tangled"]

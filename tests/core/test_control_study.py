@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from entanglement.control import goal_loss
 from entanglement.control_study import around, exact_path, goal_steps, margin_alone, try_requests
 from entanglement.loglinear import suffix_pairs
+from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PreferencePair
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from entanglement import dynamics, knobs
 from entanglement import dynamics_tables as tables
-from entanglement.training.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
+from entanglement.training.account import TERMS
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from entanglement import quality, side_effects, single_steps, untangling
 from entanglement import untangling_tables as tables
+from entanglement.batches import shuffled
 from entanglement.loglinear import suffix_pairs
-from entanglement.updates import RULES, get_update
+from entanglement.updates import get_update, list_rules
 
 
 def test_distinct_and_repeated_tokens():
@@ -51,7 +52,7 @@ def test_the_sample_is_of_pairs_that_were_trained_on():
     pairs = [f"pair {i}" for i in range(40)]
     sample = untangling.trained_sample("smoke", pairs, 1)
     numbers = untangling.dynamics.recipe("smoke")
-    batches = untangling._shuffled(len(pairs), numbers.steps, numbers.batch, 1)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, 1)
     used = {pairs[i] for rows in batches for i in rows}
     assert len(set(sample)) == numbers.test_pairs and set(sample) <= used
 
@@ -149,7 +150,7 @@ def test_one_step_each_leaves_the_model_as_it_was(toy):
     # The size is that of DPO's own step without what the two gradients share.
     joint = found[found["update"] == "joint"]
     assert ((joint["chosen"] - joint["rejected"]).between(0, 0.0101)).all()
-    with pytest.raises(ValueError, match=r"optimizer='lion'; expected"):
+    with pytest.raises(ValueError, match=r"optimizer 'lion' is not known; expected"):
         single_steps.one_step_each(model, tokenizer, pairs, updates, optimizer="lion")
     with pytest.raises(ValueError, match=r"toy='poem'; expected one of refusal, teacher"):
         single_steps.tangled("poem", "same words", "nano", side_effects.sizes("smoke"), 0)
@@ -165,7 +166,7 @@ def test_outcomes_count_both_signs():
 
 def test_exact_steps_begin_as_the_first_order_says_and_runs_agree_for_small_steps():
     pairs = suffix_pairs(4, 6, relation="scaled", strength=1.25, generator=torch.Generator().manual_seed(1))
-    steps = single_steps.exact_steps(pairs, list(RULES), [1e-4])
+    steps = single_steps.exact_steps(pairs, list(list_rules()), [1e-4])
     np.testing.assert_allclose(steps["chosen"] - steps["rejected"], 1e-4, rtol=1e-2)
     assert (steps[steps["update"] == "joint"]["chosen"] < 0).all()
     assert (steps[steps["update"] == "normalized"]["chosen"] > 0).all()

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entanglement.training.account import TERMS
 from entanglement.datasets.tweets import VARIANTS
 from entanglement.geometry import CASES
 from entanglement.plotting.charts import case_shares, line_with_band
@@ -26,6 +25,7 @@ from entanglement.plotting.style import (
     VARIANT_MARKERS,
     figure,
 )
+from entanglement.training.account import TERMS
 
 __all__ = ["account_bars", "case_panels", "curves", "main_figure", "memorizing", "side_by_side"]
 

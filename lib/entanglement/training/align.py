@@ -99,7 +99,7 @@ def align(
     )
     with fused_activations(model), ExitStack() as stack:
         frozen: dict[int, tuple[float, float]] = {}
-        if update.needs_reference(loss):
+        if batches and update.needs_reference(loss):
             frozen = _reference(model, tokenizer, pairs, batches, append_eos)
         look(0)
         stack.callback(watch.end)
@@ -137,7 +137,7 @@ def align(
         monitor = monitor.merge(seen["monitor"], on="step")
     return Trajectory(
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
-        pd.DataFrame(losses),
+        pd.DataFrame(losses, columns=["step", "loss", "lr", "grad_norm"]),
         seen.get("account", pd.DataFrame()),
         monitor,
         {name: table for name, table in seen.items() if name not in ("account", "monitor")},

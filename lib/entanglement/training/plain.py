@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.logps import PairLogps, response_logps
-from entanglement.losses import get_loss
+from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PreferencePair, collate
 
 __all__ = ["align_plainly"]
@@ -23,19 +23,20 @@ __all__ = ["align_plainly"]
 
 def align_plainly(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], *,
-    loss: str = "dpo", steps: int, lr: float, batch_size: int, optimizer: str = "adamw", warmup: float = 0.1,
-    max_grad_norm: float | None = 1.0, seed: int = 0, append_eos: bool = False,
+    loss: str | Loss = "dpo", steps: int, lr: float, batch_size: int, optimizer: str = "adamw",
+    warmup: float = 0.1, max_grad_norm: float | None = 1.0, seed: int = 0, append_eos: bool = False,
 ) -> list[float]:  # fmt: skip
     """Train a model in place; arguments as in ``align``. Returns the loss before each step, nats."""
     model.eval()
     reference = deepcopy(model)
-    criterion = get_loss(loss)
+    criterion = get_loss(loss) if isinstance(loss, str) else loss
     weights = [p for p in model.parameters() if p.requires_grad]
     if optimizer == "adamw":
         stepper: torch.optim.Optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
     else:
         stepper = torch.optim.SGD(weights, lr=lr)
-    shuffle, left, history = random.Random(seed), [], []
+    shuffle, left = random.Random(seed), list[int]()
+    history = []
     rising = max(1, round(warmup * steps))
     for step in range(1, steps + 1):
         # The next batch; too few pairs left: a new epoch in a new order.
@@ -62,5 +63,5 @@ def align_plainly(
         for group in stepper.param_groups:
             group["lr"] = rate
         stepper.step()
-        history.append(float(value))
+        history.append(float(value.detach()))
     return history

@@ -96,7 +96,7 @@ def sft(
             losses.append({"step": step, "loss": found["loss"], "lr": lr, "grad_norm": norm})
             look(step)
     joined = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return Trajectory(joined, pd.DataFrame(losses))
+    return Trajectory(joined, pd.DataFrame(losses, columns=["step", "loss", "lr", "grad_norm"]))
 
 
 def sft_loss(
