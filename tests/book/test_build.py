@@ -4,8 +4,9 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from entanglement.book.layout import Book, Settings
-from entanglement.book.site import BuildError, stage
+
+from entanglement_book.layout import Book, Settings
+from entanglement_book.press.site import BuildError, stage
 
 
 def text_of(book, page="book/intro.html", scale="smoke"):

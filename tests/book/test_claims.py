@@ -4,8 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from entanglement.book import claims
-from entanglement.book.claims import IN_PART, NOT_REPRODUCED, NOT_RUN, NOT_TESTABLE, REPRODUCED, Claim, Record
+
+from entanglement_book.ledger import claims
+from entanglement_book.ledger.claims import (
+    IN_PART,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    NOT_TESTABLE,
+    REPRODUCED,
+    Claim,
+    Record,
+)
 
 ROW = """
 claims:

@@ -1,7 +1,8 @@
 """Bad input: one line naming what was given and what is allowed, status 2, nothing written."""
 
 import pytest
-from entanglement.book.cli import main
+
+from entanglement_book.cli import main
 
 
 def everything(root):
@@ -58,7 +59,7 @@ def test_outside_a_book(tmp_path, capsys):
 
 
 def test_chapters_may_be_named_in_three_ways(tiny):
-    from entanglement.book.layout import parse_only
+    from entanglement_book.layout import parse_only
 
     chapters = ["03_first", "06_second", "90_report"]
     assert (

@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from entanglement.book import notebooks
-from entanglement.book.execute import clock, run_times, write_whole
-from entanglement.book.layout import Book
-from entanglement.book.verdicts import check
 from nbformat.v4 import new_code_cell as code_cell
+
+from entanglement_book.layout import Book
+from entanglement_book.ledger.verdicts import check
+from entanglement_book.press import notebooks
+from entanglement_book.press.execute import clock, run_times, write_whole
 
 
 def test_nothing_changed_runs_nothing(executed, capsys):
@@ -129,7 +130,7 @@ def test_a_killed_run_resumes(tiny, tmp_path):
     kill = f"import psutil\nbomb = pathlib.Path({str(armed)!r})\nif bomb.exists():\n    bomb.unlink()\n"
     kill += "    psutil.Process().parent().parent().kill()\n    psutil.Process().parent().wait()"
     tiny.edit("06_second", "print(6)", kill)
-    command = [sys.executable, "-m", "entanglement.book", "execute", "--scale", "smoke", "--jobs", "1"]
+    command = [sys.executable, "-m", "entanglement_book", "execute", "--scale", "smoke", "--jobs", "1"]
     killed = subprocess.run([*command, "--root", str(tiny.root)], capture_output=True, timeout=120)
     assert killed.returncode == -9
     assert tiny.runs() == ["03", "06"]

@@ -1,9 +1,10 @@
 """The table of losses is made from the declarations."""
 
 import pytest
-from entanglement.book.loss_table import LossTable
+
 from entanglement.losses import list_losses, loss_spec, loss_specs
 from entanglement.losses.catalogue import FORMS
+from entanglement_book.press.loss_table import LossTable
 
 
 def test_every_declared_loss_is_in_exactly_one_table():

@@ -2,8 +2,9 @@
 
 import nbformat
 import pytest
-from entanglement.book import notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from entanglement_book.press import notebooks
 
 PARAMETERS = new_code_cell('scale = "book"\nseed: int = 3', metadata={"tags": ["parameters"]})
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement.book.pasting import put
+
 from entanglement.stats import Interval
+from entanglement_book.press.pasting import put
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from entanglement.book.layout import Book, toc_files
-from entanglement.book.stages import stages
+
+from entanglement_book.layout import Book, toc_files
+from entanglement_book.press.stages import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +63,7 @@ def test_make_passes_what_it_is_given(given, passed):
     done = subprocess.run(
         ["make", "-n", "book", *given], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    line = next(line for line in done.stdout.splitlines() if "entanglement.book book" in line)
+    line = next(line for line in done.stdout.splitlines() if "entanglement_book book" in line)
     assert passed in " ".join(line.split())
 
 
@@ -80,7 +81,7 @@ def test_make_is_honest_about_an_old_python(tmp_path):
 
 
 def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeypatch, capfd):
-    from entanglement.book import stages as module
+    from entanglement_book.press import stages as module
 
     def python(text):
         return [sys.executable, "-c", text]
@@ -106,8 +107,8 @@ def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeyp
 
 
 def test_without_a_browser_one_line_says_so(monkeypatch, capsys):
-    from entanglement.book import browser
-    from entanglement.book.cli import main
+    from entanglement_book.cli import main
+    from entanglement_book.press import browser
 
     tried = []
     monkeypatch.setattr(browser, "find", lambda: None)
@@ -151,11 +152,11 @@ def test_plain_jupyter_book_can_build_too():
     assert config["only_build_toc_files"] is True
     extensions = config["sphinx"]["config"]["extensions"]
     assert "sphinx_thebe" not in extensions
-    assert "entanglement.book.sphinx_ext" in extensions
+    assert "entanglement_book.press.sphinx_ext" in extensions
 
 
 def test_mathjax_comes_with_the_book():
-    from entanglement.book.sphinx_ext import _NEEDED, mathjax_folder
+    from entanglement_book.press.sphinx_ext import _NEEDED, mathjax_folder
 
     for name in _NEEDED:
         assert (mathjax_folder() / name).exists()
@@ -170,7 +171,7 @@ def test_citation_and_licenses():
 
 
 def test_committed_notebooks_are_in_order():
-    from entanglement.book.notebooks import complaints
+    from entanglement_book.press.notebooks import complaints
 
     book = Book.find(ROOT)
     chapters = [book.notebook(chapter) for chapter in book.chapters()]

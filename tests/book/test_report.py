@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from entanglement.book import claims, report
-from entanglement.book.claims import Claim, Record
-from entanglement.book.layout import Book
+
+from entanglement_book.layout import Book
+from entanglement_book.ledger import claims
+from entanglement_book.ledger.claims import Claim, Record
+from entanglement_book.press import report
 
 CLAIMS = [
     Claim("first-holds", "The number |x| is small.", "paper §1", "03_first", "a $number$", "high < 1",
@@ -137,13 +139,13 @@ def test_versions_and_hash_are_told():
 
 
 def test_the_report_needs_no_torch():
-    code = "import sys; import entanglement.book.report; assert 'torch' not in sys.modules"
+    code = "import sys; import entanglement_book.report; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
-    from entanglement.plotting import report as figures
+    from entanglement_book.studies.report import figures
 
     assert list(figures.VERDICT_MARKERS) == list(figures.VERDICT_COLORS) == [*claims.VERDICTS, claims.NOT_RUN]
     left, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})

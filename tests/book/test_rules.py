@@ -1,7 +1,8 @@
 """The language of the ledger's rules."""
 
 import pytest
-from entanglement.book.rules import RuleError, check, evaluate
+
+from entanglement_book.ledger.language import RuleError, check, evaluate
 
 VALUES = {"value": 0.5, "low": 0.4, "high": 0.6, "control": 2.0, "n": 10}
 

@@ -1,10 +1,11 @@
 """What makes a notebook run again, seen in the cache's key; nothing is executed here."""
 
 import pytest
-from entanglement.book import notebooks
-from entanglement.book.layout import Book, Settings
-from entanglement.book.sources import ImportGraph, code_text, key_parts, science_of
 from nbformat.v4 import new_code_cell
+
+from entanglement_book.layout import Book, Settings
+from entanglement_book.press import notebooks
+from entanglement_book.provenance.sources import ImportGraph, code_text, key_parts, science_of
 
 SMOKE = Settings("smoke")
 
@@ -93,7 +94,7 @@ def test_tables_count_where_they_are_read(tiny, changed):
     tiny.path("03_first").write_text(notebooks.dumps(book))
     assert changed() == ["data"]
     del book.metadata["entanglement"]
-    book.cells.append(new_code_cell("import entanglement.results"))
+    book.cells.append(new_code_cell("import entanglement_book.grids.results"))
     (tiny.root / "lib" / "entanglement" / "results.py").write_text("")
     tiny.path("03_first").write_text(notebooks.dumps(book))
     assert changed() == ["code", "library", "data"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from entanglement.book.sphinx_pages import THEOREM_NUMBERS
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
+
+from entanglement_book.press.sphinx_pages import THEOREM_NUMBERS
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><path d="M0 0 L20 10"/></svg>'
 PNG = base64.b64encode(b"\x89PNG stands for a picture").decode()
@@ -67,7 +68,7 @@ def build(tmp_path: Path):
         nbformat.write(notebook, source / "notebooks" / "one.ipynb")
         said = io.StringIO()
         settings = {
-            "extensions": ["myst_nb", "sphinx_proof", "entanglement.book.sphinx_pages"],
+            "extensions": ["myst_nb", "sphinx_proof", "entanglement_book.press.sphinx_pages"],
             "nb_execution_mode": "off",
             "myst_enable_extensions": ["colon_fence"],
             "numfig": True,

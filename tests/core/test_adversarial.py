@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continue_prompts
 from entanglement.training import align

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from entanglement import bench
+
+from entanglement_book.bench import bench
 
 
 @pytest.fixture(scope="module")

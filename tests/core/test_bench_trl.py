@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
-from entanglement import bench_trl
+
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import align
+from entanglement_book.bench import trl_steps as bench_trl
 
 LR = 1e-3  # a tiny model needs a high rate for its loss to leave ln 2
 

@@ -9,29 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.loglinear import (
     OneToken,
     PositionTabular,
     PrefixTabular,
     TrainableOneToken,
+    random_one_token,
+    random_trainable,
+    simplex_grid,
+    suffix_pairs,
+)
+from entanglement_book.studies.ch06_one_token import figures as triangles
+from entanglement_book.studies.ch07_suffix import figures
+from entanglement_book.studies.ch07_suffix import study as studies
+from entanglement_book.studies.ch07_suffix.study import (
     measure,
     one_shared_token,
     parting_responses,
-    random_one_token,
-    random_trainable,
     share_table,
-    simplex_grid,
-    studies,
-    suffix_pairs,
     suffix_study,
     table_geometry,
     tabular_study,
     without_crosstalk,
 )
-from entanglement.plotting import one_token as triangles
-from entanglement.plotting import suffix as figures
-from hypothesis import given
-from hypothesis import strategies as st
 
 VARIANTS = {"identical": ("identical", 1.0), "longer": ("scaled", 1.25), "shorter": ("scaled", 0.8)}
 LENGTHS = (0, 2, 8, 32)

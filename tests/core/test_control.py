@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.logps import PairLogps, response_logps
@@ -13,8 +16,6 @@ from entanglement.pairs import PreferencePair, collate
 from entanglement.training import align
 from entanglement.updates import Decoupled
 from entanglement.updates.plans import plan, reach
-from hypothesis import given
-from hypothesis import strategies as st
 
 some = st.floats(-2, 2).filter(lambda x: abs(x) > 1e-3)
 tangled = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])

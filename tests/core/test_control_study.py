@@ -2,10 +2,17 @@
 
 import pytest
 import torch
-from entanglement.control_study import around, exact_path, goal_steps, margin_alone, try_requests
+
 from entanglement.loglinear import suffix_pairs
 from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PreferencePair
+from entanglement_book.studies.ch13_control.study import (
+    around,
+    exact_path,
+    goal_steps,
+    margin_alone,
+    try_requests,
+)
 
 
 @pytest.fixture

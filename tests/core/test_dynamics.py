@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement import dynamics, knobs
-from entanglement import dynamics_tables as tables
+
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
 from entanglement.training.account import TERMS
+from entanglement_book.studies.ch05_dynamics import grid as dynamics
+from entanglement_book.studies.ch05_dynamics import knobs, tables
+from entanglement_book.studies.shared.means import step_means, with_weights
+from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_the_account_adds_up(cells):
 
 def test_the_grid_has_enough_losses_and_seeds():
     cells = pd.DataFrame(dynamics.grid_cells("book"))
-    assert len(set(cells["loss"])) >= 10 and set(cells["data"]) == set(dynamics.DATA)
+    assert len(set(cells["loss"])) >= 10 and set(cells["data"]) == set(DATA)
     assert cells.groupby(["data", "loss"])["seed"].nunique().min() >= 5
     spots = pd.DataFrame(knobs.grid_cells("book"))
     assert spots.groupby(["beta", "rate"])["seed"].nunique().min() >= 3
@@ -51,11 +54,11 @@ def test_the_grid_has_enough_losses_and_seeds():
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="smoke, book or paper"):
-        dynamics.recipe("huge")
+        recipe("huge")
     with pytest.raises(ValueError, match="smoke, book or paper"):
         knobs.knobs("huge")
     with pytest.raises(ValueError, match="data='poems'"):
-        dynamics.data_pairs("poems", "test", 2, 0)
+        data_pairs("poems", "test", 2, 0)
 
 
 def test_a_larger_rate_goes_further():
@@ -84,7 +87,7 @@ def trajectory():
     ("loss", "r", "case"), [("dpo", 1.0, "both_down"), ("simpo", 2.0, "both_up"), ("dpop", 51.0, "both_up")]
 )
 def test_the_case_is_that_of_the_losss_own_weights(loss, r, case):
-    found = dynamics.with_weights(trajectory(), get_loss(loss))
+    found = with_weights(trajectory(), get_loss(loss))
     last = found[(found["step"] == 8) & (found["pair"] == "p")].iloc[0]
     assert last["r"] == pytest.approx(r) and last["case"] == case
     assert last["weighed"] == pytest.approx(1.5 / r)
@@ -92,7 +95,7 @@ def test_the_case_is_that_of_the_losss_own_weights(loss, r, case):
 
 
 def test_shares_are_of_what_happened_and_cases_only_of_measured_pairs():
-    means = dynamics.step_means(dynamics.with_weights(trajectory(), get_loss("dpo"))).set_index("step")
+    means = step_means(with_weights(trajectory(), get_loss("dpo"))).set_index("step")
     assert means.loc[8, "fell"] == means.loc[8, "both_fell"] == 1.0
     assert means.loc[0, "both_fell"] == 0.0
     assert means.loc[8, "both_down"] == 1.0 and means.loc[8, "pairs"] == 2

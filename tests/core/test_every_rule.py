@@ -2,8 +2,13 @@
 
 import pandas as pd
 import pytest
-from entanglement import controlling, every_rule, masking, results, untangling
-from entanglement.untangling_tables import end_table
+
+from entanglement_book.grids import results
+from entanglement_book.studies.ch11_one_number import grid as untangling
+from entanglement_book.studies.ch11_one_number.tables import end_table
+from entanglement_book.studies.ch12_which_tokens import grid as masking
+from entanglement_book.studies.ch13_control import grid as controlling
+from entanglement_book.studies.ch13_control import tables as every_rule
 
 
 @pytest.fixture(scope="module")

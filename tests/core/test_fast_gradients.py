@@ -9,6 +9,10 @@ import peft
 import pytest
 import torch
 import transformers
+from model_shapes import SHAPES
+from torch import nn
+from torch.nn.functional import linear
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import (
     UncoveredParameterWarning,
@@ -18,9 +22,6 @@ from entanglement.gradients import (
     token_geometry,
 )
 from entanglement.pairs import PairBatch, collate
-from model_shapes import SHAPES
-from torch import nn
-from torch.nn.functional import linear
 
 
 def close(mine, theirs, tolerance=1e-9):

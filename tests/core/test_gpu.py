@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from model_shapes import SHAPES
+
 from entanglement.gradients import GeometryMonitor, naive, pair_geometry, token_geometry
 from entanglement.logps import response_logps
 from entanglement.pairs import collate
-from model_shapes import SHAPES
 
 pytestmark = pytest.mark.gpu
 

@@ -3,6 +3,9 @@
 import peft
 import pytest
 import torch
+from model_shapes import SHAPES
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import (
     TokenGeometry,
@@ -19,8 +22,6 @@ from entanglement.gradients import (
 from entanglement.logps import pair_logps, response_logps, token_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PairBatch, collate
-from model_shapes import SHAPES
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 def plain_gradient(model, scalar, wanted=lambda name: True):

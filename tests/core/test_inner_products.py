@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from entanglement.gradients import inner
 
 B, T, S = 3, 5, 4  # pairs, positions, positions of the output matrix

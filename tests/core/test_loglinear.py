@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear import (
     LogLinear,
@@ -19,8 +22,6 @@ from entanglement.loglinear import (
     simplex_grid,
     suffix_pairs,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 seeds = st.integers(0, 2**31 - 1)
 N = 40  # instances per example

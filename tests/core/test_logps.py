@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from model_shapes import SHAPES
+
 from entanglement.logps import PairLogps, pair_logps, response_logps, token_logps
 from entanglement.pairs import PairBatch, collate
-from model_shapes import SHAPES
 
 
 def by_hand(model, batch):

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from entanglement.losses import PairLogps, catalogue, get_loss, list_losses, loss_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from entanglement.losses import PairLogps, catalogue, get_loss, list_losses, loss_spec
 
 assert catalogue.FORMS  # importing it declares them all
 

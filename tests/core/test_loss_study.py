@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 import torch
-from entanglement import loss_study
+
 from entanglement.loglinear import suffix_pairs
 from entanglement.losses import get_loss, list_losses
+from entanglement_book.studies.ch04_losses import study as loss_study
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.logps import pair_logps, response_logps
 from entanglement.losses import (
     Hyper,
@@ -18,8 +21,6 @@ from entanglement.losses import (
     registry,
 )
 from entanglement.pairs import collate
-from hypothesis import given
-from hypothesis import strategies as st
 
 logp = st.floats(-60, -0.01)
 four = st.tuples(logp, logp, logp, logp)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from entanglement.losses import PairLogps, catalogue, get_loss
 
 assert catalogue.FORMS

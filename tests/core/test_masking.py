@@ -2,7 +2,8 @@
 
 import pandas as pd
 import pytest
-from entanglement import masking
+
+from entanglement_book.studies.ch12_which_tokens import grid as masking
 
 
 def test_ranking_counts_ties_half():

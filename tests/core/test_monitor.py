@@ -3,14 +3,15 @@
 import peft
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import linear
+
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, UncoveredParameterWarning, pair_geometry
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import Monitor, align
-from torch import nn
-from torch.nn.functional import linear
 
 
 def close(mine, theirs, tolerance=1e-9):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from entanglement.book.sphinx_pages import THEOREM_NUMBERS
-from entanglement.loglinear import LogLinear, random_log_linear, suffix_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from entanglement.loglinear import LogLinear, random_log_linear, suffix_pairs
+from entanglement_book.press.sphinx_pages import THEOREM_NUMBERS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "proofs.md").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ import sys
 
 import pandas as pd
 import pytest
-from entanglement import results
+
+from entanglement_book.grids import results
 
 MODULE = """
 import pathlib

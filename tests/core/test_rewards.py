@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 import torch
+
 from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
-from entanglement.rewards import FEATURES, LinearReward, fit_reward, pair_features, word_overlap
+from entanglement_book.studies.ch01_two_steps.rewards import (
+    FEATURES,
+    LinearReward,
+    fit_reward,
+    pair_features,
+    word_overlap,
+)
 
 
 def judged(n, weights, seed=0):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from entanglement.sampling import continuation_logps, continue_prompts
 
 PROMPTS = ["what a day", "the film was long and I did not like any of it", "people"]

@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
-from entanglement import sentiment
-from entanglement import sentiment_tables as tables
+
 from entanglement.training.account import TERMS
+from entanglement_book.studies.ch08_sentiment import grid as sentiment
+from entanglement_book.studies.ch08_sentiment import tables
 
 
 @pytest.fixture(scope="module")

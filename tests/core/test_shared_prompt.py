@@ -3,12 +3,13 @@
 import peft
 import pytest
 import torch
+from model_shapes import SHAPES
+from torch import nn
+
 from entanglement.logps import response_logps
 from entanglement.pairs import collate
 from entanglement.shared_prompt import can_share, shared_logps
 from entanglement.training import align
-from model_shapes import SHAPES
-from torch import nn
 
 
 def gradients(model, values):

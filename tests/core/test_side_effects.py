@@ -3,15 +3,18 @@
 import pandas as pd
 import pytest
 import torch
-from entanglement import side_effects
+
 from entanglement.sampling import Continuations
+from entanglement_book.studies.ch02_margin import study as side_effects
+from entanglement_book.studies.shared import toys
+from entanglement_book.studies.shared.toys import distillation, refusals, sizes
 
 
 def words(text):
     return set(text.lower().replace(".", "").replace(",", "").split())
 
 
-@pytest.mark.parametrize("make", [side_effects.refusals, side_effects.distillation])
+@pytest.mark.parametrize("make", [refusals, distillation])
 def test_the_control_differs_only_in_the_words_that_are_shared(make):
     same, other = ({p.id: p for p in make(kind, 3)} for kind in ("same words", "other words"))
     assert len(same) == 150 and same.keys() == other.keys()
@@ -22,21 +25,21 @@ def test_the_control_differs_only_in_the_words_that_are_shared(make):
 
 
 def test_the_order_is_the_seeds():
-    ids = [[p.id for p in side_effects.refusals("same words", seed)] for seed in (1, 1, 2)]
+    ids = [[p.id for p in refusals("same words", seed)] for seed in (1, 1, 2)]
     assert ids[0] == ids[1] != ids[2] and sorted(ids[0]) == sorted(ids[2])
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="kind='none'"):
-        side_effects.refusals("none", 0)
+        refusals("none", 0)
     with pytest.raises(ValueError, match="kind='none'"):
-        side_effects.distillation("none", 0)
+        distillation("none", 0)
     with pytest.raises(ValueError, match="scale='huge'"):
-        side_effects.sizes("huge")
+        sizes("huge")
 
 
 def test_only_answers_that_end_where_the_teachers_ends_are_counted(tokenizer, monkeypatch):
-    pairs = side_effects.distillation("same words", 0)[:2]
+    pairs = distillation("same words", 0)[:2]
     right = [tokenizer(p.chosen, add_special_tokens=False)["input_ids"] for p in pairs]
     eos, longest = tokenizer.eos_token_id, max(len(ids) for ids in right) + 1
     rows = []
@@ -54,7 +57,7 @@ def test_only_answers_that_end_where_the_teachers_ends_are_counted(tokenizer, mo
 
 
 def test_a_run_has_every_way_and_repeats():
-    numbers = side_effects.sizes("smoke")
+    numbers = sizes("smoke")
     one, two = (side_effects.run_refusals("nano", "same words", numbers, 1) for _ in range(2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
     counts = one.groupby("way").size().to_dict()
@@ -68,7 +71,7 @@ def test_a_run_has_every_way_and_repeats():
 
 
 def test_the_student_is_measured_before_and_after():
-    pairs, shares = side_effects.run_distillation("nano", "other words", side_effects.sizes("smoke"), 1)
+    pairs, shares = side_effects.run_distillation("nano", "other words", sizes("smoke"), 1)
     assert list(shares["moment"]) == ["before", "after"]
     assert shares[["ideal", "preferred"]].to_numpy().min() >= 0
     assert (pairs["chosen"] > pairs["rejected"]).mean() > 0.5
@@ -76,7 +79,7 @@ def test_the_student_is_measured_before_and_after():
 
 def test_the_model_learns_to_comply_before_it_is_taught_to_refuse(monkeypatch):
     seen = {}
-    monkeypatch.setattr(side_effects, "sft", lambda model, tokenizer, pairs, **_: seen.update(sft=pairs))
+    monkeypatch.setattr(toys, "sft", lambda model, tokenizer, pairs, **_: seen.update(sft=pairs))
     align = side_effects.align
 
     def watched(model, tokenizer, pairs, **options):
@@ -84,6 +87,6 @@ def test_the_model_learns_to_comply_before_it_is_taught_to_refuse(monkeypatch):
         return align(model, tokenizer, pairs, **options)
 
     monkeypatch.setattr(side_effects, "align", watched)
-    side_effects.run_refusals("nano", "same words", side_effects.sizes("smoke"), 1)
+    side_effects.run_refusals("nano", "same words", sizes("smoke"), 1)
     assert all(p.chosen.startswith(" I will give") for p in seen["sft"])
     assert all(p.chosen.startswith(" I will not") for pairs in seen["align"] for p in pairs)

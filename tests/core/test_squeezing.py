@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from entanglement.pairs import PreferencePair, collate
-from entanglement.squeezing import (
+from torch import nn
+
+from entanglement.outcomes.squeezing import (
     answer_moves,
     first_difference,
     mass_moves,
     next_token_probs,
     token_moves,
 )
-from torch import nn
+from entanglement.pairs import PreferencePair, collate
 
 
 class Constant(nn.Module):

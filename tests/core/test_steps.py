@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear, suffix_pairs
 from entanglement.logps import response_logps
-from entanglement.pairs import PairBatch, collate
-from entanglement.steps import (
+from entanglement.outcomes.steps import (
     SteppedPair,
     case_of_changes,
     ladder_geometry,
@@ -21,6 +21,7 @@ from entanglement.steps import (
     small_steps,
     step_ladder,
 )
+from entanglement.pairs import PairBatch, collate
 
 LR = 1e-7  # small enough for the first order to be right to four digits here, large enough for float64
 

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_shapes import SHAPES
+
 from entanglement.logps import PairLogps, TokenLogps, pair_logps, response_logits, token_logps
 from entanglement.losses import get_loss, list_losses
 from entanglement.losses.token_level import ld_dpo, ld_logps, logps_and_kl, position_kl, sequential_kl, tdpo
 from entanglement.pairs import collate
-from model_shapes import SHAPES
 
 B, T = 6, 9  # pairs, positions after the first
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.gradients import token_geometry
 from entanglement.logps import token_logps
 from entanglement.losses import get_loss

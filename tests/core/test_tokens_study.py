@@ -5,9 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate
-from entanglement.tokens_study import (
+from entanglement_book.studies.ch09_tokens.study import (
     KINDS,
     after_first,
     measure_tokens,
@@ -22,8 +25,6 @@ from entanglement.tokens_study import (
     token_table,
     turn_suffix,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PAIRS = [
     PreferencePair("the film was", " positive sentiment what a day", " negative sentiment what a day", "a"),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.gradients import pair_geometry
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate

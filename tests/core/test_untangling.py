@@ -4,11 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from entanglement import quality, side_effects, single_steps, untangling
-from entanglement import untangling_tables as tables
+
 from entanglement.batches import shuffled
 from entanglement.loglinear import suffix_pairs
+from entanglement.outcomes import quality
 from entanglement.updates import get_update, list_rules
+from entanglement_book.studies.ch11_one_number import grid as untangling
+from entanglement_book.studies.ch11_one_number import study as single_steps
+from entanglement_book.studies.ch11_one_number import tables
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import trained_sample
+from entanglement_book.studies.shared.toys import sizes, tangled
 
 
 def test_distinct_and_repeated_tokens():
@@ -50,8 +56,8 @@ def test_the_grid_has_its_seeds_and_rates():
 
 def test_the_sample_is_of_pairs_that_were_trained_on():
     pairs = [f"pair {i}" for i in range(40)]
-    sample = untangling.trained_sample("smoke", pairs, 1)
-    numbers = untangling.dynamics.recipe("smoke")
+    sample = trained_sample("smoke", pairs, 1)
+    numbers = untangling.recipe("smoke")
     batches = shuffled(len(pairs), numbers.steps, numbers.batch, 1)
     used = {pairs[i] for rows in batches for i in rows}
     assert len(set(sample)) == numbers.test_pairs and set(sample) <= used
@@ -76,7 +82,7 @@ def test_shares_are_of_pairs_that_moved_by_more_than_the_tolerance():
         for pair, move in enumerate(moves):
             row = {"step": step, "set": "test", "pair": pair}
             rows.append(row | {"chosen_logp": -3 + move, "rejected_logp": -2.9 - 2 * move})
-    last = untangling.set_means(pd.DataFrame(rows)).set_index("step").loc[8]
+    last = set_means(pd.DataFrame(rows)).set_index("step").loc[8]
     assert last["fell"] == 0.5 and last["rose"] == 0.75
     assert last["both_fell"] == 0 and last["chosen"] == pytest.approx(-0.06)
     assert last["margin"] == pytest.approx(-0.18) and last["accuracy"] == 0.25
@@ -137,7 +143,7 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
 
 @pytest.fixture(scope="module")
 def toy():
-    return single_steps.tangled("refusal", "same words", "nano", side_effects.sizes("smoke"), 0)
+    return tangled("refusal", "same words", "nano", sizes("smoke"), 0)
 
 
 def test_one_step_each_leaves_the_model_as_it_was(toy):
@@ -153,7 +159,7 @@ def test_one_step_each_leaves_the_model_as_it_was(toy):
     with pytest.raises(ValueError, match=r"optimizer 'lion' is not known; expected"):
         single_steps.one_step_each(model, tokenizer, pairs, updates, optimizer="lion")
     with pytest.raises(ValueError, match=r"toy='poem'; expected one of refusal, teacher"):
-        single_steps.tangled("poem", "same words", "nano", side_effects.sizes("smoke"), 0)
+        tangled("poem", "same words", "nano", sizes("smoke"), 0)
 
 
 def test_outcomes_count_both_signs():

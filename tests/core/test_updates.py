@@ -6,6 +6,11 @@ import pandas as pd
 import peft
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from model_shapes import SHAPES
+from torch import nn
+
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import suffix_pairs
@@ -24,10 +29,6 @@ from entanglement.updates import (
     list_rules,
     preconditioner,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from model_shapes import SHAPES
-from torch import nn
 
 SAFE = [name for name, rule in list_rules().items() if rule.safe]
 positive = st.floats(0.1, 10.0)

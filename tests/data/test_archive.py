@@ -10,8 +10,9 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
-from entanglement.datasets import DataError, cache_dir
-from entanglement.datasets import _archive as archives
+
+from entanglement import archive as archives
+from entanglement_book.materials import DataError, cache_dir
 
 
 def tar_of(members, kind=tarfile.REGTYPE):

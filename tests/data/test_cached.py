@@ -1,8 +1,9 @@
 """Docstrings kept in the cache folder are those that would be read."""
 
 import pytest
-from entanglement.datasets import cached
-from entanglement.datasets.docstrings import Docstring
+
+from entanglement_book.materials import cached
+from entanglement_book.materials.docstrings import Docstring
 
 
 @pytest.fixture

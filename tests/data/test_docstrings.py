@@ -7,8 +7,9 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from entanglement.datasets import DataError, docstrings, read_docstrings, tldr_pairs
-from entanglement.datasets.docstrings import Docstring, corpus_hash, package_versions
+
+from entanglement_book.materials import DataError, docstrings, read_docstrings, tldr_pairs
+from entanglement_book.materials.docstrings import Docstring, corpus_hash, package_versions
 
 BOOM = 'raise RuntimeError("this module must not be imported")\n'
 FILES = {
@@ -86,7 +87,7 @@ def test_nothing_is_imported(package):
 
 def test_reading_a_real_package_does_not_import_it():
     code = (
-        "import sys; from entanglement.datasets.docstrings import read_docstrings;"
+        "import sys; from entanglement_book.materials.docstrings import read_docstrings;"
         "found = read_docstrings(['matplotlib']); assert len(found) > 1000, len(found);"
         "assert 'matplotlib' not in sys.modules"
     )

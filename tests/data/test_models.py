@@ -10,11 +10,12 @@ from io import BytesIO
 import huggingface_hub
 import pytest
 import torch
+
 from entanglement import models
-from entanglement.datasets import VARIANTS, DataError
-from entanglement.datasets._archive import sha256
-from entanglement.datasets.tweets import LABELS
+from entanglement.archive import sha256
 from entanglement.models import check_model_name, load_model, model_facts
+from entanglement_book.materials import VARIANTS, DataError
+from entanglement_book.materials.tweets import LABELS
 
 OURS = ("nano", "nano-unlabeled")
 

@@ -6,8 +6,9 @@ import io
 import tarfile
 
 import pytest
-from entanglement.datasets import DataError, sentiment_pairs, sentiment_tweets, tweets
-from entanglement.datasets._archive import sha256
+
+from entanglement.archive import sha256
+from entanglement_book.materials import DataError, sentiment_pairs, sentiment_tweets, tweets
 
 
 def tar_of(members):

@@ -4,12 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement.plotting import CASE_COLORS, CHOSEN, REJECTED, figure
-from entanglement.plotting import dynamics as dynamics_figures
-from entanglement.plotting import side_effects as side_figures
-from entanglement.plotting.two_steps import both_steps
-from entanglement.stats import Interval
 from matplotlib.colors import to_hex
+
+from entanglement.stats import Interval
+from entanglement_book.drawing import CASE_COLORS, CHOSEN, REJECTED, figure
+from entanglement_book.studies.ch01_two_steps.figures import both_steps
+from entanglement_book.studies.ch02_margin import figures as side_figures
+from entanglement_book.studies.ch05_dynamics import figures as dynamics_figures
 
 
 @pytest.fixture(autouse=True)

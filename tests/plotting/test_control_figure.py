@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from entanglement.geometry import PairGeometry
-from entanglement.plotting import control as draw
-from entanglement.stats import Interval
 from matplotlib import pyplot as plt
 from matplotlib.patches import Polygon
+
+from entanglement.geometry import PairGeometry
+from entanglement.stats import Interval
+from entanglement_book.studies.ch13_control import figures as draw
 
 
 @pytest.fixture(autouse=True)

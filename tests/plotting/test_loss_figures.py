@@ -6,11 +6,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
-from entanglement import loss_study
+
 from entanglement.loglinear import suffix_pairs
 from entanglement.losses import get_loss
-from entanglement.plotting import CASE_COLORS
-from entanglement.plotting import losses as draw
+from entanglement_book.drawing import CASE_COLORS
+from entanglement_book.studies.ch04_losses import figures as draw
+from entanglement_book.studies.ch04_losses import study as loss_study
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from entanglement.plotting import ACCENT
-from entanglement.plotting.masking import token_strips
+
+from entanglement_book.drawing import ACCENT
+from entanglement_book.studies.ch12_which_tokens.figures import token_strips
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from entanglement import plotting
-from entanglement.geometry import CASES, PairGeometry
-from entanglement.plotting import first_order
-from entanglement.plotting.plane import _MARKERS
-from entanglement.plotting.style import rc_parameters
 from matplotlib import colors, rc_context
 from matplotlib import pyplot as plt
+
+from entanglement.geometry import CASES, PairGeometry
+from entanglement_book import drawing
+from entanglement_book.drawing.plane import _MARKERS
+from entanglement_book.drawing.style import rc_parameters
+from entanglement_book.studies.ch03_entanglement import figures as first_order
 
 GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark mode, and the theme's own dark
 
@@ -21,7 +22,7 @@ GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark m
 @pytest.fixture(autouse=True)
 def style():
     with rc_context():
-        plotting.use_style()
+        drawing.use_style()
         yield
     plt.close("all")
 
@@ -37,13 +38,13 @@ def contrast(one, other):
 
 
 PALETTE = {
-    "chosen": plotting.CHOSEN,
-    "rejected": plotting.REJECTED,
-    "neutral": plotting.NEUTRAL,
-    "accent": plotting.ACCENT,
-    "ink": plotting.INK,
-    **plotting.CASE_COLORS,
-    **plotting.VARIANT_COLORS,
+    "chosen": drawing.CHOSEN,
+    "rejected": drawing.REJECTED,
+    "neutral": drawing.NEUTRAL,
+    "accent": drawing.ACCENT,
+    "ink": drawing.INK,
+    **drawing.CASE_COLORS,
+    **drawing.VARIANT_COLORS,
 }
 
 
@@ -55,7 +56,7 @@ def test_every_color_is_readable_on_both_grounds(name, ground):
 
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_text_has_more_contrast_than_shapes_need(ground):
-    assert contrast(plotting.INK, ground) >= 4.2
+    assert contrast(drawing.INK, ground) >= 4.2
 
 
 def as_seen_by(color, kind):
@@ -72,9 +73,9 @@ def as_seen_by(color, kind):
 
 
 GROUPS = {
-    "responses": [plotting.CHOSEN, plotting.REJECTED],
-    "cases": [plotting.CASE_COLORS[case] for case in ("ideal", "both_down", "both_up")],
-    "variants": list(plotting.VARIANT_COLORS.values()),
+    "responses": [drawing.CHOSEN, drawing.REJECTED],
+    "cases": [drawing.CASE_COLORS[case] for case in ("ideal", "both_down", "both_up")],
+    "variants": list(drawing.VARIANT_COLORS.values()),
 }
 
 
@@ -87,7 +88,7 @@ def test_colors_of_a_group_stay_apart_for_color_blind_eyes(group, kind):
 
 
 def svg(draw):
-    fig, ax = plotting.figure()
+    fig, ax = drawing.figure()
     draw(ax)
     out = io.StringIO()
     fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
@@ -101,7 +102,7 @@ def pairs():
 
 def test_the_same_figure_is_the_same_svg():
     def draw(ax):
-        plotting.scatter_pairs(plotting.plane(ax), pairs())
+        drawing.scatter_pairs(drawing.plane(ax), pairs())
 
     first = svg(draw)
     assert first == svg(draw)
@@ -110,7 +111,7 @@ def test_the_same_figure_is_the_same_svg():
 
 
 def test_figures_have_no_ground():
-    fig, ax = plotting.figure()
+    fig, ax = drawing.figure()
     ax.plot([0, 1])
     fig.canvas.draw()
     assert fig.get_facecolor()[3] == 0 and ax.get_facecolor()[3] == 0
@@ -123,8 +124,8 @@ def curve(ax, color):
 
 @pytest.mark.parametrize("r", [1.0, 0.5, 2.0])
 def test_the_planes_lines_are_where_each_change_is_zero(r):
-    ax = plotting.plane(r=r)
-    for color, side in ((plotting.CHOSEN, 0), (plotting.REJECTED, 1)):
+    ax = drawing.plane(r=r)
+    for color, side in ((drawing.CHOSEN, 0), (drawing.REJECTED, 1)):
         ratio, cosine = curve(ax, color).get_data()
         pair = PairGeometry(
             torch.ones(len(ratio)),
@@ -135,12 +136,12 @@ def test_the_planes_lines_are_where_each_change_is_zero(r):
         above = PairGeometry(pair.chosen_sq, pair.rejected_sq, pair.inner * 0.99)
         wrong = {0: above.rates(r, 1.0)[0] < 0, 1: above.rates(r, 1.0)[1] > 0}[side]
         assert not wrong.any()  # the safe side is below the line
-    assert curve(ax, plotting.CHOSEN).get_xdata().min() == r
+    assert curve(ax, drawing.CHOSEN).get_xdata().min() == r
 
 
 @pytest.mark.parametrize("r", [1.0, 0.4])
 def test_every_tint_of_the_plane_is_the_case_of_its_points(r):
-    ax = plotting.plane(r=r)
+    ax = drawing.plane(r=r)
     tints = {colors.to_hex(area.get_facecolor()[0]): area.get_paths() for area in ax.collections}
     generator = torch.Generator().manual_seed(0)
     ratio = 2 ** (4 * torch.rand(300, generator=generator, dtype=torch.float64) - 2)
@@ -150,22 +151,22 @@ def test_every_tint_of_the_plane_is_the_case_of_its_points(r):
     for x, y, case in zip(ratio.tolist(), cosine.tolist(), cases, strict=True):
         near = min(abs(y - r / x), abs(y - x / r)) < 0.02
         inside = {color for color, paths in tints.items() if any(p.contains_point((x, y)) for p in paths)}
-        assert near or inside == {plotting.CASE_COLORS[case]}
+        assert near or inside == {drawing.CASE_COLORS[case]}
 
 
 def test_the_plane_refuses_what_it_cannot_draw():
     with pytest.raises(ValueError, match=r"r=-1"):
-        plotting.plane(r=-1.0)
+        drawing.plane(r=-1.0)
     with pytest.raises(ValueError, match="ratio_range"):
-        plotting.plane(ratio_range=(2.0, 1.0))
+        drawing.plane(ratio_range=(2.0, 1.0))
     with pytest.raises(ValueError, match=r"r=0"):
-        plotting.plane(r_band=(0.0, 1.0))
+        drawing.plane(r_band=(0.0, 1.0))
     with pytest.raises(ValueError, match="tent"):
-        plotting.tent(plotting.plane(), math.inf)
+        drawing.tent(drawing.plane(), math.inf)
 
 
 def test_an_r_band_adds_the_tents_of_its_ends():
-    ax = plotting.plane(r_band=(0.5, 0.8))
+    ax = drawing.plane(r_band=(0.5, 0.8))
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     tops = sorted(float(line.get_xdata()[np.argmax(line.get_ydata())]) for line in dotted)
     assert tops == pytest.approx([0.5, 0.8])
@@ -173,19 +174,19 @@ def test_an_r_band_adds_the_tents_of_its_ends():
 
 def test_pairs_stand_where_their_geometry_says_and_wear_their_case():
     geometry = pairs()
-    plane = plotting.plane(ratio_range=(1 / 16, 16), cosine_range=(-1.0, 1.0))
-    groups = plotting.scatter_pairs(plane, geometry, d_w=1.0, d_l=1.0)
+    plane = drawing.plane(ratio_range=(1 / 16, 16), cosine_range=(-1.0, 1.0))
+    groups = drawing.scatter_pairs(plane, geometry, d_w=1.0, d_l=1.0)
     drawn = np.concatenate([group.get_offsets().data for group in groups])
     expected = np.stack([geometry.norm_ratio, geometry.cosine], 1)
     assert np.allclose(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
     present = [case for case in CASES if case in geometry.case()]
-    assert [colors.to_hex(g.get_facecolor()[0]) for g in groups] == [plotting.CASE_COLORS[c] for c in present]
+    assert [colors.to_hex(g.get_facecolor()[0]) for g in groups] == [drawing.CASE_COLORS[c] for c in present]
     assert len({_MARKERS[c] for c in CASES}) == len(CASES)  # told apart without color too
 
 
 def test_a_pair_beyond_the_axes_is_hollow_at_their_edge():
     geometry = PairGeometry([1.0, 1.0, 1.0], [1.0, 1.0, 100.0], [0.5, -0.9, 1.0])
-    inside, beyond = plotting.scatter_pairs(plotting.plane(), geometry)
+    inside, beyond = drawing.scatter_pairs(drawing.plane(), geometry)
     assert inside.get_offsets().data.tolist() == [[1.0, 0.5]]
     assert beyond.get_offsets().data.tolist() == [[1.0, -0.25], [4.0, pytest.approx(0.1)]]
     assert len(inside.get_facecolor()) == 1 and len(beyond.get_facecolor()) == 0
@@ -194,23 +195,23 @@ def test_a_pair_beyond_the_axes_is_hollow_at_their_edge():
 
 def test_a_pair_with_a_zero_gradient_has_no_place_on_the_plane():
     geometry = PairGeometry.from_vectors([[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 1.0]])
-    groups = plotting.scatter_pairs(plotting.plane(), geometry)
+    groups = drawing.scatter_pairs(drawing.plane(), geometry)
     assert sum(len(g.get_offsets()) for g in groups) == 1
 
 
 def test_a_line_keeps_its_color_in_the_band_and_survives_an_infinite_interval():
-    _, ax = plotting.figure()
-    plotting.line_with_band(ax, [0, 1], [1, 2], [0, -math.inf], [2, math.inf], plotting.REJECTED, "x")
+    _, ax = drawing.figure()
+    drawing.line_with_band(ax, [0, 1], [1, 2], [0, -math.inf], [2, math.inf], drawing.REJECTED, "x")
     band = ax.collections[0]
-    assert colors.same_color(band.get_facecolor()[0][:3], plotting.REJECTED)
+    assert colors.same_color(band.get_facecolor()[0][:3], drawing.REJECTED)
     assert np.isfinite(band.get_paths()[0].vertices).all() if band.get_paths() else True
     assert np.isfinite(ax.get_ylim()).all()
     with pytest.raises(ValueError, match="one length"):
-        plotting.line_with_band(ax, [0, 1], [1], [0], [2])
+        drawing.line_with_band(ax, [0, 1], [1], [0], [2])
 
 
 def test_a_forest_has_a_row_for_each_label_first_on_top():
-    ax = plotting.forest(None, ["a", "b"], [(1.0, 0.5, 1.5), (2.0, -math.inf, math.inf)], reference=0.0)
+    ax = drawing.forest(None, ["a", "b"], [(1.0, 0.5, 1.5), (2.0, -math.inf, math.inf)], reference=0.0)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
     dots = [
@@ -220,20 +221,20 @@ def test_a_forest_has_a_row_for_each_label_first_on_top():
     ]
     assert dots == [(1.0, 0.0), (2.0, 1.0)]
     with pytest.raises(ValueError, match="1 labels, 2 intervals"):
-        plotting.forest(None, ["a"], [(1, 0, 2), (1, 0, 2)])
+        drawing.forest(None, ["a"], [(1, 0, 2), (1, 0, 2)])
 
 
 def test_shares_of_cases_must_add_up():
-    _, ax = plotting.figure()
-    plotting.case_shares(ax, [0, 1, 2], {"ideal": [1.0, 0.5, 0.2], "both_down": [0.0, 0.5, 0.8]})
+    _, ax = drawing.figure()
+    drawing.case_shares(ax, [0, 1, 2], {"ideal": [1.0, 0.5, 0.2], "both_down": [0.0, 0.5, 0.8]})
     assert [colors.to_hex(c.get_facecolor()[0]) for c in ax.collections] == [
-        plotting.CASE_COLORS["ideal"],
-        plotting.CASE_COLORS["both_down"],
+        drawing.CASE_COLORS["ideal"],
+        drawing.CASE_COLORS["both_down"],
     ]
     with pytest.raises(ValueError, match="sum to 1"):
-        plotting.case_shares(ax, [0, 1], {"ideal": [1.0, 0.5]})
+        drawing.case_shares(ax, [0, 1], {"ideal": [1.0, 0.5]})
     with pytest.raises(ValueError, match="sideways"):
-        plotting.case_shares(ax, [0], {"ideal": [1.0], "sideways": [0.0]})
+        drawing.case_shares(ax, [0], {"ideal": [1.0], "sideways": [0.0]})
 
 
 @pytest.mark.parametrize(("g_l", "signs"), [((1, 2), (1, -1)), ((3, 0), (-1, -1)), ((1, 0), (1, 1))])
@@ -241,7 +242,7 @@ def test_a_shadow_lies_before_the_origin_exactly_when_the_response_rises(g_l, si
     g_w = (2, 1)
     ax = first_order.projections(None, g_w, g_l)
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    for vector, color, sign in ((g_w, plotting.CHOSEN, signs[0]), (g_l, plotting.REJECTED, signs[1])):
+    for vector, color, sign in ((g_w, drawing.CHOSEN, signs[0]), (g_l, drawing.REJECTED, signs[1])):
         dot = next(line for line in dots if colors.same_color(line.get_color(), color))
         foot = np.array([dot.get_xdata()[0], dot.get_ydata()[0]])
         u = np.subtract(g_w, g_l)
@@ -277,7 +278,7 @@ def test_the_decay_figure_takes_the_worse_response_of_each_pair():
 
 
 def test_paths_start_at_zero_and_the_dotted_lines_touch_them():
-    _, ax = plotting.figure()
+    _, ax = drawing.figure()
     changes = torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.15, -0.5]])
     first_order.paths(ax, changes, [0.12, -0.19])
     solid = {
@@ -286,11 +287,11 @@ def test_paths_start_at_zero_and_the_dotted_lines_touch_them():
     assert np.allclose(solid["chosen"], changes[:, 0]) and np.allclose(solid["rejected"], changes[:, 1])
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [float(line.get_ydata()[1]) for line in dotted] == pytest.approx([0.12, -0.19])
-    assert colors.same_color(dotted[0].get_color(), plotting.CHOSEN)
+    assert colors.same_color(dotted[0].get_color(), drawing.CHOSEN)
 
 
 def test_a_trail_ends_where_the_pair_ends():
-    ax = plotting.plane()
+    ax = drawing.plane()
     way = PairGeometry([1.0, 1.0, 1.0], [4.0, 2.25, 1.0], [1.0, 0.9, 0.5])
     first_order.trail(ax, way)
     line = ax.lines[-2]
@@ -300,5 +301,5 @@ def test_a_trail_ends_where_the_pair_ends():
 
 def test_counts_of_cases_come_in_the_books_order():
     table = first_order.case_counts({"one": {"both_up": 2, "ideal": 1}})
-    assert list(table.columns) == [plotting.CASE_LABELS[case] for case in CASES]
+    assert list(table.columns) == [drawing.CASE_LABELS[case] for case in CASES]
     assert table.loc["one"].tolist() == [1, 0, 2, 0]

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 mpl.use("Agg")
-from entanglement.plotting import tokens as figures
-from entanglement.tokens_study import KINDS
 from matplotlib import pyplot as plt
+
+from entanglement_book.studies.ch09_tokens import figures
+from entanglement_book.studies.ch09_tokens.study import KINDS
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,12 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from entanglement.plotting import CASE_COLORS, CHOSEN, REJECTED
-from entanglement.plotting import updates as draw
-from entanglement.stats import Interval
 from matplotlib.colors import to_hex
 from matplotlib.patches import Wedge
+
+from entanglement.stats import Interval
+from entanglement_book.drawing import CASE_COLORS, CHOSEN, REJECTED
+from entanglement_book.studies.ch11_one_number import figures as draw
 
 
 @pytest.fixture(autouse=True)

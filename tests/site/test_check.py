@@ -1,7 +1,8 @@
 """The checks on the site see what they are there to see: one page a fault, and one without any."""
 
 import pytest
-from entanglement.book.check import check, check_files, pages_of
+
+from entanglement_book.press.check import check, check_files, pages_of
 
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
@@ -102,7 +103,7 @@ def test_a_site_that_is_not_there(tmp_path):
 
 
 def test_pictures_are_taken_in_both_modes(site, tmp_path):
-    from entanglement.book.check import check_pages
+    from entanglement_book.press.check import check_pages
 
     small = tmp_path / "site"
     small.mkdir()

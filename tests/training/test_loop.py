@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from entanglement.batches import by_length, shuffled
 from entanglement.gradients import pair_geometry
 from entanglement.logps import response_logps

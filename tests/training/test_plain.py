@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+
 from entanglement.batches import grouped_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+
 from entanglement.gradients import flat_gradients, flatten
 from entanglement.logps import PairLogps, TokenLogps, response_logps, token_logps
 from entanglement.losses import Loss, get_loss

@@ -17,16 +17,6 @@ from entanglement.loglinear.simulate import (
     simplex_grid,
     suffix_pairs,
 )
-from entanglement.loglinear.studies import (
-    measure,
-    one_shared_token,
-    parting_responses,
-    share_table,
-    suffix_study,
-    table_geometry,
-    tabular_study,
-    without_crosstalk,
-)
 from entanglement.loglinear.tabular import PositionTabular, PrefixTabular, PrefixTerms
 
 __all__ = [
@@ -39,17 +29,9 @@ __all__ = [
     "Relation",
     "TrainableOneToken",
     "distinct_tokens",
-    "measure",
-    "one_shared_token",
-    "parting_responses",
     "random_log_linear",
     "random_one_token",
     "random_trainable",
-    "share_table",
     "simplex_grid",
     "suffix_pairs",
-    "suffix_study",
-    "table_geometry",
-    "tabular_study",
-    "without_crosstalk",
 ]

@@ -1,0 +1,1 @@
+"""What things cost: benchmark lines, their ways, and the table of the README."""

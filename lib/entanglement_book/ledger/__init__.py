@@ -1,0 +1,1 @@
+"""The ledger: claims, the language of their rules, records and verdicts."""

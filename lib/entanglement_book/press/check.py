@@ -1,0 +1,251 @@
+"""Checks a built site as a reader's browser sees it.
+
+Every page is opened over HTTP on this machine: no console error, no failing script, no failed request, no
+request to another host, every image loaded, all mathematics rendered. From the files: every internal link
+and anchor leads somewhere, every image has an alternative text that is more than its file name, every page
+has a language and one title.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import socketserver
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup
+
+from entanglement_book.press import browser as browsers
+
+#: Pages that Sphinx makes for itself. They are opened like all others.
+_FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^_images/|^data:", re.IGNORECASE)
+
+# What MathJax left undone. Its promise settles when the first typesetting is finished.
+_MATHEMATICS = """async () => {
+  const dollars = [];
+  const main = document.querySelector('article') || document.body;
+  const walker = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent;
+    if (text.includes('$') && !walker.currentNode.parentElement.closest('pre, code, script, style, .math'))
+      dollars.push('a dollar sign left in the text: ' + text.trim().slice(0, 60));
+  }
+  if (dollars.length) return dollars;
+  const sources = document.querySelectorAll('.math').length;
+  if (sources === 0) return [];
+  if (!window.MathJax || !window.MathJax.startup || !window.MathJax.startup.promise)
+    return ['MathJax was not loaded'];
+  await window.MathJax.startup.promise;
+  const found = [];
+  const shorten = element => element.textContent.trim().slice(0, 60);
+  for (const element of document.querySelectorAll('.math'))
+    if (!element.querySelector('mjx-container')) found.push('mathematics left raw: ' + shorten(element));
+  for (const element of document.querySelectorAll('mjx-merror, [data-mjx-error]'))
+    found.push('mathematics with an error: ' + (element.getAttribute('data-mjx-error') || shorten(element)));
+  return found;
+}"""
+
+_IMAGES = """async () => {
+  const found = [];
+  for (const image of document.images) {
+    image.loading = 'eager';
+    try { await image.decode(); } catch (error) { /* told by its width */ }
+    if (!image.complete || image.naturalWidth === 0) found.push('image not loaded: ' +
+    image.getAttribute('src')); } return found;
+}"""
+
+# A reader on a telephone must not have to push the whole page sideways.
+_OVERFLOW = """() => {
+  const page = document.scrollingElement;
+  return page.scrollWidth > page.clientWidth + 2 ? [page.scrollWidth - page.clientWidth] : [];
+}"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong on one page."""
+
+    page: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.text}"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: requests that fail are reported by the page that made them."""
+
+
+class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that hangs up early is no error."""
+
+
+@contextmanager
+def serve(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serve a folder on this machine only; yields the address, ``http://127.0.0.1:PORT``."""
+    handler = functools.partial(_Handler, directory=str(folder))
+    with _Server(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def pages_of(site: Path) -> list[str]:
+    """All pages, as paths relative to the site."""
+    found = [path.relative_to(site) for path in site.rglob("*.html")]
+    return sorted(
+        path.as_posix() for path in found if path.parts[0] not in {"_static", "_sources", "_images"}
+    )
+
+
+def check_files(site: Path) -> list[Problem]:
+    """Links, anchors, alternative texts: what can be seen without a browser."""
+    pages = pages_of(site)
+    soups = {page: BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
+    anchors = {page: _anchors(soup) for page, soup in soups.items()}
+    problems: list[Problem] = []
+    for page, soup in soups.items():
+        if not soup.html or not soup.html.get("lang"):
+            problems.append(Problem(page, "the page does not say its language"))
+        if not soup.title or not soup.title.get_text(strip=True):
+            problems.append(Problem(page, "the page has no title"))
+        for image in soup.find_all("img"):
+            alt, source = str(image.get("alt") or "").strip(), str(image.get("src") or "")
+            if not alt:
+                problems.append(Problem(page, f"image without alternative text: {source[:80]}"))
+            elif _FILE_NAME.search(alt) or alt == source:
+                problems.append(
+                    Problem(page, f"image whose alternative text is its file name: {source[:80]}")
+                )
+        for tag, key in (
+            ("a", "href"),
+            ("link", "href"),
+            ("script", "src"),
+            ("img", "src"),
+            ("source", "src"),
+        ):
+            for element in soup.find_all(tag, attrs={key: True}):
+                target = str(element[key])
+                wrong = _broken(site, page, target, anchors, is_link=tag == "a")
+                if wrong:
+                    problems.append(Problem(page, wrong))
+    return list(dict.fromkeys(problems))
+
+
+def _anchors(soup: BeautifulSoup) -> set[str]:
+    return {str(tag[key]) for tag in soup.find_all(True) for key in ("id", "name") if tag.get(key)}
+
+
+def _broken(site: Path, page: str, target: str, anchors: dict[str, set[str]], is_link: bool) -> str:
+    parsed = urllib.parse.urlsplit(target)
+    if parsed.scheme or parsed.netloc:
+        return ""  # other hosts are not asked; a page that asks one by itself is caught in the browser
+    path = urllib.parse.unquote(parsed.path)
+    folder = site / Path(page).parent
+    file = (
+        (site / path.lstrip("/") if path.startswith("/") else folder / path).resolve()
+        if path
+        else site / page
+    )
+    if file.is_dir():
+        file = file / "index.html"
+    if not file.is_file():
+        return f"broken link: {target}"
+    if not parsed.fragment or not is_link:
+        return ""
+    name = file.resolve().relative_to(site.resolve()).as_posix()
+    fragment = urllib.parse.unquote(parsed.fragment)
+    if name in anchors and fragment not in anchors[name] and fragment != "top":
+        return f"link to an anchor that is not there: {target}"
+    return ""
+
+
+def check_pages(site: Path, screenshots: Path | None = None) -> list[Problem]:
+    """Open every page in a browser. ``screenshots``: a folder for a picture of each page, light, dark and
+    narrow.
+    """
+    problems: list[Problem] = []
+    with serve(site) as address, browsers.launch() as browser:
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme="light")
+        # Nothing is remembered: each page is seen as by a reader who comes to it first.
+        context.add_init_script("try { localStorage.clear(); sessionStorage.clear(); } catch (error) {}")
+        for page_name in pages_of(site):
+            problems += _open(context, address, page_name, screenshots)
+        context.close()
+    return problems
+
+
+def _open(context: Any, address: str, page_name: str, screenshots: Path | None) -> list[Problem]:
+    found: list[str] = []
+    page = context.new_page()
+    page.set_default_timeout(120_000)  # a busy machine is no fault of the page
+
+    def request(asked: Any) -> None:
+        if not asked.url.startswith((f"{address}/", "data:", "blob:")):
+            found.append(f"request to another host: {asked.url[:120]}")
+
+    def console(message: Any) -> None:
+        if message.type == "error":
+            found.append(f"console error: {message.text[:200]}")
+
+    def response(answer: Any) -> None:
+        if answer.status >= 400:
+            found.append(f"request answered with status {answer.status}: {answer.url.removeprefix(address)}")
+
+    def failed(asked: Any) -> None:
+        # A page that redirects gives up what it was loading.
+        if asked.url.startswith(address) and "ERR_ABORTED" not in (asked.failure or ""):
+            found.append(f"request failed: {asked.url.removeprefix(address)} ({asked.failure})")
+
+    page.on("request", request)
+    page.on("console", console)
+    page.on("pageerror", lambda error: found.append(f"script error: {str(error)[:200]}"))
+    page.on("response", response)
+    page.on("requestfailed", failed)
+    try:
+        page.goto(f"{address}/{page_name}", wait_until="networkidle")
+        found += page.evaluate(_MATHEMATICS)
+        found += page.evaluate(_IMAGES)
+        if screenshots is not None:
+            screenshots.mkdir(parents=True, exist_ok=True)
+            name = page_name.removesuffix(".html").replace("/", "-")
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(
+                    path=screenshots / f"{name}-{scheme}.png", full_page=True, animations="disabled"
+                )
+            page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 390, "height": 844})
+        found += [f"on a telephone the page is {pixels} px too wide" for pixels in page.evaluate(_OVERFLOW)]
+        if screenshots is not None:
+            page.reload(wait_until="networkidle")
+            page.evaluate(_MATHEMATICS)
+            page.screenshot(path=screenshots / f"{name}-narrow.png", full_page=True, animations="disabled")
+    except Exception as error:
+        found.append(f"could not be opened: {str(error).splitlines()[0][:200]}")
+    finally:
+        page.close()
+    return [Problem(page_name, text) for text in dict.fromkeys(found)]
+
+
+def check(site: Path, screenshots: Path | None = None) -> list[Problem]:
+    """Everything that is wrong with a built site; [] if nothing is."""
+    if not (site / "index.html").is_file():
+        return [Problem("index.html", f"there is no site at {site}")]
+    return check_files(site) + check_pages(site, screenshots)

@@ -1,0 +1,218 @@
+"""Reading, tidying, normalizing and comparing notebooks."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+#: A cell longer than this is plumbing that belongs in the library.
+LONGEST_CELL = 25
+_KEPT_CELL = ("tags", "mystnb", "jupyter")
+_KEPT_BOOK = ("mystnb", "entanglement")
+_KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+_INJECTED = ("injected-parameters", "papermill-error-cell-tag")
+_DRAWS = re.compile(r"\bplt\.|\bdrawing\.|\bplot_\w+\(|\.savefig\(")
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook as nbformat 4."""
+    return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+
+
+def dumps(notebook: NotebookNode) -> str:
+    """One notebook, one text: sorted keys, one space of indentation, Unicode as it is, a final newline."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """The tags of a cell."""
+    return list(cell.metadata.get("tags", []))
+
+
+def is_injected(cell: NotebookNode) -> bool:
+    """True for cells that papermill added."""
+    return any(tag in _INJECTED for tag in tags(cell))
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Code cells, without those that papermill added."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and not is_injected(cell)]
+
+
+def declared_parameters(notebook: NotebookNode) -> list[str]:
+    """Names assigned in the cell tagged ``parameters``."""
+    names: list[str] = []
+    for cell in code_cells(notebook):
+        if "parameters" not in tags(cell):
+            continue
+        try:
+            body = ast.parse(cell.source).body
+        except SyntaxError:
+            continue
+        for node in body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """The canonical form in which notebooks are committed.
+
+    No outputs, no execution counts; a cell's id is a hash of its source, so that inserting one cell changes
+    no other's; of the metadata only what the book uses. Tidying twice changes nothing.
+    """
+    result = nbformat.v4.new_notebook()
+    result.metadata = nbformat.from_dict({"kernelspec": _KERNELSPEC, "language_info": {"name": "python"}})
+    result.metadata.update({key: notebook.metadata[key] for key in _KEPT_BOOK if key in notebook.metadata})
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        if is_injected(cell):
+            continue
+        source = cell.source.rstrip("\n")
+        digest = hashlib.sha256(f"{cell.cell_type}\n{source}".encode()).hexdigest()[:8]
+        seen[digest] = seen.get(digest, 0) + 1
+        fresh = NotebookNode(cell_type=cell.cell_type, source=source)
+        fresh["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        fresh["metadata"] = NotebookNode(
+            {key: cell.metadata[key] for key in _KEPT_CELL if cell.metadata.get(key)}
+        )
+        if cell.cell_type == "code":
+            fresh["outputs"], fresh["execution_count"] = [], None
+        elif cell.get("attachments"):
+            fresh["attachments"] = cell.attachments
+        result.cells.append(fresh)
+    return result
+
+
+def complaints(path: Path) -> list[str]:
+    """What keeps a committed notebook from being in order, one line each."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+    except (OSError, ValueError) as error:
+        return [f"{path}: not readable as a notebook ({type(error).__name__})"]
+    found = []
+    if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
+        found.append(f"{path}: holds outputs; notebooks are committed without (run: make tidy)")
+    elif dumps(tidy(notebook)) != text:
+        found.append(f"{path}: is not in the canonical form (run: make tidy)")
+    if not any("parameters" in tags(cell) for cell in notebook.cells):
+        found.append(f"{path}: no cell is tagged 'parameters'")
+    elif "scale" not in declared_parameters(notebook):
+        found.append(f"{path}: the cell tagged 'parameters' does not set 'scale'")
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        lines = len(cell.source.splitlines())
+        if lines > LONGEST_CELL:
+            found.append(f"{path}: cell {number} has {lines} lines, at most {LONGEST_CELL} are allowed")
+        drawing = [
+            line
+            for line in cell.source.splitlines()
+            if _DRAWS.search(line) and "import" not in line and "use_style" not in line
+        ]
+        if drawing and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+            found.append(f"{path}: cell {number} draws and has no alternative text (mystnb: image: alt)")
+    return found
+
+
+def normalize(executed: NotebookNode, source: NotebookNode) -> tuple[NotebookNode, str]:
+    """Strip everything from an executed notebook that two identical runs would not share.
+
+    Times, paths, random ids and what went to stderr leave the notebook; the stderr text is returned beside
+    it. papermill's injected cell is tagged ``remove-cell``, so that it shows up on no page.
+    """
+    wanted = tidy(source)
+    result = nbformat.v4.new_notebook()
+    result.metadata = wanted.metadata
+    originals = iter(wanted.cells)
+    warnings: list[str] = []
+    for cell in executed.cells:
+        if is_injected(cell):
+            hidden = NotebookNode(tags=[_INJECTED[0], "remove-cell"])
+            original = NotebookNode(id="injected-parameters", metadata=hidden, source=cell.source)
+        else:
+            original = next(originals)
+        fresh = NotebookNode(cell_type=cell.cell_type, id=original["id"], source=original["source"])
+        fresh["metadata"] = original["metadata"]
+        if cell.cell_type == "code":
+            fresh["execution_count"] = cell.get("execution_count")
+            fresh["outputs"], stderr = _normalize_outputs(cell.get("outputs", []))
+            warnings.append(stderr)
+        elif original.get("attachments"):
+            fresh["attachments"] = original["attachments"]
+        result.cells.append(NotebookNode(fresh))
+    return result, "".join(warnings)
+
+
+def _normalize_outputs(outputs: list[NotebookNode]) -> tuple[list[NotebookNode], str]:
+    kept: list[NotebookNode] = []
+    stderr = ""
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            stderr += output.text
+        elif output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            # How stdout is cut into pieces depends on timing; the text does not.
+            kept[-1].text += output.text
+        else:
+            output = NotebookNode(output)
+            if "metadata" in output:
+                output.metadata.pop("execution", None)
+            output.pop("transient", None)
+            kept.append(output)
+    return kept, stderr
+
+
+def lay_prose(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
+    """The current notebook with the stored outputs in it: what is published.
+
+    The code cells are the same in both, by construction of the cache's key; prose and presentation (tags,
+    alternative texts, captions) are the current ones.
+    """
+    result = tidy(source)
+    ours, theirs = code_cells(result), code_cells(executed)
+    if [cell.source for cell in ours] != [cell.source.rstrip("\n") for cell in theirs]:
+        raise ValueError("the executed notebook does not belong to this source: their code cells differ")
+    for cell, done in zip(ours, theirs, strict=True):
+        cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    return result
+
+
+def comparable(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """(name, text) of each code cell, to compare two runs; outputs of ``volatile`` cells are left out."""
+    rows = []
+    numbered = enumerate((cell for cell in notebook.cells if not is_injected(cell)), start=1)
+    for number, cell in numbered:
+        if cell.cell_type == "code":
+            outputs = [] if "volatile" in tags(cell) else cell.outputs
+            rows.append((f"cell {number}", json.dumps([cell.source, outputs], sort_keys=True)))
+    return rows
+
+
+def find_error(partial: NotebookNode) -> tuple[int, str, str] | None:
+    """(cell number in the source, its first line, the error) of the cell that failed in a notebook.
+
+    A cell that was running when its kernel died has no error in its outputs. It is the one that was begun
+    (for papermill even "completed") and to which the kernel never replied.
+    """
+    cells = [cell for cell in partial.cells if not is_injected(cell)]
+    for number, cell in enumerate(cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        first = next((line for line in cell.source.splitlines() if line.strip()), "")
+        if "raises-exception" not in tags(cell):
+            for output in cell.get("outputs", []):
+                if output.output_type == "error":
+                    return number, first, f"{output.ename}: {output.evalue}".strip()
+        times = cell.metadata.get("execution", {})
+        begun = cell.metadata.get("papermill", {}).get("status") in ("running", "completed", "failed")
+        if begun and first and "shell.execute_reply" not in times:
+            return number, first, "the kernel stopped while this cell was running"
+    return None

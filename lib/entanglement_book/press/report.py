@@ -1,0 +1,209 @@
+"""The reproduction report: the ledger as tables that can be read, run times, versions.
+
+Works on the table that ``claims.ledger_table`` gives; imports no torch. The texts are MyST Markdown, for a
+cell whose metadata say ``mystnb: {markdown_format: myst}``.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from entanglement_book.layout import Book, is_report
+from entanglement_book.ledger.claims import (
+    IN_PART,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    NOT_TESTABLE,
+    REPRODUCED,
+    VERDICTS,
+    VerdictFile,
+)
+from entanglement_book.press import notebooks
+from entanglement_book.press.execute import clock, run_times
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A verdict is told by its sign and its words, never by color alone.
+SIGNS: dict[str, str] = {
+    REPRODUCED: "✓",
+    IN_PART: "◐",
+    NOT_REPRODUCED: "✗",
+    NOT_TESTABLE: "–",
+    NOT_RUN: "…",
+}
+PACKAGES = ("entanglement", "torch", "transformers", "numpy", "scipy", "pandas", "matplotlib", "jupyter-book")
+
+
+def number(value: float) -> str:
+    """Write a number with three significant digits; '' for NaN. Whole numbers stay whole."""
+    if math.isnan(value):
+        return ""
+    if value == round(value) and abs(value) < 1e6:
+        text = f"{round(value):,}"
+    elif 1e-3 <= abs(value) < 1e5:
+        text = f"{value:.3g}"
+    else:
+        text = f"{value:.1e}"
+    return text.replace("-", "−")
+
+
+def measured(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Write ``value [low, high]``, or the value alone; '' if there is none."""
+    if math.isnan(value):
+        return ""
+    interval = "" if math.isnan(low) or math.isnan(high) else f" [{number(low)}, {number(high)}]"
+    return number(value) + interval
+
+
+def escape(text: str) -> str:
+    """Return plain text as MyST Markdown for one cell of a table."""
+    return re.sub(r"([\\`*_$|<>{}\[\]])", r"\\\1", " ".join(str(text).split()))
+
+
+def chapters_of(table: pd.DataFrame) -> list[str]:
+    """Return the chapters that the ledger names, in order of their numbers."""
+    return sorted(set(table["notebook"]))
+
+
+def title_of(chapter: str) -> str:
+    """Return ``08 Sentiment with GPT-2``: the chapter's number and its notebook's first heading."""
+    number_ = chapter.partition("_")[0]
+    path = Book.find().notebook(chapter)
+    if path.is_file():
+        for cell in notebooks.read(path).cells:
+            found = re.search(r"^# +(.+)$", cell.source, re.MULTILINE)
+            if cell.cell_type == "markdown" and found:
+                return f"{number_} {found[1].strip()}"
+    return f"{number_} {chapter.partition('_')[2].replace('_', ' ')} (not written yet)"
+
+
+def verdict_cell(verdict: str) -> str:
+    """Return ``✓ reproduced``."""
+    return f"{SIGNS.get(verdict, '?')} {verdict}"
+
+
+def chapter_markdown(table: pd.DataFrame, chapter: str) -> str:
+    """Return one chapter's claims as a Markdown table: claim, measured, negative control, verdict.
+
+    Args:
+        table: ``claims.ledger_table()``.
+        chapter: as in its column ``notebook``.
+
+    Raises:
+        ValueError: a chapter that has no claim in the table.
+    """
+    rows = table[table["notebook"] == chapter]
+    if rows.empty:
+        raise ValueError(f"chapter={chapter!r}; expected one of {', '.join(chapters_of(table))}.")
+    lines = ["| claim | measured | negative control | verdict |", "|:--|:--|:--|:--|"]
+    for row in rows.to_dict("records"):
+        cells = [
+            f"{escape(row['statement'])} ({escape(row['source'])})",
+            _result(row, ("value", "low", "high"), row["quantity"], row["n"]),
+            _result(row, ("control", "control_low", "control_high"), row["control_quantity"]),
+            verdict_cell(row["verdict"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _result(row: dict[Any, Any], names: tuple[str, str, str], what: str, n: float = math.nan) -> str:
+    """Return ``**value [low, high]**, n = 4: what it is``."""
+    shown = measured(*(float(row[name]) for name in names))
+    if not shown:
+        return f"*no record*: {escape(what)}"
+    count = "" if math.isnan(n) else f", n = {number(n)}"
+    return f"**{escape(shown)}**{count}: {escape(what)}"
+
+
+def failures_markdown(table: pd.DataFrame) -> str:
+    """Return what was not reproduced in full, and why, as a list; one sentence if there is nothing."""
+    lines = []
+    for row in table[~table["verdict"].isin([REPRODUCED, NOT_RUN])].to_dict("records"):
+        why = escape(row["why"]).rstrip(".") or "no reason was recorded"
+        note = f" {escape(row['note'])}" if row["note"] else ""
+        statement = escape(row["statement"])
+        lines.append(f"- {SIGNS[row['verdict']]} *{row['verdict']}*: {statement} **Why:** {why}.{note}")
+    silent = table[table["verdict"] == NOT_RUN]
+    for chapter, rows in silent.groupby("notebook"):
+        names = ", ".join(rows["claim"])
+        lines.append(
+            f"- {SIGNS[NOT_RUN]} *{NOT_RUN}*: {escape(title_of(str(chapter)))} has no record of {names}."
+        )
+    return "\n".join(lines) or "Every claim of the ledger was reproduced."
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many claims of each chapter got each verdict; the last row counts all.
+
+    Columns: the verdicts that occur, in order, then ``claims``. Index: the chapters' titles, then "all".
+    """
+    import pandas as pd
+
+    counts = pd.crosstab(table["notebook"], table["verdict"])
+    wanted = [name for name in (*VERDICTS, NOT_RUN) if name in counts.columns]
+    counts = counts[wanted]
+    counts.index = pd.Index([title_of(str(chapter)) for chapter in counts.index])
+    counts.loc["all"] = counts.sum()
+    counts["claims"] = counts.sum(axis=1)
+    counts.columns.name = None
+    return counts
+
+
+def other_scale(table: pd.DataFrame, scale: str) -> pd.DataFrame:
+    """Return the claims whose verdict, as committed for another scale, differs from the table's.
+
+    Columns: claim, here, there. "not run" where that scale has no verdict.
+    """
+    committed = VerdictFile.read(Book.find().verdicts(scale), scale).claims
+    rows = table[["claim", "verdict"]].rename(columns={"verdict": "here"})
+    rows["there"] = [committed.get(str(name), {}).get("verdict", NOT_RUN) for name in rows["claim"]]
+    return rows[rows["here"] != rows["there"]].reset_index(drop=True)
+
+
+def times(scale: str, chapters: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return each notebook's wall time in its last finished run, longest first, or "not run".
+
+    The report itself is left out: it is still running.
+    """
+    import pandas as pd
+
+    found = run_times(scale)
+    names = list(chapters) if chapters is not None else Book.find().chapters()
+    rows = [(title_of(name), found.get(name)) for name in names if not is_report(name)]
+    rows.sort(key=lambda row: -(row[1] or 0.0))
+    total = sum(seconds for _, seconds in rows if seconds is not None)
+    table = [(name, NOT_RUN if seconds is None else clock(seconds)) for name, seconds in rows]
+    return pd.DataFrame([*table, ("all, one after the other", clock(total))], columns=["notebook", "took"])
+
+
+def versions() -> pd.DataFrame:
+    """Return the versions of Python and of the packages that decide the numbers."""
+    import pandas as pd
+
+    rows = [("Python", platform.python_version())]
+    for name in PACKAGES:
+        try:
+            rows.append((name, version(name).partition("+")[0]))
+        except PackageNotFoundError:
+            rows.append((name, "not installed"))
+    return pd.DataFrame(rows, columns=["package", "version"])
+
+
+def library_hash(root: Path | None = None) -> str:
+    """Return the first twelve digits of a hash over the library's code, comments and docstrings left out."""
+    from entanglement_book.provenance.sources import code_text, digest
+
+    library = Book.find(root).library
+    texts = {
+        path.relative_to(library).as_posix(): code_text(path.read_text(encoding="utf-8"))
+        for path in sorted(library.rglob("*.py"))
+    }
+    return digest(texts)[:12]

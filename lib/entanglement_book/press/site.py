@@ -1,0 +1,168 @@
+"""Stages a fresh copy of the book with stored outputs in it, and builds the pages from that.
+
+The stage holds the current prose around the stored outputs; Sphinx executes nothing. It is made anew each
+time, because in an incremental build a number glued from another page can be a stale one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from entanglement_book.layout import Book, Settings, toc_files
+from entanglement_book.press import notebooks
+from entanglement_book.press.execute import Store, clock, inspect
+
+_NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
+
+
+class BuildError(RuntimeError):
+    """The site could not be built; the text says why, in a few lines."""
+
+
+_REDIRECT = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<link rel="icon" href="data:,">
+<meta http-equiv="refresh" content="0; url={page}"></head>
+<body><p><a href="{page}">{title}</a></p></body></html>
+"""
+
+
+def _title(book: Book) -> str:
+    return str(
+        yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8")).get("title", "The book")
+    )
+
+
+def _without(node: Any, gone: set[str]) -> Any:
+    """The table of contents without some files, and without parts that became empty."""
+    if isinstance(node, list):
+        kept = [_without(item, gone) for item in node]
+        return [item for item in kept if item is not None]
+    if isinstance(node, dict):
+        if node.get("file") in gone:
+            return None
+        node = {key: _without(value, gone) for key, value in node.items()}
+        for key in ("chapters", "sections", "parts"):
+            if key in node and not node[key]:
+                if "file" not in node and "root" not in node:
+                    return None
+                del node[key]
+    return node
+
+
+def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str]]:
+    """Make the folder that Sphinx reads. Returns it and the pages left out (only with ``partial``).
+
+    Errors: BuildError if a page of the table of contents has no current output, unless ``partial``.
+    """
+    state, store = inspect(book, settings), Store(book, settings)
+    folder = book.stage(settings)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if (book.root / "book").is_dir():
+        shutil.copytree(book.root / "book", folder / "book", ignore=shutil.ignore_patterns(*_NOT_PROSE))
+    (folder / "notebooks").mkdir()
+    for chapter, why in state.stale.items():
+        if not why:
+            page = notebooks.lay_prose(
+                notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
+            )
+            (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
+    toc = book.toc()
+    gone = [
+        name
+        for name in toc_files(toc)
+        if not any((folder / f"{name}{end}").is_file() for end in (".md", ".ipynb"))
+    ]
+    if gone and not partial:
+        raise BuildError(f"these pages of _toc.yml have no current output: {', '.join(gone)}")
+    if toc.get("root") in gone:
+        raise BuildError(f"the root page {toc['root']} of _toc.yml is not there")
+    (folder / "_toc.yml").write_text(
+        yaml.safe_dump(_without(toc, set(gone)), sort_keys=False), encoding="utf-8"
+    )
+    config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("execute", {})["execute_notebooks"] = "off"
+    note = _announcement(settings, gone)
+    if note:
+        options = (
+            config.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
+        )
+        options["announcement"] = note
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return folder, gone
+
+
+def _announcement(settings: Settings, gone: list[str]) -> str:
+    """What a reader must know about pages that are not the published ones."""
+    notes = []
+    if settings.scale == "smoke":
+        notes.append("Built at scale <b>smoke</b>: everything runs, and the numbers mean little.")
+    elif settings.scale != "book":
+        notes.append(f"Built at scale <b>{settings.scale}</b>.")
+    if settings.seed is not None:
+        notes.append(f"Seed {settings.seed}.")
+    if settings.model is not None:
+        notes.append(f"Model {settings.model}.")
+    if gone:
+        notes.append("Some pages are left out; references to them are broken.")
+    return " ".join(notes)
+
+
+def build(book: Book, settings: Settings, partial: bool = False) -> Path:
+    """Build the pages and return the path of ``index.html``.
+
+    ``partial``: pages without a current output are left out, and warnings (references to them) are shown and
+    are no errors. The finished site takes its place only when it is whole; an older one is removed first, so
+    that it cannot be taken for this one. Errors: BuildError.
+    """
+    began = time.monotonic()
+    target = book.site(settings)
+    shutil.rmtree(target, ignore_errors=True)
+    folder, gone = stage(book, settings, partial)
+    if gone:
+        print(f"left out of the site (no current output): {', '.join(gone)}", flush=True)
+    output = book.out / "html-build" / settings.label
+    shutil.rmtree(output, ignore_errors=True)
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(folder),
+        "--all",
+    ]
+    command += ["--path-output", str(output), "--keep-going", "--quiet"] + ([] if gone else ["-W"])
+    log = book.out / f"build-{settings.label}.log"
+    with log.open("w", encoding="utf-8") as stream:
+        plain = {**os.environ, "NO_COLOR": "1"}
+        status = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=plain
+        ).returncode
+    text = log.read_text(encoding="utf-8", errors="replace")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    warnings = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+    html = output / "_build" / "html"
+    if status != 0 or not (html / "index.html").is_file():
+        shown = warnings or text.strip().splitlines()[-15:]
+        lines = "\n".join(f"  {line.replace(str(folder), '').lstrip('/')}" for line in shown[:40])
+        raise BuildError(f"the site was not built (exit status {status}):\n{lines}\n  log: {log}")
+    if gone and warnings:
+        print(f"{len(warnings)} references to what was left out lead nowhere: {log}", flush=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Jupyter Book's own redirect says neither its language nor what it is.
+    (html / "index.html").write_text(_REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html"))
+    html.rename(target)
+    shutil.rmtree(output, ignore_errors=True)
+    index = target / "index.html"
+    print(f"site built in {clock(time.monotonic() - began)}: {index}", flush=True)
+    return index

@@ -1,0 +1,71 @@
+"""Runs one notebook with papermill, as a process of its own:
+``python -m entanglement_book.press.worker JOB.json``.
+
+A process, so that a notebook that is killed or runs out of memory takes nothing else with it; and one that
+ends itself when the run that started it is gone, so that a killed ``make`` leaves no notebook computing for
+nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent and psutil.pid_exists(parent):
+        time.sleep(0.5)
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os._exit(1)
+
+
+def _private_sockets(folder: Path) -> dict[str, Any]:
+    """Return papermill options that let the kernel talk through files in ``folder``.
+
+    The default is TCP ports that are free when they are chosen and may be taken when the kernel binds them:
+    with several notebooks starting at once, a kernel now and then died before its first cell.
+    """
+    from traitlets.config import Config
+
+    if os.name != "posix":
+        return {}
+    # A socket's name is short (about 100 characters): the job's folder is a temporary one.
+    return {"config": Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})}
+
+
+def main() -> int:
+    """Execute the notebook that the job file describes; exit status 0 if every cell ran."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            job["source"],
+            job["output"],
+            parameters=job["parameters"],
+            cwd=job["folder"],
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            start_timeout=180,
+            **_private_sockets(Path(sys.argv[1]).parent),
+        )
+    except PapermillExecutionError as error:
+        print(f"{error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""One folder a chapter: its study, grid, tables and figures."""

@@ -1,0 +1,182 @@
+"""Figures of chapter 10: the steps that rules take, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Wedge
+
+from entanglement.stats import Interval
+from entanglement_book.drawing.arrows import arrow
+from entanglement_book.drawing.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    REJECTED,
+    figure,
+    pick_axes,
+)
+
+__all__ = ["safe_steps", "step_sizes", "together_and_apart"]
+
+_SHADES = (CASE_COLORS["both_down"], ACCENT, "#1d8c93", "#b58100", NEUTRAL)
+
+
+def _degrees(vector: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(vector[1], vector[0])))
+
+
+def safe_steps(
+    g_w: Sequence[float],
+    g_l: Sequence[float],
+    steps: Mapping[str, tuple[float, float]],
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw two gradients in a plane, the directions in which chosen rises and rejected falls, and some steps.
+
+    All arrows have length 1: what is compared are directions.
+
+    Args:
+        g_w, g_l: (2,) gradients of the two responses.
+        steps: label → (u_w, u_l); the step is u_w g_w − u_l g_l.
+        ax: where to draw.
+    """
+    ax = pick_axes(ax)
+    w, l = np.asarray(g_w, dtype=float), np.asarray(g_l, dtype=float)  # noqa: E741
+    a2, b2, c = float(w @ w), float(l @ l), float(w @ l)
+    low, high = (c / a2) * w - l, w - (c / b2) * l  # the band's ends: chosen fixed, rejected fixed
+    ends = sorted((_degrees(low) % 360, _degrees(high) % 360))
+    ax.add_patch(Wedge((0, 0), 1.12, *ends, color=CASE_COLORS["ideal"], alpha=0.2, lw=0))
+    middle = np.radians(sum(ends) / 2)
+    for vector, name, color in ((w, "$g_w$", CHOSEN), (l, "$g_l$", REJECTED)):
+        tip = vector / np.linalg.norm(vector)
+        arrow(ax, tip, color, 2.6)
+        ax.annotate(name, (1.08 * tip[0], 1.08 * tip[1]), color=color, ha="center", va="center", fontsize=12)
+    for name, (up, down) in steps.items():
+        step = up * w - down * l
+        tip = step / np.linalg.norm(step)
+        safe = step @ w >= -1e-9 and step @ l <= 1e-9
+        color = INK if name == next(iter(steps)) else ACCENT
+        arrow(ax, tip, color if safe else CASE_COLORS["both_down"], 1.8)
+        left = tip[0] < 0
+        ax.annotate(
+            name,
+            (1.04 * tip[0], 1.04 * tip[1]),
+            color=color if safe else CASE_COLORS["both_down"],
+            ha="right" if left else "left",
+            va="bottom" if tip[1] > 0.9 else "center",
+            fontsize=9.5,
+        )
+    ax.annotate(
+        "chosen up, rejected down",
+        (1.32 * np.cos(middle) + 0.1, 1.32 * np.sin(middle)),
+        color=CASE_COLORS["ideal"],
+        ha="center",
+        va="center",
+        fontsize=9,
+        weight="bold",
+    )
+    ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
+    ax.set(xlim=(-1.5, 1.3), ylim=(-0.15, 1.4), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.grid(visible=False)
+    return ax
+
+
+def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw how large a single step may be, and what large steps make of a run.
+
+    Args:
+        steps: columns update, nats, safe (share of pairs in which both signs are right).
+        runs: columns update, eta, chosen, rejected (means, nats).
+        titles: update → what to write, for both.
+    """
+    names = list(dict.fromkeys(steps["update"]))
+    fig, axes = figure(
+        1 + len(runs["update"].unique()), height=2.9, width_ratios=[1.5, 1, 1, 1], squeeze=False
+    )
+    first, *others = axes[0]
+    for shade, dashes, name in zip(_SHADES, ("-", "--", "-.", ":"), names, strict=False):
+        rows = steps[steps["update"] == name].sort_values("nats")
+        first.plot(rows["nats"], 100 * rows["safe"], dashes, color=shade, lw=2, label=titles[name])
+    first.set(xscale="log", ylim=(-4, 104), xlabel="size of one step (nats)", title="one step")
+    first.set_ylabel("pairs with both signs right (%)")
+    for ax, (name, rows) in zip(others, runs.groupby("update", sort=False), strict=True):
+        rows = rows.sort_values("eta")
+        ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
+        ax.plot(rows["eta"], rows["chosen"], "o-", color=CHOSEN, ms=4, label="chosen")
+        ax.plot(rows["eta"], rows["rejected"], "s--", color=REJECTED, ms=4, label="rejected")
+        ax.set(xscale="log", xlabel="step size η", title=titles[str(name)])
+        ax.sharey(others[0])
+        if ax is not others[0]:
+            ax.tick_params(labelleft=False)
+    ends = runs[["chosen", "rejected"]].to_numpy()
+    others[0].set_yscale("symlog", linthresh=1)
+    others[0].set_ylim(1.6 * min(ends.min(), -1.0), 1.6 * max(ends.max(), 1.0))
+    others[0].set_ylabel("change (nats)")
+    fig.legend(*first.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8)
+    fig.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
+    return fig
+
+
+def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Mapping[str, str]) -> Figure:
+    """Draw where training with each update ended: how far both answers moved together, and how far apart.
+
+    Args:
+        ends: label → (mean of the two changes, margin), nats, with intervals.
+        kinds: label → "loss", "rule" or "itself", which decides color and marker.
+    """
+    fig, ax = figure(height=3.9)
+    looks = {
+        "itself": (CASE_COLORS["both_down"], "o"),
+        "rule": (ACCENT, "o"),
+        "loss": (CASE_COLORS["both_up"], "s"),
+    }
+    spots = sorted((float(x.value), float(y.value), name) for name, (x, y) in ends.items())
+    right = max(x for x, _, _ in spots) + 0.9
+    left = min(x for x, _, _ in spots) - 0.9
+    top = max(y for _, y, _ in spots) * 1.75
+    edge = np.linspace(0, top, 2)
+    ax.fill_betweenx(edge, -edge / 2, edge / 2, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
+    ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
+    ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
+    above = True
+    for x, y, name in spots:
+        shade, marker = looks[kinds[name]]
+        across, along = ends[name]
+        for interval, level in ((across, True), (along, False)):
+            span = [interval.low, interval.high]
+            if np.isfinite(span).all():
+                ax.plot(*((span, [y, y]) if level else ([x, x], span)), color=shade, lw=1.4, alpha=0.45)
+        ax.plot(x, y, marker, color=shade, ms=7)
+        up = above or y < 0.3 * top  # below a low point is the axis
+        ax.annotate(
+            name,
+            (x, y),
+            xytext=(3, 7) if up else (-3, -7),
+            textcoords="offset points",
+            rotation=38,
+            ha="left" if up else "right",
+            va="bottom" if up else "top",
+            rotation_mode="anchor",
+            color=shade,
+            fontsize=8.5,
+        )
+        above = not above
+    ax.set(xlim=(left, right), ylim=(0, top))
+    ax.set_xlabel("both answers moved together by (nats)")
+    ax.set_ylabel("and apart by (nats)")
+    words = (
+        (left + 0.04, "both down", "both_down", "left"),
+        (0.0, "ideal", "ideal", "center"),
+        (right / 2, "both up", "both_up", "center"),
+    )
+    for x, text, case, side in words:
+        color = CASE_COLORS[case]  # type: ignore[index]
+        ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold", fontsize=9)
+    return fig

@@ -1,0 +1,153 @@
+"""Where the grids of several chapters start: the data, the recipe, and the checkpoint after fine-tuning.
+
+The cells of one data set and seed share a checkpoint, batches and held-out pairs, whatever is varied on top.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.batches import shuffled
+from entanglement.models import load_model
+from entanglement.pairs import PreferencePair
+from entanglement.training import sft
+from entanglement_book.materials import sentiment_pairs, tldr_pairs
+from entanglement_book.materials.cached import cached_docstrings
+
+__all__ = ["DATA", "Recipe", "checkpoint", "data_pairs", "recipe", "train_pairs", "trained_sample"]
+
+DATA: dict[str, str] = {
+    "sentiment": "sentiment of tweets with the long suffix: the two responses are near-copies",
+    "summaries": "docstring summaries against those of siblings: the two responses share few words",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of one run.
+
+    Attributes:
+        train_pairs: how many summaries are trained on (all tweets are).
+        sft_steps, sft_lr, sft_batch: of supervised fine-tuning (AdamW, constant rate).
+        steps, lr, batch: of preference optimization (AdamW, linear warm-up and decay), the same for all
+            losses; a batch of summaries, whose sequences are three times as long, is half as large.
+        test_pairs: held-out pairs, drawn by seed; geometry_pairs of them get their gradients measured.
+        moments: steps at which held-out pairs are measured.
+        seeds: how many.
+        account_pairs: pairs of each batch, and held-out pairs, whose account is kept for DPO.
+        answer_tokens: length of the models' own answers.
+    """
+
+    train_pairs: int
+    sft_steps: int
+    sft_lr: float
+    sft_batch: int
+    steps: int
+    lr: float
+    batch: int
+    test_pairs: int
+    geometry_pairs: int
+    moments: tuple[int, ...]
+    seeds: int
+    account_pairs: int
+    answer_tokens: int
+
+
+_BOOK = Recipe(
+    train_pairs=1500,
+    sft_steps=64,
+    sft_lr=1.41e-5,
+    sft_batch=16,
+    steps=32,
+    lr=2.5e-5,
+    batch=32,
+    test_pairs=48,
+    geometry_pairs=16,
+    moments=(0, 4, 8, 16, 24, 32),
+    seeds=5,
+    account_pairs=4,
+    answer_tokens=10,
+)
+
+
+_SMOKE = replace(
+    _BOOK,
+    train_pairs=40,
+    sft_steps=2,
+    sft_batch=4,
+    steps=3,
+    batch=4,
+    test_pairs=5,
+    geometry_pairs=2,
+    moments=(0, 3),
+    seeds=2,
+    account_pairs=2,
+)
+
+
+_PAPER = replace(_BOOK, steps=42, lr=5e-6, test_pairs=200, geometry_pairs=50, moments=(0, 8, 16, 24, 32, 42))
+
+
+def recipe(scale: str) -> Recipe:
+    """Return the numbers of a run at "smoke", "book" or "paper".
+
+    Raises:
+        ValueError: an unknown scale.
+    """
+    found = {"smoke": _SMOKE, "book": _BOOK, "paper": _PAPER}.get(scale)
+    if found is None:
+        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
+    return found
+
+
+@lru_cache(maxsize=2)
+def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
+    """Return the pairs of one of ``DATA``.
+
+    Raises:
+        ValueError: an unknown data set.
+    """
+    if data == "sentiment":
+        return sentiment_pairs("long_suffix", split, n=n, seed=seed)  # type: ignore[arg-type]
+    if data == "summaries":
+        return tldr_pairs("sibling", split, n=n, seed=seed, docstrings=cached_docstrings())  # type: ignore[arg-type]
+    raise ValueError(f"data={data!r}; expected one of {', '.join(DATA)}.")
+
+
+@lru_cache(maxsize=1)
+def checkpoint(
+    scale: str, model: str, data: str, seed: int
+) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
+    """Return the base fine-tuned on chosen responses, and its parameters, for the cells that start there."""
+    numbers = recipe(scale)
+    policy, tokenizer = load_model(model)
+    sft(
+        policy,
+        tokenizer,
+        train_pairs(scale, data, seed),
+        steps=numbers.sft_steps,
+        lr=numbers.sft_lr,
+        batch_size=numbers.sft_batch,
+        seed=seed,
+    )
+    return policy, tokenizer, {name: value.clone() for name, value in policy.state_dict().items()}
+
+
+def train_pairs(scale: str, data: str, seed: int) -> list[PreferencePair]:
+    """Return the pairs that a cell trains on: all tweets, or as many summaries as the recipe says."""
+    return data_pairs(data, "train", None if data == "sentiment" else recipe(scale).train_pairs, seed)
+
+
+def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
+    """Return some of the pairs that a cell's batches contain, as many as there are held-out ones."""
+    numbers = recipe(scale)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, seed)
+    used = sorted({i for rows in batches for i in rows})
+    picked = random.Random(seed).sample(used, min(numbers.test_pairs, len(used)))
+    return [pairs[i] for i in picked]

@@ -1,0 +1,107 @@
+"""Intervals: exact values from tables and closed forms, and how often they hold the truth."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from entanglement.stats import Interval, mean_interval, median_interval, share_interval, summarize
+
+
+def test_the_t_interval_is_that_of_the_textbook():
+    found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.7764451 * math.sqrt(2.5 / 5)  # t(0.975, 4) and the standard error
+    assert found == pytest.approx((3.0, 3.0 - half, 3.0 + half, 5), rel=1e-7)
+    assert mean_interval([7.0]) == (7.0, -math.inf, math.inf, 1)
+    narrow, wide = mean_interval([1.0, 2.0, 4.0], 0.5), mean_interval([1.0, 2.0, 4.0], 0.99)
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+#: Ranks (from 1) of the order statistics of the 95 % interval of a median, and what they cover.
+RANKS = {6: (1, 0.9688), 9: (2, 0.9609), 10: (2, 0.9785), 15: (4, 0.9648), 20: (6, 0.9586), 25: (8, 0.9567)}
+
+
+@pytest.mark.parametrize(("n", "rank"), [(n, rank) for n, (rank, _) in RANKS.items()])
+def test_the_ends_of_a_medians_interval_are_those_of_the_tables(n, rank):
+    values = np.random.default_rng(n).permutation(np.arange(1.0, n + 1))
+    found = median_interval(values)
+    assert (found.low, found.high, found.n) == (rank, n + 1 - rank, n)
+    assert found.value == (n + 1) / 2
+    assert 1 - 2 * scipy_stats.binom.cdf(rank - 1, n, 0.5) == pytest.approx(RANKS[n][1], abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_median_of_few_values_has_the_widest_interval_that_there_is(n):
+    assert median_interval(list(range(n)))[1:] == (0, n - 1, n)
+
+
+def test_the_share_interval_is_clopper_pearsons():
+    assert share_interval(3, 10) == pytest.approx((0.3, 0.0667395, 0.6524529, 10), abs=1e-6)
+    low = scipy_stats.beta.ppf(0.025, 3, 8)
+    assert share_interval(3, 10).low == pytest.approx(low, abs=1e-10)
+    assert share_interval(0, 10)[:2] == (0.0, 0.0)
+    assert share_interval(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert share_interval(10, 10)[::2] == (1.0, 1.0)
+    assert share_interval(10, 10).low == pytest.approx(0.025 ** (1 / 10))
+
+
+def coverage(draw, interval, truth, trials=2000):
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(trials):
+        found = interval(draw(generator))
+        inside += found.low <= truth <= found.high
+    return inside / trials
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_hold_the_truth_as_often_as_they_say(level):
+    # Three standard errors of a share over 2,000 trials are below 0.027.
+    normal = coverage(lambda g: g.normal(2.0, 3.0, 6), lambda x: mean_interval(x, level), 2.0)
+    assert normal == pytest.approx(level, abs=0.027)
+    # The others are discrete: at least the level, and not far above it.
+    skewed = coverage(lambda g: g.exponential(1.0, 25), lambda x: median_interval(x, level), math.log(2))
+    assert level - 0.02 < skewed < level + 0.1
+    shares = coverage(lambda g: g.binomial(40, 0.3), lambda k: share_interval(k, 40, level), 0.3)
+    assert level - 0.02 < shares < level + 0.1
+
+
+def test_rows_of_one_unit_do_not_narrow_the_interval():
+    table = pd.DataFrame(
+        {"kind": "a", "seed": [0] * 10 + [1] * 10 + [2] * 10, "x": [1.0] * 10 + [2.0] * 10 + [6.0] * 10}
+    )
+    table.loc[0, "x"] = np.nan
+    (row,) = summarize(table, "x", ["kind"]).to_dict("records")
+    assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx(mean_interval([1.0, 2.0, 6.0]))
+    by_rows = summarize(table.assign(row=range(30)), "x", ["kind"], unit="row").iloc[0]
+    assert by_rows["n"] == 29
+    assert by_rows["high"] - by_rows["low"] < row["high"] - row["low"]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, -1, math.nan])
+@pytest.mark.parametrize(
+    "interval", [mean_interval, median_interval, lambda x, level: share_interval(1, 2, level)]
+)
+def test_a_level_that_means_nothing_is_refused(interval, level):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        interval([1.0, 2.0], level)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf], [[1.0]]])
+def test_values_that_mean_nothing_are_refused(values):
+    for interval in (mean_interval, median_interval):
+        with pytest.raises(ValueError, match="finite numbers"):
+            interval(values)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_counts_that_mean_nothing_are_refused(successes, n):
+    with pytest.raises(ValueError, match="successes"):
+        share_interval(successes, n)
+
+
+def test_an_interval_is_written_as_the_book_writes_it():
+    assert f"{Interval(0.5, 0.25, 0.75, 8):.2f}" == "0.50 [0.25, 0.75]"
+    assert f"{Interval(0.5, 0.25, 0.75, 8)}" == "0.5 [0.25, 0.75]"
