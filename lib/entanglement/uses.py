@@ -17,7 +17,8 @@ from typing import ParamSpec, TypeVar
 
 __all__ = ["EVERYTHING", "FILE", "Use", "note", "note_file", "recording", "remembered"]
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Use = tuple[str, str]
 #: The name that stands for all entries of a registry, for code that goes through all of them.

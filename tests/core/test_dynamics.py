@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
+from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
 from entanglement_book.studies.ch05_dynamics import grid_knobs as knobs

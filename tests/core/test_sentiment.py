@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch08_sentiment import grid as sentiment
 from entanglement_book.studies.ch08_sentiment import tables

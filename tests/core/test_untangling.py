@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from entanglement.batches import shuffled
 from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
-from entanglement.updates import RULES, get_update
+from entanglement.updates import get_update, list_rules
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch11_one_number import study as single_steps
@@ -59,7 +60,7 @@ def test_the_sample_is_of_pairs_that_were_trained_on():
     pairs = [f"pair {i}" for i in range(40)]
     sample = trained_sample("smoke", pairs, 1)
     numbers = untangling.recipe("smoke")
-    batches = untangling._shuffled(len(pairs), numbers.steps, numbers.batch, 1)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, 1)
     used = {pairs[i] for rows in batches for i in rows}
     assert len(set(sample)) == numbers.test_pairs and set(sample) <= used
 
@@ -124,7 +125,9 @@ def test_updates_are_compared_where_their_margin_is_the_same():
 def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     found = update_tables.at_end(made(), "joint", "margin", pairs="trained")
     assert found.value == pytest.approx(1.0) and found.n == 3
-    assert update_tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(4.0)
+    assert update_tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(
+        4.0
+    )
     with pytest.raises(ValueError, match="no rows for 'joint', 'test'"):
         update_tables.at_end(made(), "joint", "margin")
     plain = pd.concat([made().assign(optimizer="sgd", set=name) for name in ("trained", "test")])
@@ -157,7 +160,7 @@ def test_one_step_each_leaves_the_model_as_it_was(toy):
     # The size is that of DPO's own step without what the two gradients share.
     joint = found[found["update"] == "joint"]
     assert ((joint["chosen"] - joint["rejected"]).between(0, 0.0101)).all()
-    with pytest.raises(ValueError, match=r"optimizer='lion'; expected"):
+    with pytest.raises(ValueError, match=r"optimizer 'lion' is not known; expected"):
         single_steps.one_step_each(model, tokenizer, pairs, updates, optimizer="lion")
     with pytest.raises(ValueError, match=r"toy='poem'; expected one of refusal, teacher"):
         tangled("poem", "same words", "nano", sizes("smoke"), 0)
@@ -173,7 +176,7 @@ def test_outcomes_count_both_signs():
 
 def test_exact_steps_begin_as_the_first_order_says_and_runs_agree_for_small_steps():
     pairs = suffix_pairs(4, 6, relation="scaled", strength=1.25, generator=torch.Generator().manual_seed(1))
-    steps = single_steps.exact_steps(pairs, list(RULES), [1e-4])
+    steps = single_steps.exact_steps(pairs, list(list_rules()), [1e-4])
     np.testing.assert_allclose(steps["chosen"] - steps["rejected"], 1e-4, rtol=1e-2)
     assert (steps[steps["update"] == "joint"]["chosen"] < 0).all()
     assert (steps[steps["update"] == "normalized"]["chosen"] > 0).all()

@@ -1,8 +1,8 @@
-"""The ways of doing some work that the benchmark compares, each on random tokens in a GPT-2 of random weights.
+"""The ways of doing some work that are compared, each on random tokens in a GPT-2 of random weights.
 
-Time and memory do not depend on what the weights are. The ways that are replaced: the *authors' way* forms each
-gradient, flattens it into one vector and puts that into main memory, where inner products are taken; *our
-reference* (``gradients.naive``) forms the same gradients and sums inner products parameter by parameter;
+Time and memory do not depend on what the weights are. The ways that are replaced: the *authors' way* forms
+each gradient, flattens it into one vector and puts that into main memory, where inner products are taken;
+*our reference* (``gradients.naive``) forms the same gradients and sums inner products parameter by parameter;
 *torch.func* are PyTorch's own per-sample gradients.
 """
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.squeezing import answer_moves, mass_moves, token_moves
-from entanglement.training import align
+from entanglement.training import Account, align
+from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, checkpoint, data_pairs, recipe, train_pairs
@@ -83,7 +83,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate={"test": test},
         evaluate_at=numbers.moments,
         geometry_pairs=numbers.geometry_pairs,
-        account_pairs=numbers.account_pairs if loss.name == "dpo" else 0,
+        observers=[Account(numbers.account_pairs)] if loss.name == "dpo" else [],
     )
     pairs = with_weights(run, loss)
     before, _ = load_model(model)

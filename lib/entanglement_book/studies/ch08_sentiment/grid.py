@@ -15,7 +15,7 @@ import pandas as pd
 
 from entanglement.losses import get_loss
 from entanglement.models import about_model, load_model
-from entanglement.training import Trajectory, align, sft
+from entanglement.training import Account, Trajectory, align, sft
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.materials.tweets import VARIANTS, sentiment_pairs
 
@@ -206,6 +206,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     phases = {"sft": tuned}
     if not long_sft:
         plain = condition == "plain"
+        accounted = numbers.account_pairs and condition in ("main", "plain") and model == "nano"
         rate = numbers.dpo_lr * (LARGE_STEP if condition == "large_step" else 1)
         phases["dpo"] = align(
             policy,
@@ -223,7 +224,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             evaluate=test,
             evaluate_at=numbers.moments,
             geometry_pairs=numbers.geometry_pairs,
-            account_pairs=numbers.account_pairs if condition in ("main", "plain") and model == "nano" else 0,
+            observers=[Account(numbers.account_pairs)] if accounted else [],
         )
     return _tables(phases)
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
-from entanglement.updates import Update, get_update, untangle
+from entanglement.training import align
+from entanglement.updates import Update, get_update
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
@@ -99,7 +100,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     policy.load_state_dict(start)
     train = train_pairs(scale, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,

@@ -20,17 +20,17 @@ from entanglement.logps import token_logps
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import (
+from entanglement.training import align, sft
+from entanglement.updates import TokenWeighted
+from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
-    TokenWeighted,
     TwoReferences,
     Weigher,
+    WeighTokens,
     contrasting,
     everything,
 )
-from entanglement.training import sft
-from entanglement.updates import untangle
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
@@ -75,15 +75,15 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     train = train_pairs(scale, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     torch.manual_seed(seed)
-    make: dict[str, Callable[[], Weigher]] = {
+    make: dict[str, Callable[[], Weigher | WeighTokens]] = {
         "everything": lambda: everything,
         "contrasting": lambda: contrasting,
         "two": lambda: TwoReferences(_other(scale, model, train, seed)),
         "geometry": FromGeometry,
-        "learned": lambda: LearnedMask(reference),
+        "learned": LearnedMask,
     }
     weigher = make[name]()
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,
@@ -96,16 +96,15 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate_at=sorted({round(numbers.steps * k / 8) for k in range(9)}),
     )
     prompts = [pair.prompt for pair in test]
-    tables = {
+    return {
         "means": set_means(run.table),
         "tokens": token_table(weigher, policy, reference, tokenizer, test[: numbers.geometry_pairs]),
         "answers": pd.DataFrame([answer_quality(policy, reference, tokenizer, prompts, seed=seed)]),
     }
-    return tables
 
 
 def token_table(
-    weigher: Weigher,
+    weigher: Weigher | WeighTokens,
     model: nn.Module,
     reference: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.gradients import TokenGeometry, token_geometry
 from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import contrasting
+from entanglement.updates.token_weights import contrasting
 
 __all__ = ["gap_parts", "gap_table", "one_sided", "token_moves"]
 

@@ -52,7 +52,7 @@ def adversarial_cost(steps: pd.DataFrame) -> pd.Series:
     """Return what adversarial training has cost after each of its steps, in DPO steps, the mean over seeds.
 
     A DPO step is a forward and a backward pass over two responses to each prompt, six passes of a token; an
-    adversarial one is twelve (``adversarial.outsmart``), after the discriminator's head start.
+    adversarial one is twelve (``updates.Adversarial``), after the discriminator's head start.
 
     Args:
         steps: the grid's table of that name.

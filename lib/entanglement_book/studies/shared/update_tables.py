@@ -13,7 +13,16 @@ import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
 
-__all__ = ["as_updates", "at_end", "at_margin", "cost_table", "end_table", "fell_at", "inside", "margin_table"]
+__all__ = [
+    "as_updates",
+    "at_end",
+    "at_margin",
+    "cost_table",
+    "end_table",
+    "fell_at",
+    "inside",
+    "margin_table",
+]
 
 
 def as_updates(table: pd.DataFrame, column: str) -> pd.DataFrame:
