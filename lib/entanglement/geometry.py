@@ -55,7 +55,7 @@ class PairGeometry:
         ids: names of the pairs, for messages; may be empty.
 
     Raises:
-        ValueError: shapes differ, a value is not finite, a square is negative, or |c| > ab. The message names
+        ValueError: shapes differ, a value is not finite, a square is negative, or c beyond ±ab. The message names
             the pair.
     """
 

@@ -165,7 +165,7 @@ TURNS = {"identical": "ideal", "longer": "both_down", "shorter": "both_up"}
 
 
 @pytest.mark.parametrize(("variant", "case"), TURNS.items())
-def test_theorem_7_which_sign_turns(study, variant, case):
+def test_thm_suffix_signs_which_sign_turns(study, variant, case):
     rows = study[(study.variant == variant) & (study.n == 32)]
     assert (rows.case == case).all()
     falls, rises = rows.exact_w < 0, rows.exact_l > 0
