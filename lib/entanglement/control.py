@@ -21,7 +21,7 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients import flat_gradients, flatten, unflatten
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss
-from entanglement.losses.registry import LossSpec
+from entanglement.losses.base import LossSpec
 from entanglement.pairs import PairBatch
 from entanglement.updates import PairPass, StepReport
 from entanglement.updates.step import Reference, _first_half, _go, _set_gradient, _sum
@@ -231,6 +231,7 @@ def goal_loss(chosen: float, rejected: float) -> Loss:
         formula=r"\tfrac12(\varrho_w-t_w)^2+\tfrac12(\varrho_l-t_l)^2",
         source="this book, chapter 12",
         form="separable",
+        needs_reference=True,
         d_w=r"t_w-\varrho_w",
         d_l=r"\varrho_l-t_l",
     )

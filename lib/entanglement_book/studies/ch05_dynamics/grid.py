@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from entanglement.account import TERMS
-from entanglement.losses import general, get_loss, hybrid, margins, pulled, separable, strict
-from entanglement.models import LADDER, load_model
+from entanglement.losses import get_loss
+from entanglement.models import about_model, load_model
 from entanglement.outcomes.squeezing import answer_moves, mass_moves, token_moves
 from entanglement.training import align
 from entanglement_book.studies.shared.means import step_means, with_weights
@@ -27,9 +27,6 @@ __all__ = [
     "grid_cells",
     "run_cell",
 ]
-
-#: The modules that declare the losses trained here; naming them makes the tables depend on their code.
-DECLARED = (strict, margins, general, pulled, separable, hybrid)
 
 LOSSES: tuple[str, ...] = (
     "dpo",
@@ -111,7 +108,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "losses": _defaults(LOSSES), "model": model, "about": about}
 
 

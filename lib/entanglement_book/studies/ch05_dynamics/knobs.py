@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.losses import get_loss
-from entanglement.models import LADDER
+from entanglement.models import about_model
 from entanglement.training import align
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
@@ -86,4 +86,4 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     numbers = asdict(recipe(scale)) | asdict(knobs(scale))
-    return {"recipe": numbers, "model": model, "about": LADDER.get(model, "hub model")}
+    return {"recipe": numbers, "model": model, "about": about_model(model)}

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.losses import get_loss
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.training import align, sft
 from entanglement_book.materials.tweets import VARIANTS, sentiment_pairs
 
@@ -249,4 +249,4 @@ def _tables(cell: Mapping[str, Any], phases: Mapping[str, Any]) -> dict[str, pd.
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
-    return {"recipe": asdict(recipe(scale, model)), "model": model, "about": LADDER.get(model, "hub model")}
+    return {"recipe": asdict(recipe(scale, model)), "model": model, "about": about_model(model)}

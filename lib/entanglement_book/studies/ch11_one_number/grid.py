@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.updates import Update, get_update, untangle
 from entanglement_book.studies.shared.means import set_means
@@ -133,5 +133,5 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the updates, for the provenance of a table."""
     updates = {name: asdict(variant) for name, variant in UPDATES.items()}
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "updates": updates, "model": model, "about": about}

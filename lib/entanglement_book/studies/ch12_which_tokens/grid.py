@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.logps import token_logps
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair, collate
 from entanglement.token_weights import (
@@ -164,5 +164,5 @@ def ranking(tokens: pd.DataFrame) -> float:
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the weighers, for the provenance of a table."""
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}

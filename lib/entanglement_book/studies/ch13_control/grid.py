@@ -15,7 +15,7 @@ import pandas as pd
 
 from entanglement.adversarial import Adversary, outsmart
 from entanglement.control import Decoupled, goal_loss
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.training import Trajectory
 from entanglement.updates import untangle
@@ -126,7 +126,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the requests, for the provenance of a table."""
     ways = {name: asdict(way) for name, way in WAYS.items()}
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
