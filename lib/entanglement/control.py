@@ -229,7 +229,7 @@ def goal_loss(chosen: float, rejected: float) -> Loss:
         "goals",
         function,
         formula=r"\tfrac12(\varrho_w-t_w)^2+\tfrac12(\varrho_l-t_l)^2",
-        source="this book, chapter 12",
+        source="this book, controlling each response",
         form="separable",
         needs_reference=True,
         d_w=r"t_w-\varrho_w",

@@ -1,4 +1,4 @@
-"""The exact models against autograd, and every theorem's statement that chapters 03, 06 and 07 use."""
+"""The exact models against autograd, and every theorem's statement that the chapters use."""
 
 import math
 from dataclasses import replace
@@ -52,7 +52,7 @@ def pick(logits, tokens):
     return logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
-# --- Theorem 1 ----------------------------------------------------------------------------------------------
+# --- one token ----------------------------------------------------------------------------------------------
 
 
 @given(seed=seeds, vocab=st.integers(2, 12))
@@ -173,7 +173,7 @@ def test_thm_one_token_vi_other_kernels(seed, vocab):
     assert bool((expected > 0).all())
 
 
-# --- Theorem 1′ ---------------------------------------------------------------------------------------------
+# --- trainable features -------------------------------------------------------------------------------------
 
 
 @given(seed=seeds, vocab=st.integers(2, 8), dim=st.integers(1, 5))
@@ -313,7 +313,7 @@ def test_thm_same_target_same_target(seed):
     assert bool((apart >= -2).all() and (apart <= 1).all())
 
 
-# --- Theorems 2, 3, 4: tables -------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def edited(seed, prefix, n_w, n_l, vocab=5):
@@ -439,7 +439,7 @@ def test_a_response_that_starts_the_other_is_refused():
         PrefixTabular.build(torch.tensor([[1, 2], [1, 2]]), torch.tensor([[1, 3, 0], [1, 2, 0]]), 5)
 
 
-# --- Theorems 6 and 7: the suffix ---------------------------------------------------------------------------
+# --- the suffix ---------------------------------------------------------------------------------------------
 
 
 def suffixes(relation="identical", strength=1.0, draws=60, seed=0, **more):

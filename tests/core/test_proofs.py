@@ -1,5 +1,6 @@
-"""The theorem on the flow, that on the tilted policy, and the page of proofs: every theorem of the book has a row,
-and the tests that it names exist.
+"""The theorems on the flow and the tilted policy, and the page of proofs.
+
+On that page every theorem of the book has a row, and the tests that it names exist.
 """
 
 from __future__ import annotations

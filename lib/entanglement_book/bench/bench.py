@@ -299,7 +299,7 @@ for _name, (_update, _options) in _RULES.items():
 for _name in ("normalized", "clipped to the band"):
     _update, _options = _RULES[_name]
     STEPS[f"{_name}, GPT-2-small's shape"] = Step(update_step(_update, **_options), "gpt2-small", 8)
-#: Other steps of chapters 11 and 12.
+#: Steps with token weights, requests and an adversary.
 _OTHERS: dict[str, Prepare] = {
     "contrasting tokens": token_step("contrasting"),
     "tokens by two references": token_step("two"),

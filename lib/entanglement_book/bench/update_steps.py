@@ -1,4 +1,4 @@
-"""Training steps of chapters 10 to 12 for ``make bench``; the loss's own step is ``bench_trl.our_step``.
+"""Training steps of the untangling part for ``make bench``; the loss's own step is ``bench_trl.our_step``.
 
 Both sides tokenize and pad their pairs in every step, as training does, know the reference's
 log-probabilities beforehand, compute each prompt once where they can, and step in float32. A rule has to

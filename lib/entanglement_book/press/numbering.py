@@ -1,8 +1,8 @@
 """The numbers of chapters: made from ``_toc.yml``, typed nowhere.
 
-Chapters of the parts with ``numbered: true`` count from 1 on through all parts. What stands in front of them has
-no number; what stands behind them is the appendix, and carries the letter A. A Sphinx build numbers by this table
-also where pages were left out, so that a chapter has one number in every build.
+Chapters of the parts with ``numbered: true`` count from 1 on through all parts. What stands in front of them
+has no number; what stands behind them is the appendix, and carries the letter A. A Sphinx build numbers by
+this table also where pages were left out, so that a chapter has one number in every build.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def complaints_about_numbers(path: Path) -> list[str]:
 
 
 def typed_numbers(text: str) -> list[str]:
-    """Return the references in a text whose number was typed: ``chapter 08``, ``Theorem 3``, ``exercise 2``."""
+    """Return the references in a text whose number was typed, such as ``chapter`` with a figure behind it."""
     return [found[0] for pattern in (_TYPED, _RANGE) for found in pattern.finditer(text)]

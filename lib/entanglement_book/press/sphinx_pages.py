@@ -9,10 +9,10 @@ and a caption. myst-nb's own ``glue`` across pages knows neither, and no SVG::
     The caption.
     ```
 
-Chapters are numbered by the whole table of contents (``press.numbering``), through all its parts, and keep their
-numbers in a build from which pages were left out. Sphinx would begin anew in each part, and count what is there.
-Figures, equations, theorems and exercises are numbered after their chapter ("Theorem 3.1"), in the appendix after
-its letter ("Theorem A.1").
+Chapters are numbered by the whole table of contents (``press.numbering``), through all its parts, and keep
+their numbers in a build from which pages were left out. Sphinx would begin anew in each part, and count what
+is there. Figures, equations, theorems and exercises are numbered after their chapter ("3.1"), in the appendix
+after its letter ("A.1").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading the grid of chapter 10: from its stored tables to the intervals that it shows.
+"""Reading the grid of update rules: from its stored tables to the intervals that are shown.
 
 Intervals are t intervals over seeds. The pairs of one seed share a model, so they are averaged first.
 """

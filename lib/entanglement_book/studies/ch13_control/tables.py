@@ -1,4 +1,4 @@
-"""One table over everything that chapters 10 to 12 tried, and what a step of it costs."""
+"""One table over everything that the chapters on untangling tried, and what a step of it costs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REQUEST = "apart"
 
 
 def control_means(table: pd.DataFrame, goal: str = REQUEST) -> pd.DataFrame:
-    """Return chapter 12's rows for one request, and those of ways that are given none, as updates."""
+    """Return the control grid's rows for one request, and those of ways that are given none, as updates."""
     return as_updates(table[table["goal"].isin([goal, "none"])], "way")
 
 
@@ -62,7 +62,7 @@ def adversarial_cost(steps: pd.DataFrame) -> pd.Series:
 
 
 def every_rule(stored: Mapping[str, Stored], lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return ``end_table`` of held-out pairs over the grids of chapters 10, 11 and 12, with time and memory.
+    """Return ``end_table`` of held-out pairs over three grids, with time and memory.
 
     Args:
         stored: "untangling", "masking" and "controlling".
