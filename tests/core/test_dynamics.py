@@ -1,4 +1,4 @@
-"""The grids of chapter 05 and the tables that it reads from them."""
+"""The grids of training dynamics and the tables that chapters read from them."""
 
 import numpy as np
 import pandas as pd

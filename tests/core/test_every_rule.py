@@ -1,4 +1,4 @@
-"""The table over everything that chapters 10 to 12 tried."""
+"""The table over everything that the chapters on untangling tried."""
 
 import pandas as pd
 import pytest

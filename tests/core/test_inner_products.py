@@ -32,7 +32,7 @@ def by_hand(gradients):
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize(("d_in", "d_out"), [(40, 50), (2, 3)])
-def test_theorem_13_inner_products_of_gradients_that_are_not_formed(n, d_in, d_out):
+def test_thm_ghost_inner_products_of_gradients_that_are_not_formed(n, d_in, d_out):
     x, delta = draw(2 * B, T, d_in), draw(n, 2 * B, T, d_out, seed=1)
     formed = torch.einsum("nrto,rti->nroi", delta, x).flatten(2)
     torch.testing.assert_close(by_linear(x, delta), by_hand(formed))

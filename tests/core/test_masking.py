@@ -1,4 +1,4 @@
-"""The grid of chapter 11."""
+"""The grid of masks."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""The sentiment grid's cells, and the tables that chapter 08 reads from them."""
+"""The sentiment grid's cells, and the tables that the chapter reads from them."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""The grid of chapter 10, single steps, the quality of answers, and the tables that the chapter reads."""
+"""The grid of update rules, single steps, the quality of answers, and the tables that the chapter reads."""
 
 import numpy as np
 import pandas as pd

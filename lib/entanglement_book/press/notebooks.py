@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from entanglement_book.press.numbering import complaints_about_numbers, typed_numbers
+
 #: A cell longer than this is plumbing that belongs in the library.
 LONGEST_CELL = 25
 #: Bookkeeping is read by nobody on the page, and may be longer.
@@ -116,7 +118,11 @@ def complaints(path: Path) -> list[str]:
         found.append(f"{path}: no cell is tagged 'parameters'")
     elif "scale" not in declared_parameters(notebook):
         found.append(f"{path}: the cell tagged 'parameters' does not set 'scale'")
+    found += complaints_about_numbers(path)
     for number, cell in enumerate(notebook.cells, start=1):
+        typed = typed_numbers(_prose(cell))
+        if typed:
+            found.append(f"{path}: cell {number} types a number ({typed[0]!r}): refer by role or by a label")
         if cell.cell_type == "code":
             found += [f"{path}: cell {number} {complaint}" for complaint in _cell_complaints(cell)]
     hidden = sum("remove-cell" in tags(cell) for cell in code_cells(notebook))
@@ -126,6 +132,20 @@ def complaints(path: Path) -> list[str]:
             " put the chapter's numbers into one and its records into the other"
         )
     return found
+
+
+def _prose(cell: NotebookNode) -> str:
+    """What a reader reads of a cell: its text, or a code cell's comments, caption and alternative text."""
+    if cell.cell_type != "code":
+        return str(cell.source)
+    shown = cell.metadata.get("mystnb", {})
+    return "\n".join(
+        [
+            cell.source,
+            shown.get("figure", {}).get("caption", ""),
+            shown.get("image", {}).get("alt", ""),
+        ]
+    )
 
 
 def _cell_complaints(cell: NotebookNode) -> list[str]:

@@ -20,6 +20,7 @@ import yaml
 from entanglement_book.layout import Book, Settings, toc_files
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import Store, clock, inspect
+from entanglement_book.press.numbering import numbers_of
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
@@ -92,6 +93,8 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     )
     config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("execute", {})["execute_notebooks"] = "off"
+    # The numbers of the whole book, whatever is left out.
+    config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers_of(toc)
     note = _announcement(settings, gone)
     if note:
         options = (
