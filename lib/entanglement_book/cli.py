@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.ledger import cli as ledger
+from entanglement_book.press import claims_cli as ledger
 from entanglement_book.press import cli as press
 
 __all__ = ["LATE", "app", "main"]

@@ -60,7 +60,7 @@ def book(
     import shutil
     import time
 
-    from entanglement_book.ledger.cli import record_verdicts
+    from entanglement_book.press.claims_cli import record_verdicts
     from entanglement_book.press.execute import Execution, clock, report_failures
 
     at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)

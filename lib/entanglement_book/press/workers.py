@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from entanglement.files import write_whole
+from entanglement.uses import VARIABLE
 
 __all__ = ["Runner", "environment", "scratch_folder", "terminate_as_interrupt"]
 
@@ -56,6 +57,7 @@ def environment(store: Path, recorded: Path, scratch: Path) -> dict[str, str]:
         **_QUIET,
         "ENTANGLEMENT_CLAIMS_DIR": str(recorded),
         "ENTANGLEMENT_RUN_DIR": str(store),
+        VARIABLE: str(scratch / "uses"),
         # Away from the reader's own: start-up files there could change a run, and two kernels share no
         # history.
         "IPYTHONDIR": f"{scratch}/ipython",
