@@ -126,10 +126,10 @@ def models() -> None:
 
     Example: `entanglement models`
     """
-    from entanglement.models import LADDER
+    from entanglement.models import MODELS
 
-    for name, about in LADDER.items():
-        print(f"{name}: {about}")
+    for name, known in MODELS.items():
+        print(f"{name}: {known.about}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,6 +34,7 @@ __all__ = [
     "NOT_TESTABLE",
     "REPRODUCED",
     "VERDICTS",
+    "Basis",
     "Measured",
     "Row",
     "Verdict",
@@ -107,8 +108,21 @@ class Row:
     record: Record | None = None
 
 
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Basis:
+    """What a chapter's numbers rest on.
+
+    Attributes:
+        science: hash of its code, parameters, library and files; a verdict is stale when today's is another.
+        uses: what its run looked up by name and read, (kind, name), files by their path in the repository.
+    """
+
+    science: str
+    uses: tuple[tuple[str, str], ...] = ()
+
+
 _ROWS = TypeAdapter(dict[str, Row])
-_HASHES = TypeAdapter(dict[str, str])
+_BASES = TypeAdapter(dict[str, Basis])
 
 
 @dataclass(frozen=True)
@@ -118,13 +132,12 @@ class VerdictFile:
     Attributes:
         scale: at which they were measured.
         claims: by the claim's id.
-        notebooks: per chapter the hash of its code, parameters, library and data when it was run; a verdict
-            is stale when today's is another.
+        notebooks: what each chapter's numbers rested on when it was run.
     """
 
     scale: str
     claims: dict[str, Row] = field(default_factory=dict)
-    notebooks: dict[str, str] = field(default_factory=dict)
+    notebooks: dict[str, Basis] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, scale: str) -> VerdictFile:
@@ -135,7 +148,7 @@ class VerdictFile:
             if not isinstance(content, dict):
                 raise ValueError("expected a mapping")
             rows = _ROWS.validate_python(content.get("claims", {}))
-            return cls(scale, rows, _HASHES.validate_python(content.get("notebooks", {})))
+            return cls(scale, rows, _BASES.validate_python(content.get("notebooks", {})))
         except FileNotFoundError:
             return cls(scale)
         except (OSError, ValueError) as error:
@@ -163,13 +176,13 @@ class Measured:
     Attributes:
         scale: at which they were made.
         records: what each chapter with a current output recorded.
-        science: the hash of what each chapter's numbers depend on, of every chapter that can be read.
+        bases: what the numbers of each chapter with a current output rest on.
         stale: why a chapter's output is not current, '' if it is.
     """
 
     scale: str
     records: Mapping[str, Sequence[Record]]
-    science: Mapping[str, str]
+    bases: Mapping[str, Basis]
     stale: Mapping[str, str]
 
 
@@ -189,7 +202,7 @@ def decide(ledger: Iterable[Claim], measured: Measured) -> VerdictFile:
         decided = verdict(claim, made.get(claim.id), measured.scale)
         rows[claim.id] = Row(claim.notebook, decided.status, decided.why, made.get(claim.id))
         used.add(claim.notebook)
-    current = {name: measured.science[name] for name in sorted(used) if name in measured.records}
+    current = {name: measured.bases[name] for name in sorted(used) if name in measured.records}
     return VerdictFile(measured.scale, rows, current)
 
 
@@ -239,7 +252,7 @@ def check(
         smoke: today's outputs at smoke.
         recorded: the committed verdicts at smoke.
         published: the committed verdicts at book.
-        science: today's hashes of the chapters at book.
+        science: today's hashes of the chapters at book, if they use what they used then.
     """
     problems = [f"smoke: {chapter} is to run: {why}" for chapter, why in smoke.stale.items() if why]
     owner = {claim.id: claim.notebook for claim in ledger}
@@ -262,7 +275,9 @@ def check(
     for name, chapter in owner.items():
         if name not in published.claims or published.claims[name].verdict == NOT_RUN:
             problems.append(f"book: claim {name!r} has no verdict (run: make book)")
-        elif chapter in science and published.notebooks.get(chapter) != science[chapter]:
+        elif (
+            chapter not in published.notebooks or science.get(chapter) != published.notebooks[chapter].science
+        ):
             problems.append(
                 f"book: the verdict on {name!r} was not made by today's {chapter} (run: make book)"
             )

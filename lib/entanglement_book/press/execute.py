@@ -27,8 +27,10 @@ from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import read_records
 from entanglement_book.ledger.verdicts import VerdictFile
 from entanglement_book.press import notebooks
-from entanglement_book.press.store import State, Store, depends_on, exclusive, inspect, judge
+from entanglement_book.press.depends import depends_on, why_changed
+from entanglement_book.press.store import State, Store, exclusive, inspect, judge
 from entanglement_book.press.workers import Runner, environment, scratch_folder, terminate_as_interrupt
+from entanglement_book.provenance import CodeGraph, read_uses
 
 __all__ = ["Execution", "Outcome", "clock", "repeat", "report_failures"]
 
@@ -212,14 +214,18 @@ class Execution:
         records = sorted(read_records(recorded).values(), key=lambda item: item.id)
         if self.runner.stopping:
             return Outcome(chapter, "left out", seconds)
-        parts = state.parts[chapter]
-        now = depends_on(self.book, chapter, self.settings, state.inputs)
-        if now != parts:  # what ran is then perhaps neither the old nor the new
-            changed = ", ".join(name for name in parts if parts[name] != now.get(name))
+        uses = read_uses(scratch / "uses")
+        asked = (self.book, chapter, self.settings, uses)
+        then = depends_on(*asked, state.graph, state.inputs, source)
+        now = depends_on(*asked, CodeGraph(self.book.library.parent), state.inputs)
+        if now.parts != then.parts:  # what ran is then perhaps neither the old nor the new
+            changed = why_changed(
+                then.origin, now.origin, [name for name in then.parts if then.parts[name] != now.parts[name]]
+            )
             return Outcome(
                 chapter, "failed", seconds, f"  its sources changed while it ran ({changed}): run it again"
             )
-        self.store.save(chapter, notebooks.dumps(clean), records, parts, seconds)
+        self.store.save(chapter, notebooks.dumps(clean), records, now, seconds)
         partial.unlink()
         if not stderr:
             log.unlink()

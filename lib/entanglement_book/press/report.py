@@ -11,7 +11,6 @@ import platform
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entanglement_book.layout import Book, is_report, number_of
@@ -200,14 +199,12 @@ def versions() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["package", "version"])
 
 
-def library_hash(root: Path | None = None) -> str:
-    """Return the first twelve digits of a hash over the library's code, comments and docstrings left out."""
+def basis_hash(scale: str) -> str:
+    """Return the first twelve digits of a hash over all that the shown verdicts rest on: the chapters' code,
+    what it reaches in the library, and the files that were read.
+    """
     from entanglement.files import digest
-    from entanglement_book.provenance.sources import code_text
+    from entanglement_book.ledger.verdicts import find_verdicts
 
-    library = Book.find(root).library
-    texts = {
-        path.relative_to(library).as_posix(): code_text(path.read_text(encoding="utf-8"))
-        for path in sorted(library.rglob("*.py"))
-    }
-    return digest(texts)[:12]
+    bases = find_verdicts(scale).notebooks
+    return digest({chapter: basis.science for chapter, basis in bases.items()})[:12]

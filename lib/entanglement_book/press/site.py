@@ -21,6 +21,7 @@ from entanglement.files import write_whole
 from entanglement_book.layout import Book, Settings, toc_files
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
+from entanglement_book.press.numbering import numbers_of
 from entanglement_book.press.store import Store, exclusive, inspect
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
@@ -92,6 +93,9 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     )
     config = book.config()
     config.setdefault("execute", {})["execute_notebooks"] = "off"
+    numbers = numbers_of(toc)
+    if numbers:  # those of the whole book, whatever is left out
+        config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers
     note = _announcement(settings, gone)
     if note:
         options = (

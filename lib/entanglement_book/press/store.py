@@ -10,30 +10,31 @@ For a chapter, under ``_build/executed/<run>/``:
 An output counts as finished only if the sidecar is whole, its key is today's, and both files have the
 recorded hashes. ``verdicts.json`` beside them holds the run's verdicts, decided once, before the report.
 
-What outputs depend on is asked of ``provenance`` here and nowhere else in the press: :func:`depends_on`,
-:func:`science` and in ``Store``.
+What outputs depend on is asked of ``depends``, with what the stored run used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import filelock
 from pydantic import TypeAdapter, ValidationError
 
-from entanglement.files import digest, file_sha256, write_json, write_whole
+from entanglement.files import file_sha256, write_json, write_whole
+from entanglement.uses import FILE
 from entanglement_book.layout import Book, BookError, Settings, UsageError, default_workspace, is_report
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import Record, dump_records, read_file
-from entanglement_book.ledger.verdicts import Measured, VerdictFile, decide
-from entanglement_book.press import notebooks
-from entanglement_book.provenance.sources import ImportGraph, key_of, key_parts, science_of
+from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, decide
+from entanglement_book.press.depends import Dependencies, Uses, depends_on, key_of, why_changed
+from entanglement_book.provenance import CodeGraph, Origin
 
-__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times", "science"]
+__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,21 @@ class Sidecar:
 
     key: str
     parts: dict[str, str]
+    origin: dict[str, Any]
     science: str
     seconds: float
     sha256: Hashes
+
+    def uses(self, root: Path) -> Uses:
+        """What the run looked up by name and read."""
+        origin = Origin.from_json(self.origin)
+        files = [(FILE, (root / name).as_posix()) for name in origin.files]
+        return (*(origin.uses or ()), *files)
+
+    def basis(self) -> Basis:
+        """What the chapter's numbers rest on, as a verdict keeps it."""
+        origin = Origin.from_json(self.origin)
+        return Basis(self.science, (*(origin.uses or ()), *((FILE, name) for name in origin.files)))
 
 
 _SIDECAR = TypeAdapter(Sidecar)
@@ -93,17 +106,21 @@ class Store:
         except (OSError, ValidationError):
             return None
 
-    def why_stale(self, chapter: str, parts: Mapping[str, str]) -> str:
-        """'' if the stored output is whole and current, else in a few words why it is not."""
+    def why_stale(self, chapter: str, now: Dependencies | None) -> str:
+        """'' if the stored output is whole and current, else in a few words why it is not; ``now``: what it
+        depends on today, if it uses what it used then.
+        """
         if not self.sidecar(chapter).is_file():
             return "no stored output"
         sidecar = self.read_sidecar(chapter)
-        if sidecar is None:
+        if sidecar is None or now is None:
             return "its sidecar is damaged"
-        if sidecar.key != key_of(dict(parts)):
-            names = [*parts, *(name for name in sidecar.parts if name not in parts)]
-            changed = [name for name in names if sidecar.parts.get(name) != parts.get(name)]
-            return f"changed: {', '.join(changed)}" if changed else "its sidecar is damaged"
+        if sidecar.key != key_of(now.parts):
+            names = [*now.parts, *(name for name in sidecar.parts if name not in now.parts)]
+            changed = [name for name in names if sidecar.parts.get(name) != now.parts.get(name)]
+            if not changed:
+                return "its sidecar is damaged"
+            return why_changed(Origin.from_json(sidecar.origin), now.origin, changed)
         for path, known in (
             (self.notebook(chapter), sidecar.sha256.notebook),
             (self.claims(chapter), sidecar.sha256.claims),
@@ -117,7 +134,7 @@ class Store:
         return ""
 
     def save(
-        self, chapter: str, text: str, records: list[Record], parts: Mapping[str, str], seconds: float
+        self, chapter: str, text: str, records: list[Record], made: Dependencies, seconds: float
     ) -> None:
         """Store an output; the sidecar last, because it is what makes the rest count."""
         self.sidecar(chapter).unlink(missing_ok=True)
@@ -126,8 +143,9 @@ class Store:
         hashes = Hashes(
             notebook=file_sha256(self.notebook(chapter)), claims=file_sha256(self.claims(chapter))
         )
-        made = Sidecar(key_of(dict(parts)), dict(parts), science_of(dict(parts)), round(seconds, 1), hashes)
-        write_json(self.sidecar(chapter), asdict(made))
+        origin = made.origin.to_json()
+        kept = Sidecar(key_of(made.parts), made.parts, origin, made.science, round(seconds, 1), hashes)
+        write_json(self.sidecar(chapter), asdict(kept))
 
     def identity(self, chapter: str) -> str:
         """What the report depends on: the key and the output of another chapter."""
@@ -178,54 +196,36 @@ class State:
     """What is current.
 
     Attributes:
-        parts: of the key of each chapter that can be read.
+        graph: of the library, read once.
         stale: per chapter why it is to run, '' if its output is current.
         broken: per chapter whose notebook cannot be read, what is wrong with it.
         inputs: the outputs that the report would read.
     """
 
-    parts: dict[str, dict[str, str]] = field(default_factory=dict)
+    graph: CodeGraph
     stale: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
-
-
-def depends_on(
-    book: Book,
-    chapter: str,
-    settings: Settings,
-    inputs: dict[str, str] | None = None,
-    graph: ImportGraph | None = None,
-) -> dict[str, str]:
-    """What a chapter's output depends on, part by part, each as a hash. Errors: BookError."""
-    parts = key_parts(book, chapter, settings, inputs, graph)
-    model = settings.model_digest()
-    if model and "model" in notebooks.declared_parameters(notebooks.read(book.notebook(chapter))):
-        parts["model"] = digest(model)
-    return parts
-
-
-def science(state: State) -> dict[str, str]:
-    """Per chapter the hash that a recorded verdict must agree with on any machine."""
-    return {chapter: science_of(parts) for chapter, parts in state.parts.items()}
 
 
 def inspect(book: Book, settings: Settings) -> State:
     """Compare all stored outputs with today's sources. Reads only. A notebook that is damaged is told in
     ``broken`` and stops no other.
     """
-    store, graph = Store(book, settings), ImportGraph(book.library)
-    state = State()
+    store = Store(book, settings)
+    state = State(CodeGraph(book.library.parent))
     for chapter in sorted(book.chapters(), key=is_report):
         if is_report(chapter):
             state.inputs = {name: store.identity(name) for name, why in state.stale.items() if not why}
+        sidecar = store.read_sidecar(chapter)
+        uses = sidecar.uses(book.root) if sidecar is not None else ()
         try:
-            state.parts[chapter] = depends_on(book, chapter, settings, state.inputs, graph)
+            now = depends_on(book, chapter, settings, uses, state.graph, state.inputs)
         except BookError as error:
             state.broken[chapter] = str(error)
             state.stale[chapter] = "its notebook cannot be read"
             continue
-        state.stale[chapter] = store.why_stale(chapter, state.parts[chapter])
+        state.stale[chapter] = store.why_stale(chapter, now)
         if is_report(chapter) and not state.stale[chapter] and any(state.stale.values()):
             state.stale[chapter] = "it reads chapters that are to run"
     return state
@@ -235,7 +235,9 @@ def measured(book: Book, settings: Settings, state: State | None = None) -> Meas
     """What the current outputs of one run recorded. Errors: BookError."""
     state, store = state or inspect(book, settings), Store(book, settings)
     records = {chapter: read_file(store.claims(chapter)) for chapter, why in state.stale.items() if not why}
-    return Measured(settings.scale, records, science(state), state.stale)
+    sidecars = {chapter: store.read_sidecar(chapter) for chapter in records}
+    bases = {chapter: sidecar.basis() for chapter, sidecar in sidecars.items() if sidecar is not None}
+    return Measured(settings.scale, records, bases, state.stale)
 
 
 def judge(book: Book, settings: Settings, state: State | None = None) -> VerdictFile:

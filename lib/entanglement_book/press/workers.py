@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import psutil
 
 from entanglement.files import write_whole
+from entanglement.uses import VARIABLE
 
 __all__ = ["Runner", "environment", "scratch_folder", "terminate_as_interrupt"]
 
@@ -58,6 +59,7 @@ def environment(store: Path, recorded: Path, scratch: Path) -> dict[str, str]:
         **_QUIET,
         "ENTANGLEMENT_CLAIMS_DIR": str(recorded),
         "ENTANGLEMENT_RUN_DIR": str(store),
+        VARIABLE: str(scratch / "uses"),
         # Away from the reader's own: start-up files there could change a run, and two kernels share no
         # history.
         "IPYTHONDIR": f"{scratch}/ipython",
