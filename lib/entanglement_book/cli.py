@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import claims_cli as ledger
+from entanglement_book.press import claims_cli
 from entanglement_book.press import cli as press
 
 __all__ = ["LATE", "app", "main"]
@@ -63,7 +63,7 @@ app = make_app(
     cls=_Rooms,
 )
 app.add_typer(press.app)
-app.add_typer(ledger.app)
+app.add_typer(claims_cli.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The command ``claims``: the ledger with its verdicts."""
+"""The command ``claims``: the verdicts of stored outputs, shown, recorded and checked."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import filelock
 from pydantic import TypeAdapter, ValidationError
@@ -37,7 +37,10 @@ from entanglement_book.provenance import CodeGraph, Origin
 __all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times"]
 
 
-class _Hashes(TypedDict):
+@dataclass(frozen=True)
+class Hashes:
+    """The sha256 of the two files of a stored output."""
+
     notebook: str
     claims: str
 
@@ -51,7 +54,7 @@ class Sidecar:
     origin: dict[str, Any]
     science: str
     seconds: float
-    sha256: _Hashes
+    sha256: Hashes
 
     def uses(self, root: Path) -> Uses:
         """What the run looked up by name and read."""
@@ -119,8 +122,8 @@ class Store:
                 return "its sidecar is damaged"
             return why_changed(Origin.from_json(sidecar.origin), now.origin, changed)
         for path, known in (
-            (self.notebook(chapter), sidecar.sha256["notebook"]),
-            (self.claims(chapter), sidecar.sha256["claims"]),
+            (self.notebook(chapter), sidecar.sha256.notebook),
+            (self.claims(chapter), sidecar.sha256.claims),
         ):
             try:
                 whole = file_sha256(path) == known
@@ -137,7 +140,7 @@ class Store:
         self.sidecar(chapter).unlink(missing_ok=True)
         write_whole(self.notebook(chapter), text)
         write_whole(self.claims(chapter), dump_records(records))
-        hashes = _Hashes(
+        hashes = Hashes(
             notebook=file_sha256(self.notebook(chapter)), claims=file_sha256(self.claims(chapter))
         )
         origin = made.origin.to_json()

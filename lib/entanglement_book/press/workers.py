@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psutil
+
 from entanglement.files import write_whole
 from entanglement.uses import VARIABLE
 
@@ -97,18 +99,29 @@ class Runner:
         try:
             return process.wait()
         finally:
-            _kill_group(process)  # a worker that was killed leaves its kernel
+            _kill_group(process)
+            _kill_kernel(env["IPYTHONDIR"])  # a worker that was killed leaves its kernel
             with self.lock:
                 self.processes.discard(process)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End a worker and its kernel: each worker leads a group of its own (where the system has groups)."""
+    """End a worker: each leads a group of its own (where the system has groups)."""
     if not hasattr(os, "killpg"):
         process.kill()
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_kernel(folder: str) -> None:
+    """End processes whose IPYTHONDIR is ``folder``. A kernel leads a group of its own, and by itself it would
+    go on for up to a second after its worker is gone.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("IPYTHONDIR") == folder:
+                process.kill()
 
 
 @contextlib.contextmanager
