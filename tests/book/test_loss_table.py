@@ -2,8 +2,7 @@
 
 import pytest
 
-from entanglement.losses import list_losses, loss_spec, loss_specs
-from entanglement.losses.catalogue import FORMS
+from entanglement.losses import FORMS, list_losses, loss_spec, loss_specs
 from entanglement_book.press.loss_table import LossTable
 
 

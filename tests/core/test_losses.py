@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from entanglement.logps import pair_logps, response_logps
 from entanglement.losses import (
+    FORMS,
+    LOSSES,
     Hyper,
     Loss,
     LossSpec,
@@ -18,7 +20,6 @@ from entanglement.losses import (
     list_losses,
     loss_spec,
     loss_specs,
-    registry,
 )
 from entanglement.pairs import collate
 
@@ -108,7 +109,8 @@ def test_batch_entries_do_not_mix():
 
 
 def test_a_loss_is_one_declaration(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    list_losses()  # all files are imported
+    monkeypatch.setattr(LOSSES, "_things", dict(LOSSES._things))
 
     @declare_loss(
         "one-sided",
@@ -123,7 +125,8 @@ def test_a_loss_is_one_declaration(monkeypatch):
     def one_sided(logps, *, alpha):
         return -alpha * logps.chosen_mean
 
-    assert list_losses()[-1] == "one-sided"
+    of_its_form = [spec.name for spec in loss_specs() if spec.form == "separable"]
+    assert of_its_form[-1] == "one-sided"
     loss = get_loss("one-sided", alpha=2)
     d_w, d_l = loss.weights(pair((-3.0, -4.0, -3.5, -4.5), lengths=(4, 9)))
     assert (d_w.item(), d_l.item()) == (0.5, 0.0)
@@ -139,9 +142,19 @@ def test_a_loss_is_one_declaration(monkeypatch):
         )
 
 
+def test_the_order_of_the_losses_is_that_of_the_forms_and_files_not_of_imports(monkeypatch):
+    before = list_losses()
+    assert before[0] == "dpo" and before != sorted(before)
+    backward = sorted(LOSSES.items(), key=lambda item: FORMS.index(item[1].form), reverse=True)
+    monkeypatch.setattr(LOSSES, "_things", dict(backward))
+    assert list_losses() == before
+    for name, spec in backward:
+        assert spec.function.__module__ == f"entanglement.losses.{spec.form}", name
+
+
 def test_a_loss_that_ignores_both_sides_has_weight_zero():
     spec = LossSpec(
-        "flat", "Flat", lambda logps: torch.zeros_like(logps.ref_chosen), "0", "this test", "hybrid"
+        "flat", "Flat", lambda logps: torch.zeros_like(logps.ref_chosen), "0", "this test", "hybrid", True
     )
     d_w, d_l = Loss(spec, {}).weights(pair((-3.0, -4.0, -3.5, -4.5)))
     assert (d_w.item(), d_l.item()) == (0.0, 0.0)

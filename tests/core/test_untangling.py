@@ -1,4 +1,4 @@
-"""The grid of chapter 10, single steps, the quality of answers, and the tables that the chapter reads."""
+"""The grid of update rules, single steps, the quality of answers, and the tables that the chapter reads."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,11 @@ from entanglement.batches import shuffled
 from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
 from entanglement.updates import get_update, list_rules
+from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch11_one_number import study as single_steps
 from entanglement_book.studies.ch11_one_number import tables
+from entanglement_book.studies.shared import update_tables
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample
 from entanglement_book.studies.shared.toys import sizes, tangled
@@ -65,14 +67,14 @@ def test_the_sample_is_of_pairs_that_were_trained_on():
 
 def test_a_cell_carries_its_name_and_starts_at_nothing():
     cell = {"update": "band", "optimizer": "adamw", "rate": 1.0, "seed": 1}
-    found = untangling.run_cell("smoke", "nano", cell)
+    found = GRIDS["untangling"].compute("smoke", "nano", cell)
     assert set(found) == {"means", "steps", "answers"}
     for table in found.values():
         assert table[list(cell)].drop_duplicates().to_dict("records") == [cell]
     first = found["means"].query("step == 0")
     assert (first[["chosen", "rejected", "margin", "fell", "rose"]] == 0).all(axis=None)
-    assert "answers" not in untangling.run_cell("smoke", "nano", cell | {"rate": 4.0})
-    plain = untangling.run_cell("smoke", "nano", cell | {"optimizer": "sgd"})
+    assert "answers" not in GRIDS["untangling"].compute("smoke", "nano", cell | {"rate": 4.0})
+    plain = GRIDS["untangling"].compute("smoke", "nano", cell | {"optimizer": "sgd"})
     assert "answers" not in plain and not plain["means"]["chosen"].equals(found["means"]["chosen"])
 
 
@@ -107,25 +109,27 @@ def made():
 
 
 def test_updates_are_compared_where_their_margin_is_the_same():
-    found = tables.at_margin(made(), ["joint", "band", "slow"], 0.75)
+    found = update_tables.at_margin(made(), ["joint", "band", "slow"], 0.75)
     assert set(found["margin"]) == {0.75}
     joint = found[found["update"] == "joint"]
     np.testing.assert_allclose(joint["step"], 3.0)
     np.testing.assert_allclose(found[found["update"] == "band"]["step"], 3.75)
     np.testing.assert_allclose(found[found["update"] == "band"]["fell"], 0.375)
     assert found[found["update"] == "slow"]["step"].isna().all()
-    fell = tables.fell_at(found)
+    fell = update_tables.fell_at(found)
     assert set(fell) == {"joint", "band"} and fell["joint"].value == pytest.approx(0.375)
-    shown = tables.margin_table(found, {"joint": "DPO", "slow": "slow"})
+    shown = update_tables.margin_table(found, {"joint": "DPO", "slow": "slow"})
     assert shown.loc["DPO", "seeds"] == "3 of 3" and shown.loc["slow", "chosen"] == "–"
 
 
 def test_ends_are_those_of_the_last_step_and_the_asked_rate():
-    found = tables.at_end(made(), "joint", "margin", pairs="trained")
+    found = update_tables.at_end(made(), "joint", "margin", pairs="trained")
     assert found.value == pytest.approx(1.0) and found.n == 3
-    assert tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(4.0)
+    assert update_tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(
+        4.0
+    )
     with pytest.raises(ValueError, match="no rows for 'joint', 'test'"):
-        tables.at_end(made(), "joint", "margin")
+        update_tables.at_end(made(), "joint", "margin")
     plain = pd.concat([made().assign(optimizer="sgd", set=name) for name in ("trained", "test")])
     shown = tables.plain_table(plain, {"joint": "DPO", "other": "other"})
     assert list(shown.index) == [("DPO", "trained"), ("DPO", "test")] and shown["margin"].iloc[0][0] == "+"
@@ -133,7 +137,7 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     assert list(shown.index) == [("DPO", "1"), ("DPO", "4")]
     answers = made()[["update", "seed"]].drop_duplicates()
     answers = answers.assign(kl=0.5, distinct_2=0.4, repeated=0.1, length=6.0)
-    shown = tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")
+    shown = update_tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")
     assert shown.loc["DPO", "chosen kept"].startswith("0.50") and shown.loc["DPO", "KL"].startswith("0.50")
     assert shown.loc["DPO", "rejected not up"] == "0.90 [0.65, 1.00]"  # and not beyond 1
 

@@ -11,7 +11,7 @@ from entanglement.batches import by_length, shuffled
 from entanglement.gradients import pair_geometry
 from entanglement.logps import response_logps
 from entanglement.losses import Loss, get_loss
-from entanglement.losses.registry import LossSpec
+from entanglement.losses.base import LossSpec
 from entanglement.optimizers import OPTIMIZERS, make_optimizer, trainable
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import Account, Monitor, Observer, Trajectory, align, measure, sft

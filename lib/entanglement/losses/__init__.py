@@ -1,15 +1,17 @@
 """Preference losses: a registry in which a loss is one declaration.
 
 ``get_loss("dpo", beta=0.1)`` gives a function of PairLogps; its ``weights`` are (d_w, d_l). A loss never
-knows a model. To add one, write one declaration in the file of its form (``catalogue`` names them). DPO is
-declared at once, all others when one of them is asked for.
+knows a model. To add one, write one declaration in the file of its form; it is found there when a loss is
+first asked for.
 """
 
 from __future__ import annotations
 
 from entanglement.logps import PairLogps
-from entanglement.losses import strict as _strict  # noqa: F401  (importing a file declares its losses)
-from entanglement.losses.registry import (
+from entanglement.losses.base import (
+    FORMS,
+    LOSSES,
+    Form,
     Hyper,
     Loss,
     LossSpec,
@@ -21,6 +23,9 @@ from entanglement.losses.registry import (
 )
 
 __all__ = [
+    "FORMS",
+    "LOSSES",
+    "Form",
     "Hyper",
     "Loss",
     "LossSpec",

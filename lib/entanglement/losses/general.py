@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from entanglement.logps import PairLogps
-from entanglement.losses.margins import beta, smoothed, smoothing
-from entanglement.losses.registry import Hyper, declare_loss
+from entanglement.losses.base import Hyper, declare_loss
+from entanglement.losses.strict import beta, smoothed, smoothing
 
 
 @declare_loss(

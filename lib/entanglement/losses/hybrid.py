@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from entanglement.logps import PairLogps
-from entanglement.losses.margins import beta
-from entanglement.losses.registry import declare_loss
+from entanglement.losses.base import declare_loss
+from entanglement.losses.strict import beta
 
 
 @declare_loss(

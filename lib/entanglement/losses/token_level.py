@@ -26,7 +26,7 @@ from entanglement.logps import (
     model_device,
     response_logits,
 )
-from entanglement.losses.registry import Hyper
+from entanglement.losses.base import Hyper
 from entanglement.losses.strict import BETA, dpo
 from entanglement.pairs import PairBatch
 

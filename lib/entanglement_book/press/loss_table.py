@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from entanglement.losses import Hyper, LossSpec, loss_specs
-from entanglement.losses.registry import Form
+from entanglement.losses.base import Form
 
 __all__ = ["LossTable"]
 

@@ -15,8 +15,7 @@ import torch
 
 from entanglement.loglinear import LogLinear
 from entanglement.logps import PairLogps
-from entanglement.losses import Loss, get_loss
-from entanglement.losses.catalogue import FORMS
+from entanglement.losses import FORMS, Loss, get_loss
 from entanglement.outcomes.steps import case_of_changes
 from entanglement_book.studies.shared.exact import exact_logps
 

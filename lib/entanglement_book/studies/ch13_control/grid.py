@@ -1,4 +1,4 @@
-"""The grid of chapter 12: asking for a change of each response, on the near-copies of chapter 10.
+"""The grid of control: asking for a change of each response, on the near-copies of the update rules' grid.
 
 A cell starts from the same checkpoint as the cells of ``untangling``, and sees the same batches. It asks for
 a change of every chosen and of every rejected response, and takes one of three ways to it. Two published
@@ -14,10 +14,11 @@ from typing import Any
 import pandas as pd
 
 from entanglement.losses.goals import goal_loss
-from entanglement.models import LADDER, load_model
+from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.training import align
 from entanglement.updates import get_update
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
@@ -36,14 +37,12 @@ class Way:
     """One way to ask.
 
     Attributes:
-        title: as the book writes it.
         goals: the requests of ``GOALS`` that it is given.
         loss: of the registry, where it is given none.
         level: of ``Decoupled``; None for the loss's own step with AdamW.
         lr: of a plain step; the recipe's rate otherwise.
     """
 
-    title: str
     goals: tuple[str, ...] = tuple(GOALS)
     loss: str = ""
     level: str | None = None
@@ -51,12 +50,12 @@ class Way:
 
 
 WAYS: dict[str, Way] = {
-    "itself": Way("a loss with both goals"),
-    "batch": Way("decoupled, batch", level="batch", lr=0.5),
-    "all": Way("decoupled, all responses", ("apart",), level="all", lr=0.5),
-    "kto": Way("KTO (a loss)", (), loss="kto"),
-    "apo_zero": Way("APO-zero (a loss)", (), loss="apo_zero"),
-    "adversarial": Way("adversarial", ()),
+    "itself": Way(),
+    "batch": Way(level="batch", lr=0.5),
+    "all": Way(("apart",), level="all", lr=0.5),
+    "kto": Way((), loss="kto"),
+    "apo_zero": Way((), loss="apo_zero"),
+    "adversarial": Way(()),
 }
 #: Damping of ``Decoupled``, chosen on a seed outside the grid.
 DAMPING = 0.001
@@ -74,7 +73,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
@@ -115,16 +114,16 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     }
     if cell["way"] == "adversarial":
         tables["steps"] = run.monitor
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the requests, for the provenance of a table."""
     ways = {name: asdict(way) for name, way in WAYS.items()}
-    about = LADDER.get(model, "hub model")
+    about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": ADVERSARY, "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
+
+
+GRIDS.add("controlling", Grid("controlling", grid_cells, run_cell, describe, models=("nano",)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from entanglement.batches import shuffled
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.training import sft
+from entanglement.uses import remembered
 from entanglement_book.materials import sentiment_pairs, tldr_pairs
 from entanglement_book.materials.cached import cached_docstrings
 
@@ -106,7 +106,7 @@ def recipe(scale: str) -> Recipe:
     return found
 
 
-@lru_cache(maxsize=2)
+@remembered(maxsize=2)
 def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
     """Return the pairs of one of ``DATA``.
 
@@ -120,7 +120,7 @@ def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[Preferen
     raise ValueError(f"data={data!r}; expected one of {', '.join(DATA)}.")
 
 
-@lru_cache(maxsize=1)
+@remembered(maxsize=1)
 def checkpoint(
     scale: str, model: str, data: str, seed: int
 ) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:

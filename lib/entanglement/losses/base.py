@@ -6,23 +6,36 @@ else (checking, weights, the table of losses) is derived from it.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from entanglement.logps import PairLogps
+from entanglement.registry import Registry
 
-__all__ = ["Hyper", "Loss", "LossSpec", "declare_loss", "get_loss", "list_losses", "loss_spec", "loss_specs"]
+__all__ = [
+    "FORMS",
+    "LOSSES",
+    "Form",
+    "Hyper",
+    "Loss",
+    "LossSpec",
+    "declare_loss",
+    "get_loss",
+    "list_losses",
+    "loss_spec",
+    "loss_specs",
+]
 
 #: How a loss uses the two responses (theory: "three meanings of margin form"). strict: one function of f_w −
 #: f_l, so d_w = d_l. general: one scalar on both sides, unequal factors. pulled: general plus a term in f_w
 #: alone. separable: no shared scalar. hybrid: none of these.
 Form = Literal["strict", "general", "pulled", "separable", "hybrid"]
+#: The forms in the order of the table; each has a file of its name with the declarations of its losses.
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,8 @@ class LossSpec:
         formula: LaTeX of the loss of one pair, without dollar signs.
         source: paper (arXiv id) and code that the formula follows.
         form: see ``Form``.
-        hyper: hyper-parameters in order.
         needs_reference: whether ref_chosen and ref_rejected are used.
+        hyper: hyper-parameters in order.
         length_normalized: whether log-probabilities enter as means over tokens.
         needs_lengths: whether chosen_len and rejected_len are used at all.
         d_w, d_l: LaTeX of the weights in closed form, for the table and for tests; may be empty.
@@ -99,8 +112,8 @@ class LossSpec:
     formula: str
     source: str
     form: Form
+    needs_reference: bool
     hyper: tuple[Hyper, ...] = ()
-    needs_reference: bool = True
     length_normalized: bool = False
     needs_lengths: bool = False
     d_w: str = ""
@@ -108,48 +121,30 @@ class LossSpec:
     notes: str = ""
 
 
-_REGISTRY: dict[str, LossSpec] = {}
+LOSSES: Registry[LossSpec] = Registry(
+    "loss",
+    package="entanglement.losses",
+    printed=("title", "formula", "source", "notes", "d_w", "d_l"),
+)
 
 
-def declare_loss(
-    name: str,
-    *,
-    title: str,
-    formula: str,
-    source: str,
-    form: Form,
-    hyper: Sequence[Hyper] = (),
-    needs_reference: bool,
-    length_normalized: bool = False,
-    needs_lengths: bool | None = None,
-    d_w: str = "",
-    d_l: str = "",
-    notes: str = "",
-) -> Callable[[LossFunction], LossFunction]:
-    """Register the decorated function as a loss. Arguments: see ``LossSpec``.
+def declare_loss(name: str, **facts: Any) -> Callable[[LossFunction], LossFunction]:
+    """Declare the decorated function as a loss.
+
+    Args:
+        name: registry key.
+        **facts: the other attributes of ``LossSpec``. ``needs_lengths`` is true unless told for a loss that
+            takes means over tokens.
 
     Raises:
         ValueError: the name is taken.
+        TypeError: a fact that ``LossSpec`` does not know, or one missing.
     """
+    facts["hyper"] = tuple(facts.get("hyper", ()))
+    facts.setdefault("needs_lengths", facts.get("length_normalized", False))
 
     def register(function: LossFunction) -> LossFunction:
-        if name in _REGISTRY:
-            raise ValueError(f"declare_loss: {name!r} is declared already.")
-        _REGISTRY[name] = LossSpec(
-            name=name,
-            title=title,
-            function=function,
-            formula=formula,
-            source=source,
-            form=form,
-            hyper=tuple(hyper),
-            needs_reference=needs_reference,
-            length_normalized=length_normalized,
-            needs_lengths=length_normalized if needs_lengths is None else needs_lengths,
-            d_w=d_w,
-            d_l=d_l,
-            notes=notes,
-        )
+        LOSSES.add(name, LossSpec(name=name, function=function, **facts))
         return function
 
     return register
@@ -218,25 +213,14 @@ class Loss:
         return 0.0 - grad_w, grad_l
 
 
-def _declare_all() -> None:
-    """Import every declaration.
-
-    By a name that is put together here, so that a table made with DPO does not depend on all other losses:
-    what uses one of those imports its module.
-    """
-    import_module(f"{__package__}.catalogue")
-
-
 def list_losses() -> list[str]:
-    """Return the names of the declared losses, in order of declaration."""
-    _declare_all()
-    return list(_REGISTRY)
+    """Return the names of the declared losses, in the order of ``loss_specs``."""
+    return [spec.name for spec in loss_specs()]
 
 
 def loss_specs() -> list[LossSpec]:
-    """Return the declarations, in order; the table of losses is made from them."""
-    _declare_all()
-    return list(_REGISTRY.values())
+    """Return the declarations by form, those of a form in the order of its file."""
+    return sorted(LOSSES.values(), key=lambda spec: FORMS.index(spec.form))
 
 
 def loss_spec(name: str) -> LossSpec:
@@ -245,13 +229,7 @@ def loss_spec(name: str) -> LossSpec:
     Raises:
         ValueError: unknown name; the message lists the names and the closest one.
     """
-    if name not in _REGISTRY:
-        _declare_all()
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    close = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=1, cutoff=0.4)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"loss {name!r} is not known; expected one of {', '.join(_REGISTRY)}.{hint}")
+    return LOSSES[name]
 
 
 def get_loss(name: str, **hyper: float) -> Loss:

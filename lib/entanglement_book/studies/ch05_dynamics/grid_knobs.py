@@ -1,4 +1,4 @@
-"""The map of chapter 05: DPO over β and the learning rate, the two knobs that people turn first.
+"""The map of training dynamics: DPO over β and the learning rate, the two knobs that people turn first.
 
 A cell starts from the same checkpoints as ``dynamics`` and measures the same held-out pairs.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from entanglement.losses import get_loss
-from entanglement.models import LADDER
+from entanglement.models import about_model
 from entanglement.training import align
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
 
@@ -77,13 +78,13 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate={"test": data_pairs(data, "test", numbers.test_pairs, seed)},
         evaluate_at=(0, numbers.steps),
     )
-    table = step_means(with_weights(run, loss))
-    for place, (key, value) in enumerate(cell.items()):
-        table.insert(place, key, value)
-    return {"means": table}
+    return {"means": step_means(with_weights(run, loss))}
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     numbers = asdict(recipe(scale)) | asdict(knobs(scale))
-    return {"recipe": numbers, "model": model, "about": LADDER.get(model, "hub model")}
+    return {"recipe": numbers, "model": model, "about": about_model(model)}
+
+
+GRIDS.add("knobs", Grid("knobs", grid_cells, run_cell, describe, models=("nano",)))

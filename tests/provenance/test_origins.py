@@ -1,0 +1,146 @@
+"""Origins as they are kept: files, words for what changed, and names that moved."""
+
+import json
+
+import pytest
+
+from entanglement.uses import FILE, VARIABLE, note, note_file, recording
+from entanglement_book.provenance import (
+    Origin,
+    changes,
+    differences,
+    only_names_moved,
+    origin_of,
+    read_uses,
+    root_of,
+)
+
+RUN = "from entanglement.m import run\nrun()\n"
+
+
+@pytest.fixture
+def library(tree):
+    tree.write({"entanglement/m.py": "from entanglement.n import f\n\n\ndef run():\n    return f()\n"})
+    tree.write({"entanglement/n.py": "def f():\n    return 1\n"})
+    (tree.root / "tables").mkdir()
+    (tree.root / "tables" / "a.csv").write_text("1\n")
+    return tree
+
+
+def made(library, uses=()):
+    return origin_of(library.graph(), RUN, uses, library.root)
+
+
+def test_files_inside_count_by_content_and_by_their_path_from_the_root(library, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "b.csv"
+    outside.write_text("1\n")
+    with recording() as uses:
+        note_file(library.root / "tables" / "a.csv")
+        note_file(outside)
+        note("loss", "dpo")
+    origin = made(library, uses)
+    assert list(origin.files) == ["tables/a.csv"] and origin.uses == (("loss", "dpo"),)
+    assert str(library.root) not in json.dumps(origin.to_json())
+    check = lambda: changes(origin, library.graph(), RUN, library.root)  # noqa: E731
+    assert check() == []
+    outside.write_text("2\n")
+    assert check() == []
+    (library.root / "tables" / "a.csv").write_text("2\n")
+    assert check() == ["tables/a.csv changed"]
+    (library.root / "tables" / "a.csv").write_text("1\n")
+    assert check() == []
+    (library.root / "tables" / "a.csv").unlink()
+    assert check() == ["tables/a.csv is missing"]
+
+
+def test_a_file_counts_when_nobody_knows_the_names(library):
+    origin = made(library, {(FILE, str(library.root / "tables" / "a.csv"))})
+    unknown = Origin(**{**vars(origin), "uses": None, "code": made(library, None).code})
+    (library.root / "tables" / "a.csv").write_text("2\n")
+    assert changes(unknown, library.graph(), RUN, library.root) == ["tables/a.csv changed"]
+
+
+def test_what_changed_is_said_in_words(library):
+    origin = made(library)
+    library.edit("entanglement/n.py", "return 1", "return 2")
+    assert changes(origin, library.graph(), RUN, library.root) == ["entanglement.n: f changed"]
+    library.edit("entanglement/n.py", "return 2", "return g()\n\n\ndef g():\n    return 2")
+    library.edit("entanglement/m.py", "return f()", "return 3")
+    assert changes(origin, library.graph(), RUN, library.root) == [
+        "entanglement.m: run changed",
+        "entanglement.n: f is not used any more",
+    ]
+
+
+def test_a_moved_definition_is_no_change_and_is_not_mentioned(library):
+    origin = made(library)
+    (library.root / "lib/entanglement/n.py").rename(library.root / "lib/entanglement/o.py")
+    library.edit("entanglement/m.py", "entanglement.n", "entanglement.o")
+    assert changes(origin, library.graph(), RUN, library.root) == []
+    library.edit("entanglement/m.py", "return f()", "return -f()")
+    assert changes(origin, library.graph(), RUN, library.root) == ["entanglement.m: run changed"]
+
+
+def test_a_swap_that_no_definition_shows_is_still_a_change(library):
+    library.write({"entanglement/p.py": "def f():\n    return 2\n"})
+    library.write(
+        {"entanglement/m.py": "from entanglement import n, p\n\n\ndef run():\n    return n.f() - p.f()\n"}
+    )
+    origin = made(library)
+    library.edit("entanglement/m.py", "import n, p", "import n as p, p as n")
+    (line,) = changes(origin, library.graph(), RUN, library.root)
+    assert "what a name refers to" in line
+
+
+def test_only_names_moved(library):
+    origin = made(library, {(FILE, str(library.root / "tables" / "a.csv"))})
+    again = lambda: origin.again(library.graph(), RUN, library.root)  # noqa: E731
+    assert not only_names_moved(origin, again())
+    library.edit("entanglement/n.py", "def f", "def g")
+    library.edit("entanglement/m.py", "import f", "import g as f")
+    assert only_names_moved(origin, again()) and differences(origin, again())
+    (library.root / "tables" / "a.csv").write_text("2\n")
+    assert not only_names_moved(origin, again())
+    (library.root / "tables" / "a.csv").write_text("1\n")
+    library.edit("entanglement/n.py", "return 1", "return 2")
+    assert not only_names_moved(origin, again())
+
+
+def test_through_json_and_back(library):
+    origin = made(library, {("loss", "dpo"), (FILE, str(library.root / "tables" / "a.csv"))})
+    assert Origin.from_json(json.loads(json.dumps(origin.to_json()))) == origin
+    unknown = made(library, None)
+    assert unknown.uses is None and Origin.from_json(json.loads(json.dumps(unknown.to_json()))) == unknown
+    for bad in ({}, {"uses": 3}, {**origin.to_json(), "more": 1}, {**origin.to_json(), "uses": [["a"]]}):
+        with pytest.raises(ValueError, match="is no origin"):
+            Origin.from_json(bad)
+
+
+def test_what_a_process_wrote_down(tmp_path, monkeypatch):
+    target = tmp_path / "uses"
+    monkeypatch.setenv(VARIABLE, str(target))
+    monkeypatch.setattr("entanglement.uses._written", set())
+    assert read_uses(target) == set()
+    note("loss", "a name\twith a tab")
+    note("loss", "dpo")
+    note("loss", "dpo")
+    note_file(tmp_path)
+    assert read_uses(target) == {
+        ("loss", "a name\twith a tab"),
+        ("loss", "dpo"),
+        (FILE, tmp_path.resolve().as_posix()),
+    }
+    assert len(target.read_text().splitlines()) == 3
+
+
+def test_where_a_thing_is_defined():
+    assert root_of(root_of) == ("entanglement_book.provenance.graph", "root_of")
+    assert root_of(Origin) == ("entanglement_book.provenance.origins", "Origin")
+    assert root_of(Origin.again) == ("entanglement_book.provenance.origins", "Origin")
+
+    def inside():
+        pass
+
+    for thing in (inside, lambda: 1, recording().__enter__, 3):
+        with pytest.raises(ValueError, match="expected a function or class defined at the top"):
+            root_of(thing)
