@@ -349,7 +349,10 @@ def test_wrong_observers_are_refused(model, tokenizer, ten):
 
 def made(function):
     """Return a loss of a function of PairLogps."""
-    return Loss(LossSpec("made", "made", function, formula="", source="a test", form="separable"), {})
+    spec = LossSpec(
+        "made", "made", function, formula="", source="a test", form="separable", needs_reference=True
+    )
+    return Loss(spec, {})
 
 
 def broken(value=float("nan"), after=0):
