@@ -61,6 +61,14 @@ def test_tidy_is_stable_and_keeps_what_the_book_uses():
     assert [cell["id"] for cell in notebooks.tidy(book).cells][1:] == ids
 
 
+def folded(source):
+    return new_code_cell(source, metadata={"tags": ["imports", "hide-input"]})
+
+
+def removed(source):
+    return new_code_cell(source, metadata={"tags": ["remove-cell"]})
+
+
 @pytest.mark.parametrize(
     ("cells", "named"),
     [
@@ -68,6 +76,18 @@ def test_tidy_is_stable_and_keeps_what_the_book_uses():
         ([new_code_cell("seed = 1", metadata={"tags": ["parameters"]})], "does not set 'scale'"),
         ([PARAMETERS, new_code_cell("\n".join(["x = 1"] * 26))], "cell 2 has 26 lines"),
         ([PARAMETERS, new_code_cell("plt.plot([1])")], "cell 2 draws and has no alternative text"),
+        ([PARAMETERS, new_code_cell("x = 1\nput(n=x)")], "cell 2 is visible and calls put"),
+        ([PARAMETERS, new_code_cell("for x in y:\n    glue('n', x)")], "cell 2 is visible and calls glue"),
+        ([PARAMETERS, new_code_cell("claims.record('x', 1)")], "cell 2 is visible and calls record"),
+        ([PARAMETERS, new_code_cell("def f():\n    paste(a=1)")], "cell 2 is visible and calls paste"),
+        ([PARAMETERS, new_code_cell("style.use_style()")], "cell 2 is visible and calls use_style"),
+        ([PARAMETERS, new_code_cell("import torch")], "cell 2 is visible and imports"),
+        ([PARAMETERS, new_code_cell("def f():\n    from x import y")], "cell 2 is visible and imports"),
+        ([PARAMETERS, new_code_cell("x = '" + 84 * "a" + "'")], "cell 2 has a line of more than 88"),
+        ([PARAMETERS, folded("x = '" + 84 * "a" + "'")], "cell 2 has a line of more than 88"),
+        ([PARAMETERS, removed("\n".join(["x = 1"] * 61))], "cell 2 has 61 lines"),
+        ([PARAMETERS, *map(removed, ("put(a=1)", "put(b=1)", "put(c=1)"))], "3 cells are tagged 'remove-"),
+        ([PARAMETERS, new_code_cell("x = = 1")], "cell 2 is not Python"),
     ],
 )
 def test_what_is_not_in_order_is_named(tmp_path, cells, named):
@@ -76,6 +96,20 @@ def test_what_is_not_in_order_is_named(tmp_path, cells, named):
     found = notebooks.complaints(path)
     assert len(found) == 1
     assert named in found[0]
+
+
+def test_what_the_page_does_not_show_may_keep_books(tmp_path):
+    cells = [
+        PARAMETERS,
+        folded("import torch\n\ndrawing.use_style()"),
+        new_code_cell("x = '" + 82 * "a" + "'"),  # 88 characters
+        new_code_cell("run.records\nrecorded(put)"),  # names alone are no calls
+        removed("\n".join(["put(a=1)"] * 60)),
+        removed("claims.record('x', 1)  # " + 90 * "a"),
+    ]
+    path = tmp_path / "03_x.ipynb"
+    path.write_text(notebooks.dumps(notebooks.tidy(new_notebook(cells=cells))))
+    assert notebooks.complaints(path) == []
 
 
 def test_outputs_and_other_forms_are_named(tmp_path):

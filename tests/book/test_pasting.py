@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from entanglement.stats import Interval
-from entanglement_book.press.pasting import put
+from entanglement_book.press.pasting import percent, put
 
 
 @pytest.fixture
@@ -34,3 +34,11 @@ def test_anything_else_is_refused(pasted, value):
     with pytest.raises(TypeError, match=r"put: share is .*; expected a number or an interval"):
         put("share", value)
     assert not pasted
+
+
+def test_several_names_in_one_call(pasted):
+    put("n", 3, share=percent(Interval(0.5, 0.25, 0.75, 8)), seeds=np.int64(5))
+    values = {name: value for name, (value, _) in pasted.items()}
+    assert values == {"n": 3, "share": 50.0, "share_low": 25.0, "share_high": 75.0, "seeds": 5}
+    with pytest.raises(TypeError, match="put: why is 'x'"):
+        put(why="x")

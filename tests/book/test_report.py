@@ -135,11 +135,12 @@ def test_versions_and_hash_are_told():
     rows = report.versions().set_index("package")["version"]
     assert rows["Python"] == sys.version.split()[0]
     assert not rows.str.contains(r"\+").any() and "not installed" not in set(rows)
-    assert report.library_hash() == report.library_hash() and len(report.library_hash()) == 12
+    assert len(report.basis_hash("book")) == 12
+    assert report.basis_hash("book") != report.basis_hash("smoke")
 
 
 def test_the_report_needs_no_torch():
-    code = "import sys; import entanglement_book.report; assert 'torch' not in sys.modules"
+    code = "import sys; import entanglement_book.press.report; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

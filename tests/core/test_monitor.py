@@ -11,7 +11,7 @@ from entanglement.gradients import GeometryMonitor, UncoveredParameterWarning, p
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.training import align
+from entanglement.training import Monitor, align
 
 
 def close(mine, theirs, tolerance=1e-9):
@@ -84,6 +84,52 @@ def test_a_pair_without_weight_is_not_measured(tiny_model, tokenizer, pairs):
         nothing = monitor.read()
     assert nothing.geometry is None and not nothing.measured.any()
     assert len(nothing.plain_change(1.0)[0]) == 0
+
+
+def test_a_weight_on_one_side_only_is_no_measurement(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("llama-untied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (rejected * torch.tensor([1.0, 0.0, 2.0]) - chosen).sum().backward()
+        reading = monitor.read()
+    assert reading.measured.tolist() == [True, False, True]
+    close(reading.geometry, pair_geometry(model, batch).select([0, 2]))
+
+
+def test_the_losss_weights_asked_for_before_the_backward_pass_count_once(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        loss = dpo(chosen, rejected)[0].mean()
+        w, l = torch.autograd.grad(loss, [chosen, rejected], retain_graph=True)  # noqa: E741
+        loss.backward()
+        reading = monitor.read()
+    assert torch.equal(reading.d_w, -w) and torch.equal(reading.d_l, l)
+    close(reading.geometry, pair_geometry(model, batch))
+
+
+def test_two_backward_passes_through_one_batch_are_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (-chosen.sum()).backward(retain_graph=True)
+        rejected.sum().backward()
+        with pytest.raises(ValueError, match="two backward passes came through one attached batch"):
+            monitor.read()
+
+
+def test_a_backward_pass_that_stops_on_the_way_is_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        # Down to the last norm only: of the tied weight the head's share has come, the embedding's has not.
+        torch.autograd.grad((chosen - rejected).sum(), [model.transformer.ln_f.weight])
+        with pytest.raises(ValueError, match=r"did not reach transformer\.wte\.weight"):
+            monitor.read()
 
 
 def test_frozen_parameters_are_not_read(tiny_model, tokenizer, pairs):
@@ -164,7 +210,7 @@ def test_align_logs_what_its_steps_tell(tiny_model, tokenizer):
     options = {"steps": 3, "batch_size": 10, "lr": 1e-3, "optimizer": "sgd", "max_grad_norm": None}
     model = tiny_model("gpt2-tied")
     before = pair_geometry(model, collate(pairs, tokenizer))
-    run = align(model, tokenizer, pairs, monitor=True, **options)
+    run = align(model, tokenizer, pairs, observers=[Monitor()], **options)
     table = run.monitor
     assert list(table["step"]) == [1, 2, 3] and (table["measured"] == 10).all()
     first = table.iloc[0]
@@ -178,6 +224,6 @@ def test_align_logs_what_its_steps_tell(tiny_model, tokenizer):
     assert first["plain_rejected"] == pytest.approx(float(change[1].mean()), rel=1e-6)
     other = tiny_model("gpt2-tied")
     quiet = align(other, tokenizer, pairs, **options)
-    assert quiet.monitor.empty
+    assert "cosine" not in quiet.monitor and "cosine" in run.monitor
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)  # the quiet run shares its prompts

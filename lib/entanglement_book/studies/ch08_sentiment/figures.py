@@ -1,4 +1,4 @@
-"""The figures of chapter 08: runs of the sentiment experiment, with intervals over seeds."""
+"""The figures of sentiment with GPT-2: runs of the sentiment experiment, with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entanglement.account import TERMS
 from entanglement.geometry import CASES
+from entanglement.training.account import TERMS
 from entanglement_book.drawing.charts import case_shares, line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,

@@ -1,4 +1,4 @@
-"""Reading the sentiment grid: from its stored tables to the intervals that chapter 08 shows.
+"""Reading the sentiment grid: from its stored tables to the intervals that the chapter shows.
 
 Intervals are t intervals over seeds. The pairs of one seed share a model, so they are averaged first.
 """
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from entanglement.account import TERMS
 from entanglement.stats import Interval, mean_interval, summarize
+from entanglement.training.account import TERMS
 from entanglement_book.materials.tweets import VARIANTS
 
 __all__ = [
