@@ -14,8 +14,15 @@ from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continue_ids
 from entanglement.training import align
-from entanglement.updates import Adversarial, Decoupled, StepReport, TokenWeighted, get_rule, get_update
-from entanglement.updates import adversarial as family
+from entanglement.updates import (
+    Adversarial,
+    Decoupled,
+    StepReport,
+    TokenWeighted,
+    adversarial as family,
+    get_rule,
+    get_update,
+)
 from entanglement.updates.plans import reach
 from entanglement.updates.token_weights import (
     FromGeometry,
