@@ -16,7 +16,7 @@ from entanglement_book.press.numbering import complaints_about_numbers, typed_nu
 
 #: A cell longer than this is plumbing that belongs in the library.
 LONGEST_CELL = 25
-#: Bookkeeping is read by nobody on the page, and may be longer.
+#: Bookkeeping and folded imports are not read as a lesson, and may be longer.
 LONGEST_BOOKKEEPING = 60
 #: Characters in a line of code that the page shows without scrolling.
 PAGE_WIDTH = 88
@@ -161,7 +161,8 @@ def _cell_complaints(cell: NotebookNode) -> list[str]:
     """What is not in order in one code cell."""
     lines, found = cell.source.splitlines(), []
     shown = not _NOT_SHOWN & set(tags(cell))
-    most = LONGEST_CELL if shown else LONGEST_BOOKKEEPING
+    folded = _FOLDED & set(tags(cell))
+    most = LONGEST_CELL if shown and not folded else LONGEST_BOOKKEEPING
     if len(lines) > most:
         found.append(f"has {len(lines)} lines, at most {most} are allowed")
     if shown and max(map(len, lines), default=0) > PAGE_WIDTH:
