@@ -57,10 +57,10 @@ claims: env ## the ledger of claims with its verdicts
 	@$(PY) -m entanglement_book claims $(OPTIONS)
 
 results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
-	@$(PY) -m entanglement_book.grids.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
+	@$(PY) -m entanglement_book.grids.cli run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)
-	@$(PY) -m entanglement_book.bench.bench
+	@$(PY) -m entanglement_book.bench.cli
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
 	@$(PY) -m entanglement_book.materials.pretrain
