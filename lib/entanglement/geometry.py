@@ -5,8 +5,8 @@ A gradient step of size η on a loss with weights d_w, d_l moves θ by η (d_w g
 
     δ log π_w = η (d_w a² − d_l c),        δ log π_l = η (d_w c − d_l b²).
 
-Pure arithmetic: no model, no loss name. Source: paper §3.2 (arXiv 2410.13828); the band is Theorem 0 in the
-book's proofs.
+Pure arithmetic: no model, no loss name. Source: paper §3.2 (arXiv 2410.13828); the band is a theorem
+of the book's proofs.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class PairGeometry:
         ids: names of the pairs, for messages; may be empty.
 
     Raises:
-        ValueError: shapes differ, a value is not finite, a square is negative, or |c| > ab. The message names
-            the pair.
+        ValueError: shapes differ, a value is not finite, a square is negative, or c is beyond ±ab. The
+            message names the pair.
     """
 
     chosen_sq: torch.Tensor
@@ -148,7 +148,7 @@ class PairGeometry:
     def band(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(low, high), each (B,): the r = d_w/d_l > 0 with which chosen does not fall nor rejected rise.
 
-        Theorem 0: [c/a², b²/c] for c > 0, with geometric center b/a, and a single point for parallel
+        The band theorem: [c/a², b²/c] for c > 0, with geometric center b/a, and a single point for parallel
         gradients. For c ≤ 0, which includes a zero gradient, every r > 0 works: (0, inf).
         """
         positive = self.inner > 0
@@ -225,7 +225,7 @@ class PairGeometry:
         """Return what happens to each pair to first order, a list of B strings.
 
         "both_down": chosen falls and rejected does not rise. "both_up": rejected rises and chosen does not
-        fall. "reversed": chosen falls and rejected rises; only a negative weight can do that (Theorem 8).
+        fall. "reversed": chosen falls and rejected rises; only a negative weight can do that.
         "ideal": neither. To fall is to change by less than 0, to rise by more: an exact tie is neither.
         """
         chosen, rejected = self.rates(d_w, d_l)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from entanglement.archive import DataError, cache_dir, fetch_package, sha256, write_whole
+from entanglement.archive import DataError, cache_dir, fetch_package
+from entanglement.files import sha256, write_whole
 from entanglement.registry import Registry
 from entanglement.uses import note_file
 
@@ -134,6 +135,7 @@ def model_facts(name: str) -> dict[str, object]:
     """
     if not (CHECKPOINTS / name / "facts.json").is_file():
         raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
+    note_file(CHECKPOINTS / name / "facts.json")
     return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
 
 
@@ -204,7 +206,7 @@ def load_model(
     source: str | Path = MODELS[name].folder(name) if name in MODELS else name
     if Path(source).is_dir():
         for file in sorted(Path(source).iterdir()):
-            if file.is_file() and file.suffix != ".md":
+            if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
                 note_file(file)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)

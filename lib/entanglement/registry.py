@@ -3,6 +3,10 @@
 Adding a thing is one declaration, ``REGISTRY.add(name, thing)``, in a module of the registry's package; all
 such modules are imported when something is first looked up. Every lookup is written down (``uses``), so that
 a page that trains with DPO depends on DPO and on no other loss.
+
+Declare at the top level of a module and write the name out, in ``add`` or in the call of a function that adds
+it: whoever wants to know what a page depends on reads the declarations without running them
+(``entanglement_book.provenance``). Look nothing up while a module is imported.
 """
 
 from __future__ import annotations

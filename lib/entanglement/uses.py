@@ -76,7 +76,7 @@ def remembered(maxsize: int | None = None) -> Callable[[Callable[P, T]], Callabl
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            value, uses = keep(*args, **kwargs)
+            value, uses = keep(*args, **kwargs)  # type: ignore[arg-type]
             for kind, name in sorted(uses):
                 note(kind, name)
             return value

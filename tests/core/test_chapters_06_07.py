@@ -1,4 +1,4 @@
-"""What chapters 06 and 07 compute with: weighted steps, the suffix study, figures that state geometry."""
+"""One token and a shared suffix: weighted steps, the suffix study, figures that state geometry."""
 
 import matplotlib
 
@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.loglinear import (
     OneToken,
@@ -23,8 +22,7 @@ from entanglement.loglinear import (
     suffix_pairs,
 )
 from entanglement_book.studies.ch06_one_token import figures as triangles
-from entanglement_book.studies.ch07_suffix import figures
-from entanglement_book.studies.ch07_suffix import study as studies
+from entanglement_book.studies.ch07_suffix import figures, study as studies
 from entanglement_book.studies.ch07_suffix.study import (
     measure,
     one_shared_token,
@@ -55,7 +53,7 @@ def close_figures():
     plt.close("all")
 
 
-# --- chapter 06 ---------------------------------------------------------------------------------------------
+# --- one token ----------------------------------------------------------------------------------------------
 
 
 def test_one_token_step_takes_a_weight_for_each_instance():
@@ -91,7 +89,7 @@ def test_a_sign_step_is_harmless_with_frozen_features_and_not_with_trained_ones(
 
 
 def test_any_positive_rescaling_of_the_coordinates_is_harmless_with_frozen_features():
-    # The remark at the end of chapter 06: only rows w and l have a gradient, whatever the scales.
+    # The remark at the end of that chapter: only rows w and l have a gradient, whatever the scales.
     pairs = random_trainable(500, generator=rng(5))
     by_weight, _ = pairs.direction()
     scales = torch.rand(by_weight.shape, generator=rng(6), dtype=torch.float64) + 0.01
@@ -134,7 +132,7 @@ def test_figures_of_chapter_06_draw():
     assert triangles.cloud(None, random_one_token(50, 4, generator=rng(1)).geometry()).collections
 
 
-# --- chapter 07 ---------------------------------------------------------------------------------------------
+# --- a shared suffix ----------------------------------------------------------------------------------------
 
 
 @given(t=st.floats(0, 6), t_rejected=st.floats(0, 6))
@@ -165,7 +163,7 @@ TURNS = {"identical": "ideal", "longer": "both_down", "shorter": "both_up"}
 
 
 @pytest.mark.parametrize(("variant", "case"), TURNS.items())
-def test_theorem_7_which_sign_turns(study, variant, case):
+def test_thm_suffix_signs_which_sign_turns(study, variant, case):
     rows = study[(study.variant == variant) & (study.n == 32)]
     assert (rows.case == case).all()
     falls, rises = rows.exact_w < 0, rows.exact_l > 0

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
@@ -22,7 +21,7 @@ tangled = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])
 
 
 @given(st.floats(0.1, 9), st.floats(0.1, 9), st.floats(-0.99, 0.99), some, some)
-def test_theorem_16_i_a_plan_meets_its_target_to_first_order_with_the_shortest_step(a, b, rho, t_w, t_l):
+def test_thm_requests_i_a_plan_meets_its_target_to_first_order_with_the_shortest_step(a, b, rho, t_w, t_l):
     pair = PairGeometry.from_vectors([a, 0.0], [b * rho, b * math.sqrt(1 - rho * rho)])
     found = plan(pair, t_w, t_l, nonnegative=False)
     assert found.verdicts == ("feasible",)
@@ -35,14 +34,14 @@ def test_theorem_16_i_a_plan_meets_its_target_to_first_order_with_the_shortest_s
     assert float(found.length) == pytest.approx(math.sqrt(squared), rel=1e-6)
 
 
-def test_theorem_16_ii_moving_apart_is_dearer_than_moving_together():
+def test_thm_requests_ii_moving_apart_is_dearer_than_moving_together():
     for rho in (0.0, 0.6, 0.98):
         pair = PairGeometry.from_vectors([2.0, 0.0], [2.0 * rho, 2.0 * math.sqrt(1 - rho**2)])
         apart, together = (plan(pair, 1.0, t, nonnegative=False).length for t in (-1.0, 1.0))
         assert float(apart / together) == pytest.approx(math.sqrt((1 + rho) / (1 - rho)), rel=1e-5)
 
 
-def test_theorem_16_iii_what_a_loss_can_ask_for_is_a_cone():
+def test_thm_requests_iii_what_a_loss_can_ask_for_is_a_cone():
     for t_w, t_l, verdict in [
         (1.0, 0.0, "feasible"),  # the ends of the band
         (0.0, -1.0, "feasible"),

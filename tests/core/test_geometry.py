@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from entanglement.geometry import CASES, PairGeometry
@@ -78,7 +77,7 @@ def test_cases_one_by_one(g_w, g_l, d_w, d_l, expected):
 
 
 @given(g=vectors, d_w=positive, d_l=positive)
-def test_theorem_8_reversed_needs_a_negative_weight(g, d_w, d_l):
+def test_thm_no_fourth_reversed_needs_a_negative_weight(g, d_w, d_l):
     pair = geometry(g)
     case = pair.case(d_w, d_l)[0]
     assert case != "reversed"
@@ -90,7 +89,7 @@ def test_theorem_8_reversed_needs_a_negative_weight(g, d_w, d_l):
 
 
 @given(d_w=positive, d_l=positive, length=st.floats(0.1, 10), stretch=st.floats(0.1, 10))
-def test_theorem_8_survives_rounding_for_parallel_gradients(d_w, d_l, length, stretch):
+def test_thm_no_fourth_survives_rounding_for_parallel_gradients(d_w, d_l, length, stretch):
     g_w = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64) * length
     pair = PairGeometry.from_vectors(g_w, g_w * stretch)
     assert pair.case(d_w, d_l)[0] != "reversed"
@@ -101,7 +100,7 @@ def test_theorem_8_survives_rounding_for_parallel_gradients(d_w, d_l, length, st
 
 
 @given(g=vectors, r=positive)
-def test_theorem_0_the_band_is_where_the_case_is_ideal(g, r):
+def test_thm_band_the_band_is_where_the_case_is_ideal(g, r):
     pair = geometry(g)
     low, high = (float(x) for x in pair.band)
     assert low <= high
@@ -118,7 +117,7 @@ def test_theorem_0_the_band_is_where_the_case_is_ideal(g, r):
 
 
 @given(g=vectors, d_w=positive, d_l=positive)
-def test_theorem_0_iv_margin(g, d_w, d_l):
+def test_thm_band_iv_margin(g, d_w, d_l):
     pair = geometry(g)
     change = float(pair.margin_change(1.0, d_w, d_l))
     scale = 1e-12 * (d_w + d_l) * float(pair.chosen_sq + pair.rejected_sq)
@@ -129,13 +128,13 @@ def test_theorem_0_iv_margin(g, d_w, d_l):
         assert change >= -scale
 
 
-def test_theorem_0_iv_the_margin_can_shrink():
+def test_thm_band_iv_the_margin_can_shrink():
     pair = PairGeometry.from_vectors([1.0, 0.0], [1.5, 0.05])
     assert float(pair.margin_change(1.0, 1.0, 0.05)) == pytest.approx(-0.46, abs=0.01)
 
 
 @given(g=vectors)
-def test_theorem_9_condition_1_three_ways(g):
+def test_thm_norms_condition_1_three_ways(g):
     pair = geometry(g)
     a2, b2, c = (float(x) for x in (pair.chosen_sq, pair.rejected_sq, pair.inner))
     gap_w, gap_l = 2 * (a2 - c), 2 * (b2 - c)

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from entanglement.gradients import inner
+from entanglement.gradients.inner import by_vectors
+from entanglement.gradients.layers.embedding import by_embedding
+from entanglement.gradients.layers.linear import by_forming, by_linear, one_position
+from entanglement.gradients.layers.tied import linear_with_embedding
 
 B, T, S = 3, 5, 4  # pairs, positions, positions of the output matrix
 
@@ -29,11 +32,11 @@ def by_hand(gradients):
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize(("d_in", "d_out"), [(40, 50), (2, 3)])
-def test_theorem_13_inner_products_of_gradients_that_are_not_formed(n, d_in, d_out):
+def test_thm_ghost_inner_products_of_gradients_that_are_not_formed(n, d_in, d_out):
     x, delta = draw(2 * B, T, d_in), draw(n, 2 * B, T, d_out, seed=1)
     formed = torch.einsum("nrto,rti->nroi", delta, x).flatten(2)
-    torch.testing.assert_close(inner.by_linear(x, delta), by_hand(formed))
-    torch.testing.assert_close(inner._by_forming(x, delta), by_hand(formed))
+    torch.testing.assert_close(by_linear(x, delta), by_hand(formed))
+    torch.testing.assert_close(by_forming(x, delta), by_hand(formed))
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -50,17 +53,17 @@ def test_one_weight_as_embedding_and_as_output_matrix(n, padding_idx):
                 if ids[r, t] != padding_idx:
                     embedded[k, r, ids[r, t]] += eps[k, r, t]
     output = torch.einsum("nrsv,rsd->nrvd", delta, x)
-    torch.testing.assert_close(inner.by_embedding(ids, eps, padding_idx), by_hand(embedded.flatten(2)))
-    both = inner.by_embedding(ids, eps, padding_idx) + inner.by_linear(x, delta)
-    crossed = both + inner.linear_with_embedding(x, delta, ids, eps, padding_idx)
+    torch.testing.assert_close(by_embedding(ids, eps, padding_idx), by_hand(embedded.flatten(2)))
+    both = by_embedding(ids, eps, padding_idx) + by_linear(x, delta)
+    crossed = both + linear_with_embedding(x, delta, ids, eps, padding_idx)
     torch.testing.assert_close(crossed, by_hand((embedded + output).flatten(2)))
     x_one, d_one = draw(n, 2 * B, d, seed=4), draw(n, 2 * B, vocab, seed=5)
     output = torch.einsum("nrv,nrd->nrvd", d_one, x_one)
-    torch.testing.assert_close(inner.one_position(x_one, d_one), by_hand(output.flatten(2)))
+    torch.testing.assert_close(one_position(x_one, d_one), by_hand(output.flatten(2)))
     crossed = (
-        inner.by_embedding(ids, eps, padding_idx)
-        + inner.one_position(x_one, d_one)
-        + inner.one_position_with_embedding(x_one, d_one, ids, eps, padding_idx)
+        by_embedding(ids, eps, padding_idx)
+        + one_position(x_one, d_one)
+        + linear_with_embedding(x_one, d_one, ids, eps, padding_idx, one_position=True)
     )
     torch.testing.assert_close(crossed, by_hand((embedded + output).flatten(2)))
 
@@ -68,4 +71,4 @@ def test_one_weight_as_embedding_and_as_output_matrix(n, padding_idx):
 @pytest.mark.parametrize("n", [1, 3])
 def test_vectors(n):
     vectors = draw(n, 2 * B, 9)
-    torch.testing.assert_close(inner.by_vectors(vectors), by_hand(vectors))
+    torch.testing.assert_close(by_vectors(vectors), by_hand(vectors))

@@ -1,12 +1,11 @@
-"""The exact models against autograd, and every theorem's statement that chapters 03, 06 and 07 use."""
+"""The exact models against autograd, and every theorem's statement that the chapters use."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear import (
@@ -52,11 +51,11 @@ def pick(logits, tokens):
     return logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
-# --- Theorem 1 ----------------------------------------------------------------------------------------------
+# --- one token ----------------------------------------------------------------------------------------------
 
 
 @given(seed=seeds, vocab=st.integers(2, 12))
-def test_theorem_1_i_closed_form(seed, vocab):
+def test_thm_one_token_i_closed_form(seed, vocab):
     m = random_one_token(N, vocab, scale=(0.1, 4.0), generator=rng(seed))
     by_autograd = autograd_geometry(lambda z: (pick(z, m.chosen), pick(z, m.rejected)), [m.logits])
     assert_same(m.geometry(), by_autograd)
@@ -73,7 +72,7 @@ def test_theorem_1_i_closed_form(seed, vocab):
 
 
 @given(seed=seeds, vocab=st.integers(2, 60), kappa=st.floats(0.01, 100))
-def test_theorem_1_ii_condition_1_cannot_fail(seed, vocab, kappa):
+def test_thm_one_token_ii_condition_1_cannot_fail(seed, vocab, kappa):
     m = replace(random_one_token(N, vocab, generator=rng(seed)), kappa=kappa)
     g = m.geometry()
     gap_w, gap_l = m.gaps()
@@ -92,7 +91,7 @@ def test_theorem_1_ii_condition_1_cannot_fail(seed, vocab, kappa):
     torch.testing.assert_close(g.rejected_sq, kappa * (1 - 2 * m.p_l + square), atol=1e-12 * kappa, rtol=1e-9)
 
 
-def test_theorem_1_ii_ten_thousand_instances():
+def test_thm_one_token_ii_ten_thousand_instances():
     m = random_one_token(10_000, 50, generator=rng(0))
     g = m.geometry()
     assert bool(g.condition.all()) and set(g.case()) == {"ideal"}
@@ -102,7 +101,7 @@ def test_theorem_1_ii_ten_thousand_instances():
 
 
 @given(seed=seeds, vocab=st.integers(2, 12))
-def test_theorem_1_iii_sign_of_c(seed, vocab):
+def test_thm_one_token_iii_sign_of_c(seed, vocab):
     m = random_one_token(N, vocab, generator=rng(seed))
     c, p = m.geometry().inner, m.probs
     margin = p.square().sum(-1) - m.p_w - m.p_l
@@ -116,7 +115,7 @@ def test_theorem_1_iii_sign_of_c(seed, vocab):
         torch.testing.assert_close(rho, -torch.ones_like(rho), atol=1e-6, rtol=0)
 
 
-def test_theorem_1_iii_examples():
+def test_thm_one_token_iii_examples():
     third = OneToken.from_probs(torch.tensor([[0.05, 0.05, 0.9]]), 0, 1, kappa=2.0).geometry()
     assert third.inner.item() == pytest.approx(2 * 0.715) and third.case() == ["ideal"]
     for vocab in (2, 3, 10):
@@ -129,7 +128,7 @@ def test_theorem_1_iii_examples():
 
 
 @given(seed=seeds, vocab=st.integers(3, 30), r=st.floats(0.5, 2.0))
-def test_theorem_1_iv_half_and_two(seed, vocab, r):
+def test_thm_one_token_iv_half_and_two(seed, vocab, r):
     m = random_one_token(N, vocab, generator=rng(seed))
     g = m.geometry()
     assert bool((2 * g.inner <= torch.minimum(g.chosen_sq, g.rejected_sq)).all())
@@ -137,14 +136,14 @@ def test_theorem_1_iv_half_and_two(seed, vocab, r):
     assert set(g.case(r, 1.0)) == {"ideal"}
 
 
-def test_theorem_1_iv_is_sharp():
+def test_thm_one_token_iv_is_sharp():
     m = OneToken.from_probs(torch.tensor([[1e-6, 1e-6, 1 - 2e-6]], dtype=torch.float64), 0, 1).geometry()
     assert m.cosine.item() == pytest.approx(0.5, abs=1e-5) and m.cosine.item() < 0.5
     assert m.case(0.499, 1.0) == ["both_down"] and m.case(2.001, 1.0) == ["both_up"]
 
 
 @given(seed=seeds, vocab=st.integers(2, 12), tau=st.floats(1e-3, 30), more=st.floats(1.0, 5.0))
-def test_theorem_1_v_any_step_size(seed, vocab, tau, more):
+def test_thm_one_token_v_any_step_size(seed, vocab, tau, more):
     m = random_one_token(N, vocab, scale=(0.1, 3.0), generator=rng(seed))
     chosen, rejected = m.change(tau)
     assert bool((chosen > 0).all() and (rejected < 0).all())
@@ -159,7 +158,7 @@ def test_theorem_1_v_any_step_size(seed, vocab, tau, more):
 
 
 @given(seed=seeds, vocab=st.integers(2, 8))
-def test_theorem_1_vi_other_kernels(seed, vocab):
+def test_thm_one_token_vi_other_kernels(seed, vocab):
     m = random_one_token(N, vocab, scale=1.0, generator=rng(seed))
     k = 0.1 + torch.rand(N, vocab, generator=rng(seed + 1), dtype=torch.float64)
     nu = torch.randn(N, vocab, generator=rng(seed + 2), dtype=torch.float64)
@@ -173,11 +172,11 @@ def test_theorem_1_vi_other_kernels(seed, vocab):
     assert bool((expected > 0).all())
 
 
-# --- Theorem 1′ ---------------------------------------------------------------------------------------------
+# --- trainable features -------------------------------------------------------------------------------------
 
 
 @given(seed=seeds, vocab=st.integers(2, 8), dim=st.integers(1, 5))
-def test_theorem_1_prime_closed_form(seed, vocab, dim):
+def test_thm_features_closed_form(seed, vocab, dim):
     m = random_trainable(N, vocab, dim, generator=rng(seed))
     by_autograd = autograd_geometry(
         lambda w, h: tuple(pick(torch.einsum("nvd,nd->nv", w, h), y) for y in (m.chosen, m.rejected)),
@@ -189,7 +188,7 @@ def test_theorem_1_prime_closed_form(seed, vocab, dim):
     torch.testing.assert_close(gap_l, by_autograd.rejected_sq - by_autograd.inner, atol=1e-9, rtol=1e-9)
 
 
-def test_theorem_1_prime_counterexample():
+def test_thm_features_counterexample():
     m = TrainableOneToken.counterexample()
     g = m.geometry()
     assert g.chosen_sq.item() == pytest.approx(2.523, abs=5e-4)
@@ -206,7 +205,7 @@ def test_theorem_1_prime_counterexample():
     assert frozen.geometry().case() == ["ideal"] and frozen.change(1e-3)[0].item() > 0
 
 
-def test_theorem_1_prime_violations_are_rare():
+def test_thm_features_violations_are_rare():
     share = 1 - random_trainable(20_000, 12, 6, generator=rng(0)).geometry().case_shares()["ideal"]
     assert 0.003 < share < 0.012
 
@@ -244,7 +243,7 @@ def test_log_linear_against_autograd(seed, n_w, n_l):
 
 
 @given(seed=seeds, eta=st.floats(1e-6, 20), d_w=st.floats(-2, 2), d_l=st.floats(-2, 2))
-def test_theorem_12_the_defect_is_one_sided_and_bounded(seed, eta, d_w, d_l):
+def test_thm_frozen_the_defect_is_one_sided_and_bounded(seed, eta, d_w, d_l):
     m = random_log_linear(8, 4, 6, vocab=7, dim=5, similarity=0.5, generator=rng(seed))
     first = m.geometry().predicted_change(eta, d_w, d_l)
     exact = m.change(eta, d_w, d_l)
@@ -267,7 +266,7 @@ def test_change_keeps_its_digits_at_tiny_steps(seed):
 
 
 @given(seed=seeds, fraction=st.floats(0.01, 0.99))
-def test_proposition_11_safe_steps_are_safe(seed, fraction):
+def test_thm_step_safe_steps_are_safe(seed, fraction):
     m = random_log_linear(20, 4, 6, vocab=7, dim=5, similarity=0.8, generator=rng(seed))
     for side, (limit, case) in enumerate(
         zip(m.safe_step(), ({"ideal", "both_up"}, {"ideal", "both_down"}), strict=True)
@@ -281,7 +280,7 @@ def test_proposition_11_safe_steps_are_safe(seed, fraction):
 
 
 @given(seed=seeds)
-def test_theorem_12_smoothness_bounds_the_hessian(seed):
+def test_thm_frozen_smoothness_bounds_the_hessian(seed):
     m = random_log_linear(1, 3, 2, vocab=4, dim=3, generator=rng(seed))
 
     def f(flat, h, y):
@@ -298,7 +297,7 @@ def test_theorem_12_smoothness_bounds_the_hessian(seed):
 
 
 @given(seed=seeds)
-def test_lemma_5_same_target(seed):
+def test_thm_same_target_same_target(seed):
     p, q = (torch.randn(N, 6, generator=rng(seed + i), dtype=torch.float64).softmax(-1) for i in (0, 1))
     v = torch.randint(6, (N,), generator=rng(seed))
     rows = torch.arange(N)
@@ -313,7 +312,7 @@ def test_lemma_5_same_target(seed):
     assert bool((apart >= -2).all() and (apart <= 1).all())
 
 
-# --- Theorems 2, 3, 4: tables -------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def edited(seed, prefix, n_w, n_l, vocab=5):
@@ -361,7 +360,7 @@ def table_of_dictionaries(m):
     n_l=st.integers(0, 4),
     scale=st.floats(0.1, 4),
 )
-def test_theorem_2_prefix_tabular(seed, prefix, n_w, n_l, scale):
+def test_thm_prefix_tabular_prefix_tabular(seed, prefix, n_w, n_l, scale):
     chosen, rejected, g = edited(seed, prefix, n_w, n_l)
     m = PrefixTabular.build(chosen, rejected, 5, scale=scale, generator=g)
     assert m.first_difference.tolist() == [prefix] * N
@@ -378,13 +377,13 @@ def test_theorem_2_prefix_tabular(seed, prefix, n_w, n_l, scale):
     assert bool((chosen_change > 0).all() and (rejected_change < 0).all())
 
 
-def test_theorem_2_against_a_dictionary_of_prefixes():
+def test_thm_prefix_tabular_against_a_dictionary_of_prefixes():
     chosen, rejected, g = edited(3, 2, 3, 4)
     m = PrefixTabular.build(chosen, rejected, 5, generator=g)
     assert_same(m.geometry(), table_of_dictionaries(m))
 
 
-def test_theorem_2_entanglement_without_violation():
+def test_thm_prefix_tabular_entanglement_without_violation():
     """ρ → 1 as the shared prefix grows, and still both move the right way."""
     rho = []
     for prefix in (0, 4, 16, 64):
@@ -396,7 +395,7 @@ def test_theorem_2_entanglement_without_violation():
 
 
 @given(seed=seeds, prefix=st.integers(0, 6), suffix=st.integers(0, 6))
-def test_theorem_3_position_tabular(seed, prefix, suffix):
+def test_thm_position_tabular_position_tabular(seed, prefix, suffix):
     chosen, _, g = edited(seed, prefix, suffix, suffix)
     rejected = chosen.clone()
     rejected[:, prefix] = (rejected[:, prefix] + torch.randint(1, 5, (N,), generator=g)) % 5
@@ -410,7 +409,7 @@ def test_theorem_3_position_tabular(seed, prefix, suffix):
 
 
 @given(seed=seeds, prefix=st.integers(0, 60), n=st.integers(1, 3), r=st.floats(0.3, 0.9))
-def test_theorem_4_a_long_prefix_hurts_unequal_weights(seed, prefix, n, r):
+def test_thm_prefix_weights_a_long_prefix_hurts_unequal_weights(seed, prefix, n, r):
     chosen, rejected, g = edited(seed, prefix, n, n)
     m = PrefixTabular.build(chosen, rejected, 5, generator=g)
     t = m.terms()
@@ -425,7 +424,7 @@ def test_theorem_4_a_long_prefix_hurts_unequal_weights(seed, prefix, n, r):
     assert [case == "both_up" for case in m.geometry().case(1 / r, 1.0)] == rises.tolist()
 
 
-def test_theorem_4_the_band_closes_on_1():
+def test_thm_prefix_weights_the_band_closes_on_1():
     widths = []
     for prefix in (0, 8, 64, 256):
         chosen, rejected, g = edited(1, prefix, 1, 1)
@@ -439,14 +438,14 @@ def test_a_response_that_starts_the_other_is_refused():
         PrefixTabular.build(torch.tensor([[1, 2], [1, 2]]), torch.tensor([[1, 3, 0], [1, 2, 0]]), 5)
 
 
-# --- Theorems 6 and 7: the suffix ---------------------------------------------------------------------------
+# --- the suffix ---------------------------------------------------------------------------------------------
 
 
 def suffixes(relation="identical", strength=1.0, draws=60, seed=0, **more):
     return suffix_pairs(draws, 64, relation=relation, strength=strength, generator=rng(seed), **more)
 
 
-def test_theorem_6_c_grows_linearly():
+def test_thm_suffix_growth_c_grows_linearly():
     m = suffixes()
     lengths = torch.tensor([0, 8, 16, 32, 64], dtype=torch.float64)
     c = torch.stack([m.truncate(int(n) + 1).geometry().inner.mean() for n in lengths])
@@ -458,7 +457,7 @@ def test_theorem_6_c_grows_linearly():
 
 
 @given(seed=seeds, suffix=st.integers(1, 12))
-def test_theorem_6_the_bound(seed, suffix):
+def test_thm_suffix_growth_the_bound(seed, suffix):
     """With orthogonal states at different positions (ε = 0) the bound holds draw by draw."""
     dim = suffix + 1
     drawn = suffix_pairs(10, suffix, vocab=8, dim=dim, generator=rng(seed))
@@ -474,7 +473,7 @@ def test_theorem_6_the_bound(seed, suffix):
 
 
 @given(seed=seeds, prefix=st.integers(0, 4), suffix=st.integers(0, 5))
-def test_theorem_7_decomposition(seed, prefix, suffix):
+def test_thm_suffix_signs_decomposition(seed, prefix, suffix):
     m = suffix_pairs(
         10, suffix, prefix=prefix, relation="similar", strength=0.5, vocab=6, dim=4, generator=rng(seed)
     )
@@ -498,7 +497,7 @@ def test_theorem_7_decomposition(seed, prefix, suffix):
     torch.testing.assert_close(chosen.cross_talk, terms.sum(-1), atol=1e-9, rtol=1e-9)
 
 
-def test_theorem_7_i_a_long_suffix_alone_breaks_nothing():
+def test_thm_suffix_signs_i_a_long_suffix_alone_breaks_nothing():
     m = suffixes()
     for n in (2, 8, 32, 64):
         part = m.truncate(n + 1)
@@ -507,7 +506,7 @@ def test_theorem_7_i_a_long_suffix_alone_breaks_nothing():
     assert float(m.geometry().cosine.min()) > 0.9
 
 
-def test_theorem_7_ii_norm_asymmetry_turns_the_signs():
+def test_thm_suffix_signs_ii_norm_asymmetry_turns_the_signs():
     longer, shorter = suffixes("scaled", 1.25), suffixes("scaled", 0.8)
     for n, low, high in ((0, 0.0, 0.0), (2, 0.0, 0.1), (32, 1.0, 1.0), (64, 1.0, 1.0)):
         down = longer.truncate(n + 1).geometry().case_shares()
@@ -521,7 +520,7 @@ def test_theorem_7_ii_norm_asymmetry_turns_the_signs():
     assert bool((chosen > 0).all() and (rejected > 0).all())
 
 
-def test_theorem_7_iii_noise_in_the_states_helps():
+def test_thm_suffix_signs_iii_noise_in_the_states_helps():
     m = suffixes("similar", 0.95, draws=200)
     assert m.geometry().case_shares()["ideal"] == 1.0
     chosen, _ = m.gap_terms(0)

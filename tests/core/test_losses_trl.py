@@ -2,7 +2,7 @@
 
 TRL computes its losses inside the trainers. The trainers are made without their constructors here, given the
 few attributes that the computation reads, and a stub model that returns given per-token log-probabilities.
-Where TRL computes something else than the loss's paper, the test says what, and chapter 04 lists it.
+Where TRL computes something else than the loss's paper, the test says what, and the book lists it.
 """
 
 from __future__ import annotations

@@ -86,6 +86,52 @@ def test_a_pair_without_weight_is_not_measured(tiny_model, tokenizer, pairs):
     assert len(nothing.plain_change(1.0)[0]) == 0
 
 
+def test_a_weight_on_one_side_only_is_no_measurement(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("llama-untied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (rejected * torch.tensor([1.0, 0.0, 2.0]) - chosen).sum().backward()
+        reading = monitor.read()
+    assert reading.measured.tolist() == [True, False, True]
+    close(reading.geometry, pair_geometry(model, batch).select([0, 2]))
+
+
+def test_the_losss_weights_asked_for_before_the_backward_pass_count_once(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        loss = dpo(chosen, rejected)[0].mean()
+        w, l = torch.autograd.grad(loss, [chosen, rejected], retain_graph=True)  # noqa: E741
+        loss.backward()
+        reading = monitor.read()
+    assert torch.equal(reading.d_w, -w) and torch.equal(reading.d_l, l)
+    close(reading.geometry, pair_geometry(model, batch))
+
+
+def test_two_backward_passes_through_one_batch_are_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        (-chosen.sum()).backward(retain_graph=True)
+        rejected.sum().backward()
+        with pytest.raises(ValueError, match="two backward passes came through one attached batch"):
+            monitor.read()
+
+
+def test_a_backward_pass_that_stops_on_the_way_is_refused(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    with GeometryMonitor(model) as monitor:
+        chosen, rejected = response_logps(model, batch)
+        monitor.attach(chosen, rejected, batch.ids)
+        # Down to the last norm only: of the tied weight the head's share has come, the embedding's has not.
+        torch.autograd.grad((chosen - rejected).sum(), [model.transformer.ln_f.weight])
+        with pytest.raises(ValueError, match=r"did not reach transformer\.wte\.weight"):
+            monitor.read()
+
+
 def test_frozen_parameters_are_not_read(tiny_model, tokenizer, pairs):
     torch.manual_seed(0)
     config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)

@@ -1,12 +1,11 @@
-"""The sentiment grid's cells, and the tables that chapter 08 reads from them."""
+"""The sentiment grid's cells, and the tables that the chapter reads from them."""
 
 import pandas as pd
 import pytest
 
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch08_sentiment import grid as sentiment
-from entanglement_book.studies.ch08_sentiment import tables
+from entanglement_book.studies.ch08_sentiment import grid as sentiment, tables
 
 CELL = {"condition": "main", "variant": "short_suffix", "seed": 1}
 

@@ -1,4 +1,4 @@
-"""Chapter 02's toys and runs."""
+"""The toys and runs of the underspecified margin."""
 
 import pandas as pd
 import pytest

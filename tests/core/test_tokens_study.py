@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate

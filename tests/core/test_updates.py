@@ -6,8 +6,7 @@ import pandas as pd
 import peft
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from model_shapes import SHAPES
 from torch import nn
 
@@ -106,7 +105,7 @@ def test_only_the_ratio_is_changed(numbers):
 
 
 @given(pairs_of_norms)
-def test_theorem_15_normalized_gradients_in_the_plain_metric(numbers):
+def test_thm_normalized_normalized_gradients_in_the_plain_metric(numbers):
     a, b, rho, _, _ = numbers
     pair = geometry(a, b, rho)
     up, down = pair.rates(1 / a, 1 / b)
@@ -115,7 +114,7 @@ def test_theorem_15_normalized_gradients_in_the_plain_metric(numbers):
 
 
 @pytest.mark.parametrize("strength", [1.0, 1.25])
-def test_theorem_15_any_step_below_its_bound_keeps_both_signs(strength):
+def test_thm_normalized_any_step_below_its_bound_keeps_both_signs(strength):
     generator = torch.Generator().manual_seed(2)
     pairs = suffix_pairs(60, 8, relation="scaled", strength=strength, generator=generator)
     geo = pairs.geometry()
@@ -130,7 +129,7 @@ def test_theorem_15_any_step_below_its_bound_keeps_both_signs(strength):
     assert bool((own[tangled] < 0).all())
 
 
-def test_theorem_15_in_another_metric_needs_that_metrics_norms():
+def test_thm_normalized_in_another_metric_needs_that_metrics_norms():
     g_w, g_l = torch.tensor([1.0, 1.0]).double(), torch.tensor([3.0, 0.0]).double()
     metric = torch.tensor([9.0, 1.0]).double()
     plain = metric * (g_w / g_w.norm() - g_l / g_l.norm())

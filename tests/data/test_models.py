@@ -6,14 +6,16 @@ import json
 import shutil
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
 
 from entanglement import models
-from entanglement.archive import sha256
-from entanglement.models import check_model_name, load_model, model_facts
+from entanglement.files import sha256
+from entanglement.models import about_model, check_model_name, load_model, model_facts
+from entanglement.uses import FILE, recording
 from entanglement_book.materials import VARIANTS, DataError
 from entanglement_book.materials.tweets import LABELS
 
@@ -187,3 +189,21 @@ def test_a_half_made_folder_is_made_again(tmp_path, monkeypatch):
             (folder / "COMPLETE").write_text(marker)
         with pytest.raises(DataError, match="asked the index again"):
             load_model("smollm2-135m")
+
+
+# --- what is written down -----------------------------------------------------------------------------------
+
+
+def test_loading_writes_down_the_name_and_the_files_that_make_the_model(checkpoint):
+    with recording() as uses:
+        load_model("nano")
+    files = {Path(name).name for kind, name in uses if kind == FILE}
+    assert {use for use in uses if use[0] != FILE} == {("model", "nano")}
+    assert {"model.safetensors", "tokenizer.json", "config.json"} <= files
+    assert not {"facts.json", "README.md"} & files
+    assert all(Path(name).is_file() for kind, name in uses if kind == FILE)
+    with recording() as uses:
+        assert about_model("nano").startswith("4.2 M") and about_model("gpt2") == "hub model"
+        model_facts("nano")
+    assert {use for use in uses if use[0] != FILE} == {("model", "nano"), ("model", "gpt2")}
+    assert [Path(name).name for kind, name in uses if kind == FILE] == ["facts.json"]

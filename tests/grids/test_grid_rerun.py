@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from entanglement_book.files import sha256_of
+from entanglement.files import file_sha256
 from entanglement_book.grids import load, rerun
 from entanglement_book.grids.rerun import compare, difference, draw, drawn_cell, rerun_cell, rerun_one
 from entanglement_book.grids.stored import Stored, read_tables
@@ -37,7 +37,7 @@ def test_a_changed_number_is_found_out(named):
         load.load_tables("toy", "smoke")
     # A forger who mends the checksum too is found out by the live cell.
     provenance = json.loads((named.folder / "provenance.json").read_text())
-    provenance["sha256"]["means.csv"] = sha256_of(named.folder / "means.csv")
+    provenance["sha256"]["means.csv"] = file_sha256(named.folder / "means.csv")
     (named.folder / "provenance.json").write_text(json.dumps(provenance))
     assert not rerun_one("toy", "smoke").agrees
 

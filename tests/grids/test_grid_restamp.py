@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from entanglement_book.files import sha256_of
+from entanglement.files import file_sha256
 from entanglement_book.grids import rerun, restamp
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.made_by import Code
@@ -54,7 +54,7 @@ def forge(toy, scale="smoke"):
     table["value"] += 1e-12
     table.to_csv(folder / "means.csv", index=False)
     found = json.loads((folder / "provenance.json").read_text())
-    found["sha256"]["means.csv"] = sha256_of(folder / "means.csv")
+    found["sha256"]["means.csv"] = file_sha256(folder / "means.csv")
     (folder / "provenance.json").write_text(json.dumps(found))
 
 

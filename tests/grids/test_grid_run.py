@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from entanglement_book.files import sha256_of
+from entanglement.files import file_sha256
 from entanglement_book.grids import run
 from entanglement_book.grids.freshness import check, problems_of
 from entanglement_book.grids.made_by import Code
@@ -22,7 +22,7 @@ def forge(toy, change):
     table = change(pd.read_csv(toy.folder / "means.csv"))
     table.to_csv(toy.folder / "means.csv", index=False)
     provenance = json.loads((toy.folder / "provenance.json").read_text())
-    provenance["sha256"]["means.csv"] = sha256_of(toy.folder / "means.csv")
+    provenance["sha256"]["means.csv"] = file_sha256(toy.folder / "means.csv")
     (toy.folder / "provenance.json").write_text(json.dumps(provenance))
 
 

@@ -1,4 +1,4 @@
-"""Figures of chapters 01, 02 and 05."""
+"""Figures of the two steps, the margin, training dynamics and the probability."""
 
 import matplotlib.pyplot as plt
 import numpy as np

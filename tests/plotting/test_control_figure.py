@@ -1,4 +1,4 @@
-"""Figures of chapter 12."""
+"""Figures of control."""
 
 import numpy as np
 import pandas as pd

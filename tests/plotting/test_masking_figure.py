@@ -1,4 +1,4 @@
-"""The figure of chapter 11."""
+"""The figure of which tokens matter."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import colors, rc_context
-from matplotlib import pyplot as plt
+from matplotlib import colors, pyplot as plt, rc_context
 
 from entanglement.geometry import CASES, PairGeometry
 from entanglement_book import drawing
@@ -274,7 +273,7 @@ def test_the_decay_figure_takes_the_worse_response_of_each_pair():
     ax = first_order.decay(None, {"log-linear": pd.DataFrame(rows)})
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
     assert np.allclose(lines["log-linear"], [0.3, 0.6])
-    assert np.allclose(lines["log-linear: Theorem 12's bound"], [0.6, 1.2])
+    assert np.allclose(lines["log-linear: the theorem's bound"], [0.6, 1.2])
 
 
 def test_paths_start_at_zero_and_the_dotted_lines_touch_them():

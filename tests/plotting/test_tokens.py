@@ -1,4 +1,4 @@
-"""Chapter 09's figures: what is drawn is what was given, and sums that do not add up are refused."""
+"""The figures of token by token: what is drawn is what was given, and sums that do not add up are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of chapter 10."""
+"""Figures of the update rules."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

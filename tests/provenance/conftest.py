@@ -12,6 +12,7 @@ class Tree:
 
     def __init__(self, root):
         self.root = root
+        self._graphs = {}
         self.write({"entanglement/__init__.py": "", "entanglement_book/__init__.py": ""})
 
     def write(self, files):
@@ -29,7 +30,12 @@ class Tree:
         path.write_text(text.replace(old, new))
 
     def graph(self):
-        return CodeGraph(self.root / "lib")
+        """Read the library, once a state of its files."""
+        files = sorted((self.root / "lib").rglob("*.py"))
+        state = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+        if state not in self._graphs:
+            self._graphs = {state: CodeGraph(self.root / "lib")}
+        return self._graphs[state]
 
     def of(self, roots, uses=None, view="numbers"):
         return self.graph().fingerprint(roots, uses, view)

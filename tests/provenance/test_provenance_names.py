@@ -219,6 +219,16 @@ OTHER = "def f(x=1):\n    return x\n\n\nX = [1]\nY = 2\n"
         "from entanglement import other\ndef run(o=other):\n    match o:\n        case other.f:\n            return 1\n",
         "from entanglement.other import f\ndef run():\n    global f\n    return f()\n",
         "from entanglement.other import missing as f\ndef run():\n    return f()\n",  # conservative
+        # names of an inner scope end with it
+        "from entanglement.other import f\ndef run():\n    def inner(f):\n        return f\n    return f()\n",
+        "from entanglement.other import f\ndef run():\n    return [f for f in (1, 2)], f()\n",
+        "from entanglement.other import f\ndef run():\n    return (lambda f: f), f()\n",
+        "from entanglement.other import f\ndef run():\n    class Inner:\n        f = 1\n    return f()\n",
+        "from entanglement.other import f\nclass run:\n    f = 1\n    def go(self):\n        return f()\n",
+        "from entanglement.other import f\ndef run(f=f):\n    return 1\n",
+        "from entanglement.other import f\ndef run():\n    return [f for f in f()]\n",
+        "from entanglement.other import f\ndef run(*, x=f()):\n    return x\n",
+        "from entanglement.other import f\ndef run() -> f:\n    return 1\n",
         "from entanglement.other import f as g\ndef run():\n    g = g if 1 else 2\n    return g\nX = g\nrun = X\n",
     ],
 )
@@ -232,6 +242,7 @@ def test_ways_to_reach_a_definition(tree, text):
     "text",
     [
         "from entanglement.other import f\ndef run(f):\n    return f()\n",  # a parameter of that name
+        "from entanglement.other import f\ndef run(f):\n    def inner():\n        return f()\n    return inner\n",
         "from entanglement.other import f\ndef run():\n    f = 1\n    return f\n",
         "from entanglement.other import f\ndef run():\n    return [f for f in range(3)]\n",
         "from entanglement.other import f\ndef run(x):\n    return x.f()\n",
@@ -288,6 +299,18 @@ def test_annotations_count_where_they_run(tree, text):
         ("import os\nos.environ['A'] = '1'", CODE),
         ("fill()", CODE),  # a function of ours that changes X
         ("empty(Y)", CODE),  # and one of which nothing is known
+        ("for i in range(3):\n    print(i)", CODE),
+        ("for i in [1]:\n    i.bit_length()", NOTHING),
+        ("(X[0], *Y[1:]) = (1, 2)", CODE),
+        ("[*X[1:], z] = (1, 2)", CODE),
+        ("z = fill()", CODE),  # a call whose value is kept is no effect, and still changes X
+        ("z = swap()", CODE),
+        ("z = own()", CODE),
+        ("z = outer()", CODE),
+        ("z = peek()", NOTHING),
+        ("z = empty(Y)", NOTHING),
+        ("z = Maker()", CODE),
+        ("z = Maker", NOTHING),
         ("raise ValueError", CODE),
         ("assert Y", NOTHING),
         ("'a string'", NOTHING),
@@ -296,10 +319,71 @@ def test_annotations_count_where_they_run(tree, text):
     ],
 )
 def test_statements_at_the_top_level(tree, statement, expected):
-    text = "X = [1]\nY = [2]\n\n\ndef run():\n    return X\n\n\ndef fill():\n    X.append(3)\n\n\ndef empty(y):\n    pass\n"
+    text = """
+    X = [1]
+    Y = [2]
+    MINE = Mine()
+
+
+    class Mine:
+        def grow(self):
+            return self
+
+
+    def run():
+        return X, MINE
+
+
+    def fill():
+        X.append(3)
+
+
+    def swap():
+        global X
+        X = [4]
+
+
+    def own():
+        MINE.grow()
+
+
+    def outer():
+        return fill()
+
+
+    def peek():
+        X = [1]
+        X.append(2)
+        return Y, MINE.get(1), MINE.thing.grow()
+
+
+    class Maker:
+        def __init__(self):
+            X[0] = 3
+
+
+    def empty(y):
+        pass
+    """
     changed = one(tree, text)
     tree.edit("entanglement/m.py", "    pass\n", f"    pass\n\n\n{statement}\n")
     assert changed() == expected
+
+
+def test_a_call_that_only_registers_is_no_effect_on_the_module(tree):
+    text = "X = []\n\n\ndef fill():\n    X.append(3)\n\n\ndef run():\n    return 1\n"
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", "return 1\n", "return 1\n\n\nX.append(2)\nX[0] = 3\n")
+    assert changed() == NOTHING
+    tree.edit("entanglement/m.py", "X[0] = 3\n", "X[0] = 3\nfill()\n")  # who knows what else it does
+    assert changed() == CODE
+
+
+def test_commands_of_an_application_belong_to_it(tree):
+    text = "import typer\n\napp = typer.Typer()\n\n\n@app.command()\ndef one():\n    return 1\n\n\ndef run():\n    app()\n"
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", "return 1", "return 2")
+    assert changed() == CODE
 
 
 @pytest.mark.parametrize(
@@ -324,6 +408,89 @@ def test_effects_of_imported_modules_count_for_those_who_import_them(tree):
     lonely = tree.watch("import os\nos")
     tree.edit("entanglement/third.py", "print(2)", "print(3)")
     assert lonely() == NOTHING
+
+
+def test_an_import_in_a_function_has_the_effects_of_its_module(tree):
+    text = "def run():\n    import entanglement.other\n    return 1\n"
+    changed = one(tree, text, roots=[("entanglement.m", "run")], other="X = 1\n")
+    tree.edit("entanglement/other.py", "X = 1", "X = 1\nprint(2)")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize(
+    ("decorator", "expected"),
+    [
+        ("other.plain", NOTHING),
+        ("other.checked", CODE),  # its module looks at annotations
+        ("functools.cache", NOTHING),
+        ("functools.lru_cache(maxsize=2)", NOTHING),
+        ("pydantic.validate_call", CODE),
+        ("other.Thing", CODE),
+        ("(lambda f: f)", CODE),
+        ("unknown", CODE),
+    ],
+)
+def test_decorators_that_look_at_annotations(tree, decorator, expected):
+    text = (
+        "from __future__ import annotations\nimport functools, pydantic\nfrom entanglement import third, other\n"
+        f"from entanglement.third import Kind\n\n\n@{decorator}\ndef run(x: Kind):\n    return 1\n"
+    )
+    looks = decorator == "other.checked"
+    other = "def plain(f):\n    return f\n\n\nclass Thing:\n    pass\n"
+    if looks:
+        other += "\n\ndef checked(f):\n    typing.get_type_hints(f)\n    return f\n"
+    changed = one(tree, text, other=other, third="Kind = 1\n")
+    tree.edit("entanglement/third.py", "Kind = 1", "Kind = 2")
+    assert changed() == expected
+
+
+def test_effects_count_for_each_definition_of_a_module(tree):
+    changed = one(tree, "def run():\n    return 1\n", roots=[("entanglement.m", "run")])
+    far = one(
+        tree,
+        "def run():\n    return 1\n",
+        roots=[("entanglement.far", "go")],
+        far="def go():\n    return run()\n\n\nfrom entanglement.m import run\n",
+    )
+    tree.edit("entanglement/m.py", "return 1\n", "return 1\n\n\nprint(1)\n")
+    assert (changed(), far()) == (CODE, CODE)
+
+
+def test_a_change_from_elsewhere_comes_with_that_modules_effects(tree):
+    changed = one(
+        tree,
+        "X = 1\n\n\ndef run():\n    return X\n",
+        roots=[("entanglement.m", "run")],
+        other="from entanglement import m\n\nm.X = 2\n",
+    )
+    tree.edit("entanglement/other.py", "m.X = 2", "print(1)\nm.X = 2")
+    assert changed() == CODE
+
+
+def test_circles_are_seen_from_each_of_their_ends(tree):
+    text = "\n\n\n".join(f"def f{n}(x):\n    return f{(n + 1) % 4}(x) + {n}" for n in range(4)) + "\n"
+    for place in range(4):
+        tree.write({"entanglement/m.py": text})
+        watched = [tree.watch([("entanglement.m", f"f{n}")]) for n in range(4)]
+        tree.edit("entanglement/m.py", f"+ {place}", f"- {place}")
+        assert [changed() for changed in watched] == [CODE] * 4
+
+
+def test_a_package_as_an_object_holds_its_modules(tree):
+    tree.write({"entanglement/inner/work.py": OTHER, "entanglement/work.py": OTHER})
+    changed = tree.watch("import entanglement.inner as i\ngetattr(i, name)")
+    tree.edit("entanglement/work.py", "return x", "return -x")
+    assert changed() == NOTHING
+    tree.edit("entanglement/inner/work.py", "return x", "return -x")
+    assert changed() == CODE
+
+
+def test_a_star_in_the_text(library):
+    changed = library.watch("from entanglement.top import *\nThing().run(1)\n")
+    library.edit("entanglement/deep.py", "UNUSED = 4", "UNUSED = 5")
+    assert changed() == NOTHING
+    library.edit("entanglement/deep.py", "LIMIT = 3", "LIMIT = 4")
+    assert changed() == CODE
 
 
 def test_registration_by_a_decorator_of_ours_into_a_plain_dict(tree):
@@ -362,6 +529,98 @@ def test_subclasses_that_register_themselves(tree):
         tree, "from entanglement.base import KINDS\n\n\ndef run():\n    return KINDS['a']()\n", **files
     )
     tree.edit("entanglement/many.py", "x = 1", "x = 2")
+    assert changed() == CODE
+    tree.edit("entanglement/many.py", "x = 2\n", "x = 2\n\n\nclass B(A):\n    x = 5\n")
+    changed = tree.watch("from entanglement.m import run\nrun()")
+    tree.edit("entanglement/many.py", "x = 5", "x = 6")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize("way", ["globals()['f']()", "sys.modules[__name__].f()", "eval('f()')"])
+def test_a_module_that_looks_into_itself(tree, way):
+    changed = one(tree, f"import sys\n\n\ndef f():\n    return 1\n\n\ndef run():\n    return {way}\n")
+    tree.edit("entanglement/m.py", "return 1", "return 2")
+    assert changed() == CODE
+
+
+def test_stars_through_modules(tree):
+    changed = one(
+        tree,
+        "from .s import *\nfrom .t import *\n\n\ndef run():\n    return f()\n",
+        s="from .t import *\nfrom .s import *\n",
+        t="from .u import *\n",
+        u="def f():\n    return 1\n",
+    )
+    tree.edit("entanglement/u.py", "return 1", "return 2")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    x: int = 1", "    x: float = 1"),  # the annotation of a field is its text
+        ("if LIMIT:", "if not LIMIT:"),
+        ("except ImportError", "except OSError"),
+        ("f'{y:.2f} m'", "f'{y:.3f} m'"),
+        ("f'{y:.2f} m'", "f'{y:.2f} cm'"),
+        ("f'{y:.2f} m'", "f'{y!r:.2f} m'"),
+        ("y.rate", "y.length"),
+        ("y[1:]", "y[:1]"),
+        ("1.0", "1"),
+        ("b'1'", "'1'"),
+        ("y if y else 2", "2 if y else y"),
+        ("y < 2", "y <= 2"),
+        ("key=y", "other=y"),
+        ("*y)", "y)"),
+        ("{**y}", "{'y': y}"),
+        ("def field(self, y=1)", "def field(self, *, y=1)"),
+        ("def field(self, y=1)", "def field(self, y=2)"),
+        ("[y for y in Y if y]", "[y for y in Y]"),
+        ("lambda y: y", "lambda y: 1"),
+        ("    x: int = 1", "    x: int = 2"),
+        ("@dataclass", "@dataclass(frozen=True)"),
+        ("class run(Base, kind=1)", "class run(Base, kind=2)"),
+        ("class run(Base, kind=1)", "class run(kind=1)"),
+        ("for a in Y for b in a", "for a in LIMIT for b in a"),
+        ("for a in Y for b in a", "for a in Y for b in Y"),
+        ("for a in Y for b in a", "for b in Y for a in b"),
+        ("        global Y", "        global LIMIT"),
+        ("        global Y", "        pass"),
+        ("async def go", "def go"),
+        ("f(key=y)", "f[y]"),
+        ("def inner(", "def outer("),
+    ],
+)
+def test_each_piece_of_an_expression_counts(tree, old, new):
+    text = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    LIMIT = 1
+    Y = [1]
+    if LIMIT:
+        A = 1
+    try:
+        B = 1
+    except ImportError:
+        B = 2
+
+    @dataclass
+    class run(Base, kind=1):
+        x: int = 1
+
+        async def go(self):
+            return [b for a in Y for b in a]
+
+        def field(self, y=1):
+            def inner(z):
+                return z
+
+            global Y
+            f'{y:.2f} m'.join(y.rate, y[1:], 1.0, b'1', y if y else 2, y < 2)
+            return A, B, f(key=y), g(*y), {**y}, [y for y in Y if y], lambda y: y
+    """
+    changed = one(tree, text)
+    tree.edit("entanglement/m.py", old, new)
     assert changed() == CODE
 
 

@@ -228,12 +228,20 @@ def test_a_decorator_that_takes_the_functions_own_name(library):
             RULES: Rules = Rules("rule")
 
             def rule(function):
-                RULES.add(function.__name__, function)
+                RULES.add(name=function.__name__, thing=function)
+                return function
+
+            def named(function, name):
+                RULES.add(name=name, thing=function)
                 return function
 
             @rule
             def joint(x):
                 return x
+
+            named(lambda x: 5 * x, name="five")
+            named(lambda x: 6 * x, "six")
+            named(lambda x: 7 * x, joint.__name__ + "seven")
 
             @rule
             def split(x):
@@ -242,9 +250,16 @@ def test_a_decorator_that_takes_the_functions_own_name(library):
         }
     )
     text = "from entanglement.rules import RULES\nRULES[name]"
-    joint, split = (used(library, name, text=text, kind="rule") for name in ("joint", "split"))
+    names = ("joint", "split", "five", "six")
+    joint, split, five, six = (used(library, name, text=text, kind="rule") for name in names)
     library.edit("entanglement/rules.py", "return 2 * x", "return 3 * x")
-    assert (joint(), split()) == (NOTHING, CODE)
+    assert (joint(), split(), five(), six()) == (NOTHING, CODE, NOTHING, NOTHING)
+    library.edit("entanglement/rules.py", "5 * x", "-5 * x")
+    assert (joint(), five(), six()) == (NOTHING, CODE, NOTHING)
+    library.edit("entanglement/rules.py", "6 * x", "-6 * x")
+    assert (joint(), six()) == (NOTHING, CODE)
+    library.edit("entanglement/rules.py", "7 * x", "-7 * x")  # under a name that is not written out
+    assert joint() == CODE
 
 
 def test_a_renamed_function_behind_a_name_keeps_the_shape(library):

@@ -15,11 +15,11 @@ from torch import nn
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import fast
 from entanglement.gradients.directions import directional_change, flat_gradients, flatten, unflatten
-from entanglement.gradients.fast import UncoveredParameterWarning
 from entanglement.gradients.monitor import GeometryMonitor, Reading
 from entanglement.gradients.naive import ResponseGradient, response_gradients
 from entanglement.gradients.select import Parameters, select_parameters
 from entanglement.gradients.tokens import TokenGeometry
+from entanglement.gradients.uncovered import UncoveredParameterWarning
 from entanglement.pairs import PairBatch
 
 __all__ = [

@@ -12,7 +12,6 @@ weight in the loss. The weights arrive at ``chosen`` and ``rejected`` in the sam
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ import torch
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients.fast import UncoveredParameterWarning, slow_pairs
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.gradients.tape import Tape, watching
+from entanglement.gradients.uncovered import announce, slow_pairs
 
 __all__ = ["GeometryMonitor", "Reading"]
 
@@ -84,7 +83,7 @@ class _Watched:
         self.passed = False
 
     def weigh(self, side: int, gradient: torch.Tensor) -> None:
-        self.weights[side] = self.weights[side] + gradient.detach().double().cpu()
+        self.weights[side] = gradient.detach().double().cpu()
         self.passed = True
 
     def reading(self) -> Reading:
@@ -94,6 +93,11 @@ class _Watched:
             raise ValueError(
                 f"GeometryMonitor.read: the backward pass did not reach {self.tape.open[0]}; "
                 "let it run to the model's input."
+            )
+        if self.tape.repeated:
+            raise ValueError(
+                "GeometryMonitor.read: two backward passes came through one attached batch; "
+                "add up the losses and run one."
             )
         w = torch.stack(self.weights, dim=1)  # (B, 2)
         measured = (w.abs() > SMALLEST_WEIGHT).all(dim=1)
@@ -183,12 +187,7 @@ class GeometryMonitor:
         plan = tape.plan(values)
         slow = torch.zeros(n_pairs, 2, 2, dtype=torch.float64)
         if plan.uncovered:
-            message = f"GeometryMonitor: no rule covers the use of {', '.join(plan.uncovered[:5])}"
-            if self.strict:
-                raise ValueError(f"{message}; leave strict=False to measure it slowly.")
-            warnings.warn(
-                f"{message}; measured by a pass a response.", UncoveredParameterWarning, stacklevel=2
-            )
+            announce(plan.uncovered, "GeometryMonitor", "a response", strict=self.strict, stacklevel=3)
             with tape.paused():
                 slow = slow_pairs(values, [self._selected[name] for name in plan.uncovered])
         names = tuple(ids) or tuple(f"pair {i}" for i in range(n_pairs))

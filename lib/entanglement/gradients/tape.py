@@ -1,6 +1,6 @@
 """Reads the geometry of pairs out of a forward and a backward pass, module by module.
 
-While a :class:`Tape` records, each module that has a rule (``rules``) keeps what entered it and asks for the
+While a :class:`Tape` records, each module that has a rule (``layers``) keeps what entered it and asks for the
 gradient at its output. When that gradient arrives, in the backward pass, the module's share of all inner
 products is added to a small matrix and both are dropped. No gradient of a weight's size is formed.
 
@@ -11,18 +11,24 @@ for is reported (``Plan.uncovered``), and is then measured in another way or ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from entanglement.gradients import inner
-from entanglement.gradients.rules import Use, has_rule, parameter_uses
+from entanglement.gradients.layers import (
+    Factors,
+    Use,
+    can_be_combined,
+    has_rule,
+    inner_products,
+    layer_of,
+)
 
-__all__ = ["Call", "Plan", "Tape", "watching"]
+__all__ = ["Call", "Plan", "Tape", "outputs_of", "watching"]
 
 Node = Any  # of the autograd graph; PyTorch gives the type no public name
 
@@ -56,6 +62,7 @@ class Call:
         uses: its selected parameters.
         given: what entered.
         version: of ``given`` at that time; another one means that it was changed in place.
+        received: whether its output gradients have been taken.
     """
 
     name: str
@@ -64,6 +71,12 @@ class Call:
     uses: list[tuple[str, Use]]
     given: torch.Tensor | None
     version: int
+    received: bool = False
+
+    def check_unchanged(self) -> None:
+        """Refuse what entered if it was changed in place since."""
+        if self.given is not None and self.given._version != self.version:
+            raise ValueError(f"{self.name}: what entered the module was changed in place afterwards.")
 
     def drop(self) -> None:
         """Let go of all tensors."""
@@ -88,15 +101,9 @@ class Plan:
     missing: set[str]
 
 
-@dataclass
-class _Factors:
-    """The uses of one parameter whose output gradients have arrived."""
-
-    linear: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # x, δ
-    embedding: list[tuple[torch.Tensor, torch.Tensor, int | None]] = field(default_factory=list)
-    vectors: torch.Tensor | None = None
-    single: tuple[torch.Tensor, torch.Tensor] | None = None  # x, δ of one position an example
-    arrived: int = 0
+def outputs_of(calls: Sequence[Call]) -> list[torch.Tensor]:
+    """Return the outputs of some calls that are still kept."""
+    return [call.output for call in calls if call.output is not None]
 
 
 @contextmanager
@@ -146,8 +153,9 @@ class Tape:
         self.examples = 1  # n, of each row
         self.listening = True  # whether gradients that pass are taken
         self.gram: torch.Tensor | None = None  # (B, 2n, 2n)
-        self._factors: dict[str, _Factors] = {}
-        self._expected: dict[str, int] = {}
+        self.expected: dict[str, int] = {}  # how many uses of each covered parameter the backward pass meets
+        self.repeated = False  # whether a second backward pass came where one was read
+        self._factors: dict[str, list[Factors]] = {}  # of the uses that it has met
 
     # --- forward --------------------------------------------------------------------------------------------
 
@@ -163,18 +171,21 @@ class Tape:
         """Record one call of a module with a rule; return what is to take the output's place, if anything."""
         if not output.requires_grad:
             return None
-        uses = [use for use in parameter_uses(module, args, kwargs) if id(use.parameter) in self.names]
+        layer = layer_of(module)
+        given = next(iter([*args, *kwargs.values()]), None)
+        if layer is None or not isinstance(given, torch.Tensor):
+            return None
+        entered, shared = given, layer.shared(given)
+        if shared:
+            entered = given.reshape(1, -1).expand(self.rows, -1)
+        uses = [use for use in layer.uses(module, entered) if id(use.parameter) in self.names]
         if not uses:
             return None
-        given = next(value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor))
-        shared = self._shared(module, given)
         if shared:
             # One output for the whole batch would get one gradient, summed over the examples: give each
             # example its own copy (a view; nothing is moved).
             output = output if output.ndim == 3 else output.unsqueeze(0)
             output = output.expand(self.rows, *output.shape[1:])
-            ids = given.reshape(1, -1).expand(self.rows, -1)
-            uses = [Use(u.parameter, u.kind, ids, u.padding_idx) for u in uses]
         if output.shape[0] != self.rows or output.ndim < 3:
             return None  # not laid out example by example: the plan will find it uncovered
         named = [(self.names[id(use.parameter)], use) for use in uses]
@@ -182,12 +193,6 @@ class Tape:
         self.calls.append(call)
         output.register_hook(lambda gradient: self._arrive(call, gradient))
         return output if shared else None
-
-    def _shared(self, module: nn.Module, given: torch.Tensor) -> bool:
-        """Whether an embedding was looked up once for the whole batch, as positions often are."""
-        return isinstance(module, nn.Embedding) and (
-            given.ndim == 1 or (given.ndim == 2 and given.shape[0] == 1)
-        )
 
     # --- the graph ------------------------------------------------------------------------------------------
 
@@ -228,8 +233,8 @@ class Tape:
         for call in active:
             for name, _ in call.uses:
                 counted[name] += 1
-        uncovered = [n for n in edges if edges[n] != counted[n] or not self._compatible(n, active)]
-        self._expected = {name: counted[name] for name in counted if name not in uncovered}
+        uncovered = [n for n in edges if edges[n] != counted[n] or not can_be_combined(_uses_of(n, active))]
+        self.expected = {name: counted[name] for name in counted if name not in uncovered}
         roots = [call for call in active if not below[call.node]]
         for call in self.calls:
             if call not in roots:
@@ -237,14 +242,6 @@ class Tape:
             if call.node not in below:  # its gradient will never come
                 call.drop()
         return Plan(roots, active, uncovered, {name for name in edges if edges[name] == 0})
-
-    def _compatible(self, name: str, active: list[Call]) -> bool:
-        """Whether the uses of one weight can be combined: a matrix one way round, embeddings, or vectors."""
-        uses = [use for call in active for used, use in call.uses if used == name]
-        kinds = {use.kind for use in uses}
-        if len({use.padding_idx for use in uses if use.kind == "embedding"}) > 1:
-            return False
-        return any(kinds <= some for some in ({"linear", "embedding"}, {"conv1d"}, {"scale", "shift"}))
 
     # --- backward -------------------------------------------------------------------------------------------
 
@@ -273,17 +270,23 @@ class Tape:
             delta: ∂f/∂output for n examples a row.
             single: (n, R, d_in) what entered at each example's one position; then delta is (n, R, d_out).
         """
-        if call.given is not None and call.given._version != call.version:
-            raise ValueError(f"{call.name}: what entered the module was changed in place afterwards.")
+        if call.received:
+            self.repeated = True
+            return
+        call.received = True
+        call.check_unchanged()
         delta = delta if delta.dtype == torch.float64 else delta.float()
         for name, use in call.uses:
-            if name not in self._expected:
+            if name not in self.expected:
                 continue
-            found = self._factors.setdefault(name, _Factors())
-            _keep(found, use, delta, single)
-            found.arrived += 1
-            if found.arrived == self._expected[name]:
-                self._add(_inner_products(self._factors.pop(name)))
+            if single is None:
+                part = use.factors(use.entered(delta.dtype), use.positions(delta))
+            else:
+                part = use.factors_at(single.to(delta.dtype), delta)
+            found = self._factors.setdefault(name, [])
+            found.append(part)
+            if len(found) == self.expected[name]:
+                self._add(inner_products(self._factors.pop(name)))
         call.drop()
 
     def _add(self, gram: torch.Tensor) -> None:
@@ -306,43 +309,6 @@ def _readers(node: Node, entered: Mapping[Node, list[Node]]) -> int:
     return total
 
 
-def _keep(found: _Factors, use: Use, delta: torch.Tensor, single: torch.Tensor | None) -> None:
-    if use.kind == "shift":
-        _add_vectors(found, delta if single is not None else delta.flatten(2, -2).sum(2))
-    elif use.kind == "scale":
-        x = use.value().to(delta.dtype)
-        product = (delta * x).flatten(2, -2)
-        _add_vectors(found, product.sum(2))
-    elif use.kind == "embedding":
-        found.embedding.append((use.value(), delta.flatten(2, -2), use.padding_idx))
-    elif single is not None:
-        found.single = (single.to(delta.dtype), delta)
-    else:
-        found.linear.append((use.value().to(delta.dtype).flatten(1, -2), delta.flatten(2, -2)))
-
-
-def _add_vectors(found: _Factors, vectors: torch.Tensor) -> None:
-    found.vectors = vectors if found.vectors is None else found.vectors + vectors
-
-
-def _inner_products(found: _Factors) -> torch.Tensor:
-    if found.vectors is not None:
-        return inner.by_vectors(found.vectors)
-    parts = []
-    ids = eps = padding = None
-    if found.embedding:
-        ids = torch.cat([i for i, _, _ in found.embedding], dim=1)
-        eps = torch.cat([e for _, e, _ in found.embedding], dim=2)
-        padding = found.embedding[0][2]
-        parts.append(inner.by_embedding(ids, eps, padding))
-    if found.linear:
-        x = torch.cat([x for x, _ in found.linear], dim=1)
-        delta = torch.cat([d for _, d in found.linear], dim=2)
-        parts.append(inner.by_linear(x, delta))
-        if ids is not None and eps is not None:
-            parts.append(inner.linear_with_embedding(x, delta, ids, eps, padding))
-    if found.single is not None:
-        parts.append(inner.one_position(*found.single))
-        if ids is not None and eps is not None:
-            parts.append(inner.one_position_with_embedding(*found.single, ids, eps, padding))
-    return torch.stack(parts).sum(0)
+def _uses_of(name: str, calls: Sequence[Call]) -> list[Use]:
+    """Return all uses of one parameter."""
+    return [use for call in calls for used, use in call.uses if used == name]

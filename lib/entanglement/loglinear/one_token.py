@@ -1,4 +1,4 @@
-"""Responses of one token: Theorem 1 (frozen features) and Theorem 1′ (trainable features).
+"""Responses of one token: the one-token theorem (frozen features), and trainable features.
 
 With p = softmax(z) and s_i = e_i − p, every inner product is s_iᵀ K s_j, where K is the logit kernel: κI for
 learnable logits (κ = 1) or a trained output matrix over frozen features (κ = ‖h‖²), ‖h‖²I + WWᵀ when the
@@ -38,7 +38,7 @@ def _check_tokens(chosen: torch.Tensor, rejected: torch.Tensor, shape: tuple[int
 
 @dataclass(frozen=True)
 class OneToken:
-    """N one-token pairs with logit kernel κI (paper §4.1; Theorem 1).
+    """N one-token pairs with logit kernel κI (paper §4.1; the one-token theorem).
 
     Attributes:
         logits: (N, V) float64.
@@ -103,7 +103,7 @@ class OneToken:
         return scores(p, self.chosen), scores(p, self.rejected)
 
     def geometry(self) -> PairGeometry:
-        """Return Theorem 1(i): a² = κ(1−2p_w+‖p‖²), b² = κ(1−2p_l+‖p‖²), c = κ(‖p‖²−p_w−p_l)."""
+        """Return a² = κ(1−2p_w+‖p‖²), b² = κ(1−2p_l+‖p‖²), c = κ(‖p‖²−p_w−p_l)."""
         # Summed from e − p: the expanded forms above are equal, and cancel when one probability is near 1.
         s_w, s_l = self.scores()
         kappa = torch.as_tensor(self.kappa)
@@ -119,7 +119,7 @@ class OneToken:
         return PairGeometry((s_w * k_w).sum(-1), (s_l * k_l).sum(-1), (s_w * k_l).sum(-1))
 
     def gaps(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return Theorem 1(ii): (a² − c, b² − c) = (κ(1−p_w+p_l), κ(1−p_l+p_w)), each (N,), at least 0."""
+        """Return its (ii): (a² − c, b² − c) = (κ(1−p_w+p_l), κ(1−p_l+p_w)), each (N,), at least 0."""
         rows = torch.arange(len(self))
         s_w, s_l = self.scores()
         not_w, not_l = (
@@ -147,7 +147,7 @@ class OneToken:
 
 @dataclass(frozen=True)
 class TrainableOneToken:
-    """N one-token pairs with z = Wh where both W and h train: Theorem 1 no longer holds (Theorem 1′).
+    """N one-token pairs with z = Wh where both W and h train: the one-token theorem no longer holds.
 
     Attributes:
         weight: (N, V, d) output matrices.

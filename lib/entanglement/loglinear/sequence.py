@@ -1,7 +1,8 @@
 """Sequences in the log-linear model: one shared output matrix W over frozen features h_t.
 
 log π(y) = Σ_t log softmax(W h_t)[y_t], with gradient Σ_t (e_{y_t} − p_t) h_tᵀ. Concave in W, so steps are
-exact and their defect is bounded (Theorem 12). The tabular models are the same thing with one-hot features.
+exact and their defect is bounded (the theorem on frozen features). The tabular models are the same thing
+with one-hot features.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["GapTerms", "LogLinear"]
 
 
 class GapTerms(NamedTuple):
-    """a² − c (or b² − c) in the three parts of Theorem 7, each (B,); they sum to it.
+    """a² − c (or b² − c) in the three parts of the theorem on the suffix's signs, each (B,); they sum to it.
 
     Attributes:
         token: ‖h_0‖²(1 − p_w + p_l), the differing token itself; never negative.
@@ -130,7 +131,7 @@ class LogLinear:
         )
 
     def gap_terms(self, position: int) -> tuple[GapTerms, GapTerms]:
-        """Return a² − c and b² − c in the parts of Theorem 7.
+        """Return a² − c and b² − c in the parts of the theorem on the suffix's signs.
 
         Args:
             position: where the one differing token stands. Up to there both responses have the same states,
@@ -200,7 +201,7 @@ class LogLinear:
     def defect_bound(
         self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return Theorem 12's bound on first-order minus exact change, each (B,), nats.
+        """Return the frozen-features theorem's bound on first-order minus exact change, each (B,), nats.
 
         0 ≤ η⟨g, U⟩ − Δ log π ≤ ⅛ Σ_t range(δ_t)², for either response and any step size.
         """
@@ -211,7 +212,7 @@ class LogLinear:
         return w, l
 
     def smoothness(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (L_w, L_l), each (B,): ½ λ_max(Σ h_t h_tᵀ), a bound on ‖∇² log π‖ (Theorem 12)."""
+        """Return (L_w, L_l), each (B,): ½ λ_max(Σ h_t h_tᵀ), a bound on ‖∇² log π‖."""
         w, l = (  # noqa: E741
             torch.linalg.eigvalsh(h.mT @ h)[:, -1] / 2 for h in (self.chosen_features, self.rejected_features)
         )
@@ -222,8 +223,9 @@ class LogLinear:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the step sizes, each (B,), below which the chosen rises and the rejected falls, exactly.
 
-        Proposition 11: 2(d_w a² − d_l c)/(L_w‖U‖²) for chosen. The rejected side needs none (inf) when it
-        falls to first order, because log π is concave; 0 where the first order already has the wrong sign.
+        2(d_w a² − d_l c)/(L_w‖U‖²) for chosen (one step of a smooth model). The rejected side needs none
+        (inf) when it falls to first order, because log π is concave; 0 where the first order already has the
+        wrong sign.
         """
         up, down = self.geometry().rates(d_w, d_l)
         norm = self.direction(d_w, d_l).square().sum((1, 2))

@@ -133,7 +133,7 @@ def suffix_pairs(
     shared_tokens: Literal["sampled", "uniform"] = "sampled",
     generator: torch.Generator | None = None,
 ) -> LogLinear:
-    """Return pairs that share a prefix, differ in one token, and share a suffix (Theorems 6 and 7).
+    """Return pairs that share a prefix, differ in one token, and share a suffix (the suffix theorems).
 
     Use ``truncate(prefix + 1 + n)`` on the result to see the same pairs with a shorter suffix.
 

@@ -42,7 +42,7 @@ def _first_difference(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Ten
 
 
 class PrefixTerms(NamedTuple):
-    """The pieces of Theorem 2, each (B,).
+    """The pieces of the prefix-tabular theorem, each (B,).
 
     Attributes:
         shared: S, sum of ‖e_y − p‖² over the shared prefix.
@@ -78,7 +78,7 @@ class PrefixTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class PrefixTabular(LogLinear):
-    """Independent logits for every prefix (Theorem 2): the shared prefix is one, the rest is apart.
+    """Independent logits for every prefix: the shared prefix is one, the rest is apart.
 
     Contexts are numbered 0..n_w−1 along the chosen response; the rejected response uses the same ones up to
     and including the first difference, then n_w, n_w + 1, ….
@@ -112,7 +112,7 @@ class PrefixTabular(LogLinear):
         return _first_difference(self.chosen, self.rejected)
 
     def terms(self) -> PrefixTerms:
-        """Return the pieces of Theorem 2, computed from the probabilities alone."""
+        """Return the pieces of the prefix-tabular theorem, computed from the probabilities alone."""
         k = self.first_difference
         rows = torch.arange(len(self))
         p = self.logits("chosen")[rows, k].softmax(-1)  # (B, V) at the first difference
@@ -140,7 +140,7 @@ class PrefixTabular(LogLinear):
 
 @dataclass(frozen=True)
 class PositionTabular(LogLinear):
-    """Independent logits for every position, whatever came before (Theorem 3)."""
+    """Independent logits for every position, whatever came before (the position-tabular theorem)."""
 
     @classmethod
     def build(

@@ -37,6 +37,7 @@ def goal_loss(chosen: float, rejected: float) -> Loss:
         formula=r"\tfrac12(\varrho_w-t_w)^2+\tfrac12(\varrho_l-t_l)^2",
         source="this book",
         form="separable",
+        needs_reference=True,
         d_w=r"t_w-\varrho_w",
         d_l=r"\varrho_l-t_l",
     )

@@ -1,7 +1,7 @@
 """Losses of strict margin form, L = m(f_w − f_l + const): d_w = d_l at every pair, so Condition 1 decides.
 
-A negative d means that the loss asks for a *smaller* margin there. Formulas: book chapter 04, checked against
-executed TRL where it has them.
+A negative d means that the loss asks for a *smaller* margin there. Formulas: the book's table of losses,
+checked against executed TRL where it has them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 At a position of a response two next-token distributions are compared, before and after training. What the
 response's own token lost went to others: to the one that was likeliest before, to the other response's token,
-or to the rest. Theorem C2 says that a push-down alone makes the likeliest other token rise ("squeezing", Ren
+or to the rest. Theory says that a push-down alone makes the likeliest other token rise ("squeezing", Ren
 and Sutherland 2025, arXiv 2407.10490).
 """
 

@@ -46,7 +46,7 @@ class SteppedPair(NamedTuple):
         geometry: a², b², c of this pair alone.
         d_w, d_l: the loss's weights.
         change: lr → exact (Δ log π_w, Δ log π_l), nats, of a step of that size from the same parameters.
-        defect_bound: lr → Theorem 12's bound on first-order minus exact change of the two, where it holds.
+        defect_bound: lr → a bound on first-order minus exact change of the two, for frozen features.
     """
 
     id: str
@@ -144,7 +144,7 @@ def model_steps(
 def log_linear_steps(
     pairs: LogLinear, d_w: Numbers = 1.0, d_l: Numbers = 1.0, name: str = "pair"
 ) -> Iterator[SteppedPair]:
-    """Yield the pairs of a log-linear model, each to be stepped on its own W; with Theorem 12's bound.
+    """Yield the pairs of a log-linear model, each to be stepped on its own W, with a bound on the defect.
 
     Args:
         pairs: B pairs, float64.
@@ -211,7 +211,7 @@ def step_ladder(
     Returns:
         A tidy table, one row a pair, rung and response: pair, response ("chosen" or "rejected"), rung, lr,
         size (the larger first-order change, nats), predicted, alone (the prediction that leaves the inner
-        product out), exact, error (|predicted − exact| / |exact|), alone_error, bound (Theorem 12; nan
+        product out), exact, error (|predicted − exact| / |exact|), alone_error, bound (frozen features; nan
         where none), chosen_sq, rejected_sq, inner, case (by first order).
 
     Raises:

@@ -3,7 +3,7 @@
 What is lost of the loss is its ratio: the rules that set a ratio keep the geometric mean √(d_w d_l), so a
 pair whose loss is nearly settled still moves little.
 
-Sources: paper §5.1 (arXiv 2410.13828) for "normalized"; Theorem 0 of the book's proofs for "band"; Yu et al.
+Sources: paper §5.1 (arXiv 2410.13828) for "normalized"; the book's proofs for "band"; Yu et al.
 2020 (arXiv 2001.06782) for PCGrad; Désidéri 2012 for MGDA. The table of the book's appendix has them all.
 """
 

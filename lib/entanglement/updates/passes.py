@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import overload
 
 import torch
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import inner
-from entanglement.gradients.fast import _apart, _logits, _outputs, _plan, slow_pairs
-from entanglement.gradients.rules import Use
+from entanglement.gradients.layers import Use, inner_products
+from entanglement.gradients.prepare import batch_logits, plan_backward, set_apart
 from entanglement.gradients.select import check_deterministic, fused_activations, select_parameters
-from entanglement.gradients.tape import Call, Tape
+from entanglement.gradients.tape import Call, Tape, outputs_of
+from entanglement.gradients.uncovered import slow_pairs
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import can_share, shared_logps
@@ -46,13 +46,12 @@ class _KeepingTape(Tape):
 
     def receive(self, call: Call, delta: torch.Tensor, *, single: torch.Tensor | None = None) -> None:
         """Keep the output gradients of a call, (1, R, T, …), of each backward pass in turn."""
-        if call.given is not None and call.given._version != call.version:
-            raise ValueError(f"{call.name}: what entered the module was changed in place afterwards.")
+        call.check_unchanged()
         last = False
         for name, use in call.uses:
-            if name in self._expected:
+            if name in self.expected:
                 _, deltas = self.kept.setdefault(name, {}).setdefault(call, (use, []))
-                deltas.append(delta[0])
+                deltas.append(use.positions(delta)[0])
                 last = len(deltas) == self.passes
         if last:
             call.drop()
@@ -102,9 +101,9 @@ class PairPass:
         self._selected = select_parameters(model, "trainable")
         self.names = list(self._selected)
         self._pairs = n = len(batch)
-        batch = _apart(batch.to(model_device(model)))
+        batch = set_apart(batch.to(model_device(model)))
         tape, values = self._forward(model, batch)
-        plan = _plan(model, batch, tape, values, False, where)
+        plan = plan_backward(model, batch, tape, values, False, where)
         self._uncovered = plan.uncovered
         slow = torch.zeros(n, 2, 2, dtype=torch.float64)
         with fused_activations(model):  # checkpointing runs parts of the forward pass again
@@ -113,7 +112,7 @@ class PairPass:
                     slow = slow_pairs(values, [self._selected[name] for name in plan.uncovered])
             if plan.roots:
                 again = bool(plan.uncovered)  # the graph is needed once more for what no rule covers
-                outputs = _outputs(plan.roots)
+                outputs = outputs_of(plan.roots)
                 sums = [values.sum()] if tape.passes == 1 else [part.sum() for part in values.split(n)]
                 for number, total in enumerate(sums):
                     torch.autograd.grad(total, outputs, retain_graph=again or number < len(sums) - 1)
@@ -143,21 +142,18 @@ class PairPass:
                     return tape, torch.cat(both)
             tape = _KeepingTape(self._selected, 2 * n, passes=1)
             with tape.recording(model):
-                return tape, _logits(model, batch).logps().sum(dim=1)
+                return tape, batch_logits(model, batch).logps().sum(dim=1)
 
     def _entry(self, use: Use, deltas: list[torch.Tensor]) -> _Entry:
-        """Return what was kept of one call, side by side, with all positions in one dimension."""
+        """Return what was kept of one call, side by side; deltas (2B or B, T, d_out) of each pass."""
         n = self._pairs
-        x = None if use.kind == "shift" else use.value()
-        if x is not None:
-            x = x.flatten(1) if use.kind == "embedding" else x.to(deltas[0].dtype).flatten(1, -2)
-        sides: Any = [delta.flatten(1, -2) for delta in deltas]
-        if len(sides) != self._tape.passes:
+        if len(deltas) != self._tape.passes:
             raise ValueError("PairPass: a module took part in one response only; its share is not known.")
-        if len(sides) == 2:
-            return _Entry(use, (x, x), (sides[0], sides[1]))
+        x = use.entered(deltas[0].dtype)
+        if len(deltas) == 2:
+            return _Entry(use, (x, x), (deltas[0], deltas[1]))
         parts = (None, None) if x is None else (x[:n], x[n:])
-        return _Entry(use, parts, (sides[0][:n], sides[0][n:]))
+        return _Entry(use, parts, (deltas[0][:n], deltas[0][n:]))
 
     @torch.no_grad()
     def gradient(self, chosen: torch.Tensor | None, rejected: torch.Tensor | None) -> Vector:
@@ -173,9 +169,7 @@ class PairPass:
         for name, parameter in self._selected.items():
             parts = [
                 # A weighted sum over responses is the gradient of one long response.
-                _gradient(
-                    entry.use, parameter, d.flatten(0, 1)[None], None if x is None else x.flatten(0, 1)[None]
-                )
+                entry.use.gradient(_joined(x), _joined(d))
                 for entry in self._entries.get(name, ())
                 for x, d in _weighted(entry, weights)
             ]
@@ -218,7 +212,7 @@ class PairPass:
             step = max(1, _FORMED // (2 * parameter.numel()))
             for start in range(0, self._pairs, step):
                 some = slice(start, min(start + step, self._pairs))
-                formed = torch.stack([_formed(parameter, entries, side, some) for side in (0, 1)], dim=1)
+                formed = torch.stack([_formed(entries, side, some) for side in (0, 1)], dim=1)
                 if root is not None:
                     formed *= root
                 gram[some] += (formed @ formed.transpose(1, 2)).double().cpu()
@@ -244,18 +238,22 @@ def _weighted(
     return parts
 
 
-def _formed(parameter: nn.Parameter, entries: Sequence[_Entry], side: int, some: slice) -> torch.Tensor:
+def _formed(entries: Sequence[_Entry], side: int, some: slice) -> torch.Tensor:
     """Return the gradients of some responses of one side with respect to one parameter, (b, p)."""
     parts = []
     for entry in entries:
         x = entry.x[side]
-        parts.append(_gradient(entry.use, parameter, entry.delta[side][some], None if x is None else x[some]))
+        parts.append(entry.use.gradient(None if x is None else x[some], entry.delta[side][some]))
     return _total(parts).flatten(1)
 
 
-def _joined(value: torch.Tensor) -> torch.Tensor:
+@overload
+def _joined(value: torch.Tensor) -> torch.Tensor: ...
+@overload
+def _joined(value: torch.Tensor | None) -> torch.Tensor | None: ...
+def _joined(value: torch.Tensor | None) -> torch.Tensor | None:
     """Return (B, T, …) as one response, (1, B T, …)."""
-    return value.flatten(0, 1)[None]
+    return None if value is None else value.flatten(0, 1)[None]
 
 
 def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -266,71 +264,13 @@ def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-def _gradient(use: Use, parameter: nn.Parameter, delta: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
-    """Return gradients (r, *shape), given output gradients (r, T, d_out) and what entered.
-
-    That is (r, T, d_in), or ids (r, T) of an embedding, or nothing for a shift.
-    """
-    if x is None:
-        return delta.sum(1).to(parameter.dtype)
-    if use.kind == "scale":
-        return (delta * x).sum(1).to(parameter.dtype)
-    if use.kind == "embedding":
-        if use.padding_idx is not None:  # PyTorch keeps that row of the embedding fixed
-            delta = delta.masked_fill((x == use.padding_idx)[..., None], 0.0)
-        total = torch.zeros(len(x), *parameter.shape, dtype=parameter.dtype, device=parameter.device)
-        for row, (places, values) in enumerate(zip(x, delta, strict=True)):
-            total[row].index_add_(0, places, values.to(total))
-        return total
-    left, right = (delta, x) if use.kind == "linear" else (x, delta)
-    return (left.transpose(1, 2) @ right).to(parameter.dtype)
-
-
 def _inner_products(entries: Sequence[_Entry]) -> torch.Tensor:
     """Return the inner products of the pairs' gradients with respect to one parameter, (B, 2, 2), float64."""
-    kinds = {entry.use.kind for entry in entries}
-    if kinds <= {"scale", "shift"}:
-        sides = []
-        for side in (0, 1):
-            parts = [
-                (e.delta[side] if e.x[side] is None else e.delta[side] * e.x[side]).sum(1)  # type: ignore[operator]
-                for e in entries
-            ]
-            sides.append(torch.stack(parts).sum(0))
-        return inner.by_vectors(torch.cat(sides)[None])
-    if len(entries) == 1 and entries[0].shared and "embedding" not in kinds:
-        return _by_shared(entries[0])
-    rows: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    for kind in ("linear", "embedding"):
-        mine = [e for e in entries if (e.use.kind == "embedding") == (kind == "embedding")]
-        if mine:
-            # All uses of one kind as one: positions side by side, chosen rows first.
-            xs = [torch.cat(e.x) for e in mine]  # type: ignore[arg-type]
-            deltas = [torch.cat(e.delta) for e in mine]
-            rows[kind] = (torch.cat(xs, dim=1), torch.cat(deltas, dim=1)[None])
-    padding = next((e.use.padding_idx for e in entries if e.use.kind == "embedding"), None)
-    gram = torch.zeros(len(entries[0].delta[0]), 2, 2, dtype=torch.float64)
-    if "linear" in rows:
-        gram = gram + inner.by_linear(*rows["linear"])
-    if "embedding" in rows:
-        gram = gram + inner.by_embedding(*rows["embedding"], padding)
-    if len(rows) == 2:
-        gram = gram + inner.linear_with_embedding(*rows["linear"], *rows["embedding"], padding)
-    return gram
-
-
-def _by_shared(entry: _Entry) -> torch.Tensor:
-    """Return the inner products of one matrix that both sides read with the same x: ⟨x_s, x_t⟩ once."""
-    x, (w, l) = entry.x[0], entry.delta  # noqa: E741
-    assert x is not None
-    pairs, positions, d_in = x.shape
-    d_out = w.shape[2]
-    if 4 * positions * d_in * d_out < positions**2 * (d_in + 3 * d_out):  # cheaper to form the gradients
-        both = torch.stack([(side.transpose(1, 2) @ x).flatten(1) for side in (w, l)], dim=1)
-        return (both @ both.transpose(1, 2)).double().cpu()
-    alike = x @ x.transpose(1, 2)  # (B, T, T)
-    gram = torch.zeros(pairs, 2, 2, dtype=torch.float64)
-    for i, j, one, other in ((0, 0, w, w), (1, 1, l, l), (0, 1, w, l)):
-        moved = alike @ other  # (B, T, d_out)
-        gram[:, i, j] = gram[:, j, i] = (one * moved).sum((1, 2), dtype=torch.float64).cpu()
-    return gram
+    if len(entries) == 1 and entries[0].shared:
+        only = entries[0]
+        return only.use.inner_of_shared(only.x[0], *only.delta)
+    parts = []
+    for entry in entries:
+        sides = [entry.use.factors(x, delta[None]) for x, delta in zip(entry.x, entry.delta, strict=True)]
+        parts.append(entry.use.both_sides(sides[0], sides[1]))
+    return inner_products(parts)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from entanglement.files import sha256
 from entanglement.uses import Use
 from entanglement_book.bench.lines import Line
 from entanglement_book.bench.trainings import STEPS, Step
 from entanglement_book.bench.ways import GROWTH, WAYS, Way, slow_and_fast
-from entanglement_book.files import sha256_of
 from entanglement_book.grids.made_by import Code
 
 __all__ = ["made_of_line", "made_of_ways"]
@@ -51,4 +51,4 @@ def _made_of(sides: Sequence[Way | Step], uses: Iterable[Use] | None, code: Code
         sizes.append(told)
     made = code.made_by(tuple(roots), uses).as_dict()
     text = json.dumps(sizes, sort_keys=True)
-    return made | {key: sha256_of(f"{made[key]} {text}")[:32] for key in ("code", "shape")}
+    return made | {key: sha256(f"{made[key]} {text}")[:32] for key in ("code", "shape")}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from entanglement.files import write_whole
 from entanglement_book.bench.stored import gigabytes, processor
-from entanglement_book.files import write_whole
 from entanglement_book.machine import repository
 
 __all__ = ["BEGIN", "END", "in_readme", "readme", "table", "write_readme"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from entanglement.files import sha256, write_whole
 from entanglement.models import load_model
 from entanglement.uses import Use, recording
 from entanglement_book.bench.lines import LINES, Line, works
@@ -17,7 +18,6 @@ from entanglement_book.bench.readme import in_readme, readme, table
 from entanglement_book.bench.stored import file_of, stored
 from entanglement_book.bench.trainings import STEPS, Step
 from entanglement_book.bench.ways import GROWTH, WAYS, gpt2_shape, random_batch, slow_and_fast
-from entanglement_book.files import sha256_of, write_whole
 from entanglement_book.grids.made_by import Code
 from entanglement_book.machine import commit, repository, today
 from entanglement_book.materials import sentiment_pairs
@@ -147,7 +147,7 @@ def _repeat(stale: list[tuple[Line, dict[str, Any]]], say: Callable[[str], None]
         ValueError: its ratio of times is another one.
     """
     light = [(line, row) for line, row in stale if not line.once and row["their_peak_mb"] < 4000] or stale
-    line, row = light[int(sha256_of(commit(repository())), 16) % len(light)]
+    line, row = light[int(sha256(commit(repository())), 16) % len(light)]
     (again,) = measure_lines([line], "cpu", say)
     factor = again["ratio"] / row["ratio"]
     say(

@@ -1,7 +1,7 @@
 """How the book draws: one style, one palette, and the plane that returns in every chapter.
 
 Science modules never import this package; it may import them. A chapter's own figures live in a module of its
-topic here (``first_order.py`` for chapter 03) and are functions of arrays or tables and an optional ``ax``.
+topic here and are functions of arrays or tables and an optional ``ax``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pair is a point. For weights with r = d_w/d_l > 0, the chosen response falls above the line ρ = r·a/b, and
 the rejected one rises above ρ = b/(r·a). The two lines make a tent with its top at b/a = r, ρ = 1: under it
-lies the ideal case, to its right both go down, to its left both go up (Theorems 0, 8 and 9).
+lies the ideal case, to its right both go down, to its left both go up (the theorem on the band).
 """
 
 from __future__ import annotations

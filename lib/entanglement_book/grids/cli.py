@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from entanglement_book.grids.freshness import check as find_problems
-from entanglement_book.grids.freshness import problems_of
+from entanglement_book.grids.freshness import check as find_problems, problems_of
 from entanglement_book.grids.grid import GRIDS, SCALES, Grid
 from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.rerun import rerun_one
-from entanglement_book.grids.restamp import repeat_smoke
-from entanglement_book.grids.restamp import restamp as restamp_tables
+from entanglement_book.grids.restamp import repeat_smoke, restamp as restamp_tables
 from entanglement_book.grids.run import run as run_grid
 from entanglement_book.machine import repository
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entanglement.files import file_sha256
 from entanglement.uses import FILE, Use
-from entanglement_book.files import sha256_of
 from entanglement_book.provenance.graph import CodeGraph, root_of
 
 __all__ = ["Code", "MadeBy", "in_repository"]
@@ -76,7 +76,7 @@ class Code:
 
     def _digest(self, name: str) -> str:
         file = self.root / name
-        return sha256_of(file) if file.is_file() else "missing"
+        return file_sha256(file) if file.is_file() else "missing"
 
 
 def in_repository(uses: Iterable[Use], root: Path) -> tuple[Use, ...]:

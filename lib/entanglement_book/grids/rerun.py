@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from entanglement.files import sha256
 from entanglement.uses import Use, recording
-from entanglement_book.files import sha256_of
 from entanglement_book.grids.grid import GRIDS, Cell, Grid
 from entanglement_book.grids.load import load_tables
 from entanglement_book.grids.run import one_thread
@@ -94,7 +94,7 @@ def draw(cells: Sequence[Cell], seed: str) -> Cell:
     """
     if not cells:
         raise ValueError("draw: there is no cell to draw from.")
-    return cells[int(sha256_of(seed), 16) % len(cells)]
+    return cells[int(sha256(seed), 16) % len(cells)]
 
 
 def rerun_cell(grid: Grid, scale: str, model: str, stored: Stored, cell: Cell) -> Rerun:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from entanglement.files import write_whole
 from entanglement.uses import Use
-from entanglement_book.files import write_whole
 from entanglement_book.grids.grid import Grid, cell_name
 from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.rerun import Rerun, compare, drawn_cell, rerun_cell

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
+from entanglement.files import sha256, write_whole
 from entanglement.uses import recording
-from entanglement_book.files import sha256_of, write_whole
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.grid import SCALES, Cell, Grid, cell_name
 from entanglement_book.grids.made_by import Code, MadeBy
@@ -161,7 +161,7 @@ def _write_tables(folder: Path, parts: Sequence[Mapping[str, Any]], provenance: 
         tables = [pd.DataFrame(**content["tables"][name]) for content in parts if name in content["tables"]]
         text = pd.concat(tables, ignore_index=True).to_csv(index=False)
         write_whole(folder / f"{name}.csv", text)
-        digests[f"{name}.csv"] = sha256_of(text)
+        digests[f"{name}.csv"] = sha256(text)
     for old in folder.glob("*.csv"):
         if old.name not in digests:
             old.unlink()

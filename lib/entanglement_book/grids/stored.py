@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement_book.files import sha256_of
+from entanglement.files import sha256
 
 __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 
@@ -75,7 +75,7 @@ def read_tables(folder: Path) -> Stored:
     tables = {}
     for name, digest in provenance["sha256"].items():
         data = (folder / name).read_bytes()
-        if sha256_of(data) != digest:
+        if sha256(data) != digest:
             raise ValueError(
                 f"{folder.name}/{name} is not the file that its provenance describes; make it again."
             )

@@ -1,16 +1,18 @@
-"""What the pages need beyond myst-nb and sphinx-proof: a figure from another page, and fixed theorem numbers.
+"""What the pages need beyond myst-nb and sphinx-proof: a figure from another page, and the book's numbers.
 
 ``{glued-figure}`` shows a figure that a notebook of the book glued, on another page, with an alternative text
 and a caption. myst-nb's own ``glue`` across pages knows neither, and no SVG::
 
-    ```{glued-figure} /notebooks/08_sentiment_gpt2.ipynb::fig-08-main
+    ```{glued-figure} /notebooks/NN_name.ipynb::fig-name
     :alt: What is seen, for a reader who cannot see it.
     :name: fig-front
     The caption.
     ```
 
-sphinx-proof numbers boxes in reading order. The library's docstrings and tests call theorems by fixed
-numbers, so those are given here, by label, and a chapter that is added or left out changes none of them.
+Chapters are numbered by the whole table of contents (``press.numbering``), through all its parts, and keep
+their numbers in a build from which pages were left out. Sphinx would begin anew in each part, and count what
+is there. Figures, equations, theorems and exercises are numbered after their chapter ("3.1"), in the appendix
+after its letter ("A.1").
 """
 
 from __future__ import annotations
@@ -21,37 +23,19 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
 from myst_nb.ext.glue.crossref import read_glue_cache
+from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from entanglement_book.press.numbering import APPENDIX, numbers_of
+
 _LOG = logging.getLogger(__name__)
 _KINDS = {"image/svg+xml": ".svg", "image/png": ".png"}  # the first that the notebook glued is shown
-
-#: Label of a box → its number, in the chapters, in the proofs, in docstrings and in tests.
-THEOREM_NUMBERS = {
-    "thm-band": "0",
-    "thm-one-token": "1",
-    "thm-features": "1′",
-    "thm-prefix-tabular": "2",
-    "thm-position-tabular": "3",
-    "thm-prefix-weights": "4",
-    "thm-same-target": "5",
-    "thm-suffix-growth": "6",
-    "thm-suffix-signs": "7",
-    "thm-no-fourth": "8",
-    "thm-norms": "9",
-    "thm-flow": "10",
-    "thm-step": "11",
-    "thm-frozen": "12",
-    "thm-ghost": "13",
-    "thm-tilt": "14",
-    "thm-normalized": "15",
-    "thm-requests": "16",
-}
 
 
 class PendingFigure(nodes.General, nodes.Element):
@@ -127,18 +111,44 @@ class ShowGluedFigures(SphinxPostTransform):
         return nodes.image(uri=uri, alt=pending["alt"], candidates={"*": uri})
 
 
-def fix_theorem_numbers(_app: Any, env: Any) -> None:
-    """Give the boxes of ``THEOREM_NUMBERS`` their numbers; called when all pages have been numbered."""
-    for by_kind in env.toc_fignumbers.values():
-        for boxes in by_kind.values():
-            for label in boxes.keys() & THEOREM_NUMBERS.keys():
-                boxes[label] = (THEOREM_NUMBERS[label],)
+def chapter_numbers(app: Any) -> dict[str, str]:
+    """Return page → number: what the configuration says, else what ``_toc.yml`` beside it says."""
+    if app.config.chapter_numbers is not None:
+        return dict(app.config.chapter_numbers)
+    toc = Path(app.srcdir) / "_toc.yml"
+    return numbers_of(yaml.safe_load(toc.read_text(encoding="utf-8"))) if toc.is_file() else {}
+
+
+def _number_chapters(_collector: TocTreeCollector, env: Any) -> list[str]:
+    """Give the chapters' titles their numbers, and sections none; returns the pages that changed."""
+    before, env.toc_secnumbers = env.toc_secnumbers, {}
+    for page, number in chapter_numbers(env.app).items():
+        if page not in env.tocs or number == APPENDIX:
+            continue
+        # An anchor without a number says that the section has none of its own.
+        references = list(env.tocs[page].findall(nodes.reference))
+        anchors = [reference["anchorname"] for reference in references if "anchorname" in reference]
+        env.toc_secnumbers[page] = {anchor: () for anchor in anchors} | {"": (int(number),)}
+        references[0]["secnumber"] = env.titles[page]["secnumber"] = [int(number)]
+    return [page for page, found in env.toc_secnumbers.items() if found != before.get(page)]
+
+
+def letter_appendix(app: Any, env: Any) -> None:
+    """Number the figures, equations and boxes of the appendix A.1, A.2, …; called when all are numbered."""
+    counts: dict[str, int] = {}
+    for page in [page for page, number in chapter_numbers(app).items() if number == APPENDIX]:
+        for kind, labels in env.toc_fignumbers.get(page, {}).items():
+            for label in labels:
+                counts[kind] = counts.get(kind, 0) + 1
+                labels[label] = (APPENDIX, counts[kind])
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.add_config_value("chapter_numbers", None, "env")
     app.add_node(PendingFigure)
     app.add_directive("glued-figure", GluedFigure)
     app.add_post_transform(ShowGluedFigures)
-    app.connect("env-check-consistency", fix_theorem_numbers)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    TocTreeCollector.assign_section_numbers = _number_chapters  # type: ignore[method-assign, assignment]
+    app.connect("env-check-consistency", letter_appendix)
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

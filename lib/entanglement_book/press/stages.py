@@ -53,8 +53,8 @@ def stages(jobs: int) -> list[Stage]:
         Stage("site", book("site", *smoke), needs=("notebooks at smoke",)),
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
-        Stage("tables are fresh", python("entanglement_book.grids.cli", "check")),
-        Stage("benchmark is fresh", python("entanglement_book.bench.cli", "check")),
+        Stage("tables are fresh", book("results", "check")),
+        Stage("benchmark is fresh", book("bench", "check")),
     ]
 
 

@@ -1,1 +1,1 @@
-"""The study of chapter 1."""
+"""The study of RLHF in two steps."""

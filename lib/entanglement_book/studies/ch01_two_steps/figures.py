@@ -1,4 +1,4 @@
-"""Figures of chapter 01: both steps of training on one time axis."""
+"""Figures of RLHF in two steps: both steps of training on one time axis."""
 
 from __future__ import annotations
 

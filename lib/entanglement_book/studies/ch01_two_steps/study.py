@@ -1,4 +1,4 @@
-"""Chapter 01's runs: fine-tuning on chosen summaries, a reward model, and DPO, from the same base."""
+"""The two steps of RLHF: fine-tuning on chosen summaries, a reward model, and DPO, from the same base."""
 
 from __future__ import annotations
 

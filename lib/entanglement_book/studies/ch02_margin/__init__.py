@@ -1,1 +1,1 @@
-"""The study of chapter 2."""
+"""The study of the underspecified margin."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 02: policies on the level lines of the margin, and the side effects."""
+"""Figures of the underspecified margin: policies on the level lines of the margin, and the side effects."""
 
 from __future__ import annotations
 

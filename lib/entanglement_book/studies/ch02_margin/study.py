@@ -1,4 +1,4 @@
-"""Chapter 02's runs: two toys in which the margin grows and an answer goes the wrong way.
+"""The runs of the underspecified margin: two toys in which the margin grows and an answer goes the wrong way.
 
 Both are made of placeholder sentences about files and keys. In the first a helpful model is taught to refuse,
 and the refusal repeats the words of the answer that it refuses. In the second a student that gives its

@@ -1,1 +1,1 @@
-"""The study of chapter 3."""
+"""The study of gradient entanglement."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 03: a step as two projections, paths of stepped pairs, how far a prediction reaches."""
+"""Figures of entanglement: a step as projections, paths of stepped pairs, how far a prediction reaches."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def decay(ax: Axes | None, ladders: Mapping[str, pd.DataFrame], *, limit: float 
         value, low, high = ([i[k] for i in spread] for k in range(3))
         line_with_band(ax, sizes, value, low, high, color, name, ls=line, marker="o", ms=3.5)
         if np.isfinite(bounds).all():
-            ax.plot(sizes, bounds, color=color, lw=1.4, ls=":", label=f"{name}: Theorem 12's bound")
+            ax.plot(sizes, bounds, color=color, lw=1.4, ls=":", label=f"{name}: the theorem's bound")
     ax.set(xscale="log", yscale="log", xlabel="first-order change of the response that moves more (nats)")
     ax.set_ylabel("relative error, worse response")
     ax.legend(loc="upper left")

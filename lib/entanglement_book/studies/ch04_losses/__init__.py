@@ -1,1 +1,1 @@
-"""The study of chapter 4."""
+"""The study of every margin loss."""

@@ -1,1 +1,1 @@
-"""The study of chapter 5."""
+"""The study of training dynamics."""

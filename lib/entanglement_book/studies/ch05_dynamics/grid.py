@@ -1,4 +1,4 @@
-"""The grid of chapter 05: many losses from one checkpoint, on near-copies and on pairs that are none.
+"""The grid of training dynamics: many losses from one checkpoint, on near-copies and on pairs that are none.
 
 A cell fine-tunes the base on chosen responses, and then trains it with one loss; the cells of one data set
 and seed start from the same checkpoint. All losses get the same optimizer, rate, steps and order of pairs:

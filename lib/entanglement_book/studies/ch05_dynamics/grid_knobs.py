@@ -1,4 +1,4 @@
-"""The map of chapter 05: DPO over β and the learning rate, the two knobs that people turn first.
+"""The map of training dynamics: DPO over β and the learning rate, the two knobs that people turn first.
 
 A cell starts from the same checkpoints as ``dynamics`` and measures the same held-out pairs.
 """

@@ -1,1 +1,1 @@
-"""The study of chapter 6."""
+"""The study of one token."""

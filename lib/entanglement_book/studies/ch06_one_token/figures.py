@@ -1,4 +1,4 @@
-"""Figures of chapter 06. With three tokens everything happens in a triangle whose corners are the tokens.
+"""Figures of one token. With three tokens everything happens in a triangle whose corners are the tokens.
 
 A distribution p is the point Σ p_v (corner v); the gradient of log p_v is the arrow from p to corner v. The
 triangle is regular when features are frozen, and takes another shape when they train.

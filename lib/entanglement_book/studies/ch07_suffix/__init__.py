@@ -1,1 +1,1 @@
-"""The study of chapter 7."""
+"""The study of a shared suffix."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 07: scissors, growth of c, pairs climbing the plane, and the band that collapses."""
+"""Figures of a suffix: scissors, growth of c, pairs climbing the plane, and the band that collapses."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def scissors(ax: Axes | None, pair: LogLinear, *, title: str = "") -> Axes:
 def growth(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str], *, own: str = "identical") -> Axes:
     """Draw the mean inner product against the suffix length, with 95 % t intervals over draws.
 
-    Rings, for the variant ``own``: the part of c that equal positions make, Lemma 5's positive products.
+    Rings, for the variant ``own``: the part of c that equal positions make, whose products are positive.
     """
     ax = pick_axes(ax)
     for variant in variants:

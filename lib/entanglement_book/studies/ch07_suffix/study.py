@@ -1,4 +1,4 @@
-"""The experiments of chapter 07: the same pairs with ever longer shared suffixes, as tidy tables."""
+"""The experiments on a shared suffix: the same pairs with ever longer shared suffixes, as tidy tables."""
 
 from __future__ import annotations
 
@@ -222,8 +222,8 @@ def tabular_study(
 ) -> pd.DataFrame:
     """Measure the two tabular models on pairs of edit distance 1, as what the responses share grows.
 
-    For "prefix" (Theorem 2) n shared tokens come before the differing one and ``fixed`` after it; for
-    "position" (Theorem 3) ``fixed`` come before and n after.
+    For "prefix" n shared tokens come before the differing one and ``fixed`` after it; for
+    "position" ``fixed`` come before and n after.
 
     Returns:
         One row a pair: model, n, draw, a2, b2, c, cosine, ratio, case.

@@ -1,1 +1,1 @@
-"""The study of chapter 8."""
+"""The study of sentiment with GPT-2."""

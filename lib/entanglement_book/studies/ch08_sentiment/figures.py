@@ -1,4 +1,4 @@
-"""The figures of chapter 08: runs of the sentiment experiment, with intervals over seeds."""
+"""The figures of sentiment with GPT-2: runs of the sentiment experiment, with intervals over seeds."""
 
 from __future__ import annotations
 

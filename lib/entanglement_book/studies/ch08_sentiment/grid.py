@@ -24,7 +24,7 @@ __all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]
 #: The factor on DPO's learning rate in the condition of that name.
 LARGE_STEP = 4
 
-#: What a cell changes against the main run; each is a figure of chapter 08.
+#: What a cell changes against the main run; each is a figure of the chapter.
 CONDITIONS: dict[str, str] = {
     "main": "AdamW, no end-of-sequence token",
     "eos": "the same, with the end-of-sequence token as part of every response",

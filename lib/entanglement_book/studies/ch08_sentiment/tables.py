@@ -1,4 +1,4 @@
-"""Reading the sentiment grid: from its stored tables to the intervals that chapter 08 shows.
+"""Reading the sentiment grid: from its stored tables to the intervals that the chapter shows.
 
 Intervals are t intervals over seeds. The pairs of one seed share a model, so they are averaged first.
 """

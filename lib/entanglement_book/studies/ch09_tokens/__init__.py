@@ -1,1 +1,1 @@
-"""The study of chapter 9."""
+"""The study of token by token."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 09: heat maps of token gradients, cosines by kind, c as a sum, the suffix by token."""
+"""Figures by token: heat maps of token gradients, cosines by kind, c as a sum, the suffix by token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "suffix",
 ]
 
-#: Green against purple, as on chapter 06's map of the sign of c: color-blind safe, gray-white at 0.
+#: Green against purple, as on the one-token map of the sign of c: color-blind safe, gray-white at 0.
 SIGNED = "PRGn_r"
 KIND_COLORS: dict[Kind, str] = {
     "contrast": CASE_COLORS["ideal"],

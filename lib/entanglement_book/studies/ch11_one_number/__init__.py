@@ -1,1 +1,1 @@
-"""The study of chapter 11."""
+"""The study of one number, or the gradients."""

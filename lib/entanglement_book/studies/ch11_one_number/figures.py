@@ -1,4 +1,4 @@
-"""Figures of chapter 10: the steps that rules take, and what comes of them."""
+"""Figures of one number, or the gradients: the steps that rules take, and what comes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of chapter 10: update rules from one checkpoint, on the near-copies of chapters 05 and 08.
+"""The grid of update rules: from one checkpoint, on the near-copies of training dynamics.
 
 A cell starts from the same checkpoint as the cells of ``dynamics`` and ``knobs``, and takes as many steps on
 the same batches, at the same rate with the same optimizer. What differs is how gradients become a step; two
@@ -31,7 +31,7 @@ __all__ = [
 
 #: Multiples of the rate at which some of the updates are tried, too, with this many seeds.
 RATES, RATE_SEEDS = (0.25, 4.0), 3
-#: Rate of plain gradient steps, that of chapter 08.
+#: Rate of plain gradient steps, that of the sentiment grid.
 PLAIN_LR = 0.01
 
 

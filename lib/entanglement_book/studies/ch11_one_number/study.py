@@ -1,7 +1,8 @@
 """One true step on one pair, under each update rule: does it keep what its arithmetic promises?
 
-The pairs are those of chapter 02, which tangle: refusals that repeat the words of the compliance (both rise),
-and a teacher's answers with which a rambling one begins (both fall). The control's answers share no words.
+The pairs are those of the underspecified margin, which tangle: refusals that repeat the words of
+the compliance (both rise), and a teacher's answers with which a rambling one begins (both fall). The
+control's answers share no words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading the grid of chapter 11: other rates, and plain steps."""
+"""Reading the grid of update rules: other rates, and plain steps."""
 
 from __future__ import annotations
 

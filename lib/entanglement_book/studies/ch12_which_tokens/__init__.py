@@ -1,1 +1,1 @@
-"""The study of chapter 12."""
+"""The study of which tokens matter."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 11: which tokens carry the loss."""
+"""Figures of which tokens matter: which tokens carry the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of chapter 11: which tokens carry the loss, on the near-copies of chapters 05, 08 and 10.
+"""The grid of masks: which tokens carry the loss, on the near-copies of the other grids.
 
 A cell starts from the same checkpoint as the cells of ``untangling``, and takes as many steps on the same
 batches with the same optimizer and rate. What differs is the weight of each token.

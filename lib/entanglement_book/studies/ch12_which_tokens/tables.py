@@ -1,4 +1,4 @@
-"""Reading the grid of chapter 11, and what is left of a rate when some tokens are left out."""
+"""Reading the grid of masks, and what is left of a rate when some tokens are left out."""
 
 from __future__ import annotations
 

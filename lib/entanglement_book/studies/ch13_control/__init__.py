@@ -1,1 +1,1 @@
-"""The study of chapter 13."""
+"""The study of controlling each response."""

@@ -1,4 +1,4 @@
-"""Figures of chapter 12: what one can ask of two responses, and what one gets."""
+"""Figures of controlling each response: what one can ask of two responses, and what one gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of chapter 12: asking for a change of each response, on the near-copies of chapter 10.
+"""The grid of control: asking for a change of each response, on the near-copies of the update rules' grid.
 
 A cell starts from the same checkpoint as the cells of ``untangling``, and sees the same batches. It asks for
 a change of every chosen and of every rejected response, and takes one of three ways to it. Two published
