@@ -8,9 +8,17 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The environment is made again when one of these files changed, and not when it was only touched.
 STAMP := $(VENV)/.made-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
-OPTIONS = $(if $(SCALE),--scale "$$SCALE") $(if $(SEED),--seed "$$SEED") $(if $(MODEL),--model "$$MODEL")
-RUN = $(OPTIONS) $(if $(ONLY),--only "$$ONLY") $(if $(JOBS),--jobs "$$JOBS")
-export SCALE SEED MODEL ONLY JOBS PORT
+# Values reach the command through the environment, letter by letter: neither make nor the shell reads them.
+override PYTHON := $(value PYTHON)
+override SCALE := $(value SCALE)
+override SEED := $(value SEED)
+override MODEL := $(value MODEL)
+override ONLY := $(value ONLY)
+override JOBS := $(value JOBS)
+override PORT := $(value PORT)
+export PYTHON SCALE SEED MODEL ONLY JOBS PORT
+OPTIONS = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"}
+RUN = $(OPTIONS) $${ONLY:+--only "$$ONLY"} $${JOBS:+--jobs "$$JOBS"}
 
 .PHONY: help env book test test-gpu execute site check serve status claims results bench nano tidy format clean
 
@@ -21,55 +29,55 @@ help: ## list the targets
 env: $(STAMP) ## make .venv and install the lock file into it
 
 $(STAMP):
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name it: make PYTHON=..."; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with make PYTHON=..."; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv module (on Debian: install python3-venv)"; exit 1; }
+	@command -v "$$PYTHON" >/dev/null || { echo "$$PYTHON was not found: install Python 3.11 or newer, or name it: make PYTHON=..."; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $$PYTHON is $$("$$PYTHON" -V 2>&1): name another with make PYTHON=..."; exit 1; }
+	@test -x "$(PY)" || "$$PYTHON" -m venv "$(VENV)" || { echo "$$PYTHON has no venv module (on Debian: install python3-venv)"; exit 1; }
 	@echo "installing the packages of requirements.lock into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@rm -f $(VENV)/.made-* && touch $@
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f "$(VENV)"/.made-* && touch "$@"
 
 book: env ## execute every notebook that changed and build the pages
-	@$(PY) -m entanglement_book book $(RUN)
+	@"$(PY)" -m entanglement_book book $(RUN)
 
 test: env ## everything that must hold: lint, types, tests, notebooks at smoke, the built site
-	@$(PY) -m entanglement_book test --jobs "$$JOBS"
+	@"$(PY)" -m entanglement_book test $${JOBS:+--jobs "$$JOBS"}
 
 test-gpu: env ## the tests that need a CUDA device
-	@$(PY) -m pytest -q -m gpu
+	@"$(PY)" -m pytest -q -m gpu
 
 execute: env ## execute every notebook that changed
-	@$(PY) -m entanglement_book execute $(RUN)
+	@"$(PY)" -m entanglement_book execute $(RUN)
 
 site: env ## build the pages from stored outputs
-	@$(PY) -m entanglement_book site $(OPTIONS)
+	@"$(PY)" -m entanglement_book site $(OPTIONS)
 
 check: env ## open every built page in a browser
-	@$(PY) -m entanglement_book check $(OPTIONS)
+	@"$(PY)" -m entanglement_book check $(OPTIONS)
 
 serve: env ## show the pages on localhost
-	@$(PY) -m entanglement_book serve $(OPTIONS) --port "$$PORT"
+	@"$(PY)" -m entanglement_book serve $(OPTIONS) $${PORT:+--port "$$PORT"}
 
 status: env ## which notebooks would run, and why
-	@$(PY) -m entanglement_book status $(OPTIONS)
+	@"$(PY)" -m entanglement_book status $(OPTIONS)
 
 claims: env ## the ledger of claims with its verdicts
-	@$(PY) -m entanglement_book claims $(OPTIONS)
+	@"$(PY)" -m entanglement_book claims $(OPTIONS)
 
 results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
-	@$(PY) -m entanglement_book.grids.results run --jobs "$$JOBS" $(if $(SCALE),--scale "$$SCALE") $(if $(MODEL),--model "$$MODEL")
+	@"$(PY)" -m entanglement_book results run $${JOBS:+--jobs "$$JOBS"} $${SCALE:+--scale "$$SCALE"} $${MODEL:+--model "$$MODEL"}
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)
-	@$(PY) -m entanglement_book.bench.bench
+	@"$(PY)" -m entanglement_book bench
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
-	@$(PY) -m entanglement_book.materials.pretrain
+	@"$(PY)" -m entanglement_book nano
 
 tidy: env ## bring the notebooks into the form in which they are committed
-	@$(PY) -m entanglement_book tidy
+	@"$(PY)" -m entanglement_book tidy
 
 format: env ## format and lint the code, notebooks included
-	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+	@"$(PY)" -m ruff check --fix . && "$(PY)" -m ruff format .
 
 clean: ## remove everything that was made, the environment excepted
 	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -7,7 +7,6 @@ settings apply.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import subprocess
@@ -20,7 +19,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-__all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member", "sha256"]
+from entanglement.files import sha256, write_whole
+
+__all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
 
 
 class DataError(RuntimeError):
@@ -31,19 +32,6 @@ def cache_dir() -> Path:
     """Return the folder for downloaded data: ``$ENTANGLEMENT_CACHE`` or the user's cache folder."""
     chosen = os.environ.get("ENTANGLEMENT_CACHE")
     return Path(chosen) if chosen else user_cache_path("entanglement")
-
-
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 of some bytes as a hexadecimal string."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that another process sees all of it or nothing (two notebooks may fetch at once)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as handle:
-        handle.write(data)
-    Path(handle.name).replace(path)
 
 
 def _pip_download(requirement: str, *, source: bool) -> bytes:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from entanglement.archive import DataError, cache_dir, fetch_package, sha256, write_whole
+from entanglement.archive import DataError, cache_dir, fetch_package
+from entanglement.files import sha256, write_whole
 from entanglement.registry import Registry
 from entanglement.uses import note_file
 

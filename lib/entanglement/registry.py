@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Generic, TypeVar
 
@@ -30,13 +31,18 @@ class Registry(Generic[Thing]):
     Args:
         what: one word for a thing of this kind, "loss" say; it stands in errors and in ``uses``.
         package: whose modules declare things; all are imported when a thing is first looked up.
+        modules: which modules below the package instead, at any depth: a pattern of their dotted names
+            (``fnmatch``), "*.grid" say; by default those directly in it.
         printed: keywords of a declaration that are only for print (a title, a formula): changing them
             changes pages and no numbers.
     """
 
-    def __init__(self, what: str, package: str | None = None, printed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, what: str, package: str | None = None, printed: tuple[str, ...] = (), modules: str = ""
+    ) -> None:
         self.what = what
         self.package = package
+        self.modules = modules
         self.printed = printed
         self._things: dict[str, Thing] = {}
         self._complete = package is None
@@ -61,9 +67,14 @@ class Registry(Generic[Thing]):
         if self._complete or self.package is None:
             return
         self._complete = True
-        package = import_module(self.package)
-        for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
-            import_module(f"{self.package}.{module}")
+        path, prefix = import_module(self.package).__path__, f"{self.package}."
+        if self.modules:
+            below = (found.name for found in pkgutil.walk_packages(path, prefix))
+            names = [name for name in below if fnmatchcase(name, prefix + self.modules)]
+        else:
+            names = [found.name for found in pkgutil.iter_modules(path, prefix)]
+        for name in sorted(names):
+            import_module(name)
 
     def __getitem__(self, name: str) -> Thing:
         """Return the thing behind a name, and write down that it was used.

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.logps import model_device, row_logps
 
-__all__ = ["Continuations", "continuation_logps", "continue_prompts"]
+__all__ = ["Continuations", "continuation_logps", "continue_ids", "continue_prompts"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,22 @@ def continue_prompts(
             f"continue_prompts: {len(prompts)} prompts, tokens={tokens}; "
             f"expected some, and 1 to {context - 1} tokens."
         )
-    ids, mask = (part.to(model_device(model)) for part in _prompts(tokenizer, prompts, context - tokens))
+    ids, mask = _prompts(tokenizer, prompts, context - tokens)
+    return continue_ids(model, ids, mask, tokens, seed=seed)
+
+
+def continue_ids(
+    model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, tokens: int, *, seed: int | None = None
+) -> Continuations:
+    """Return one continuation of exactly ``tokens`` tokens for each prompt of a padded batch.
+
+    Args:
+        model: as in ``continue_prompts``.
+        ids, mask: (n, T) prompts with padding on the left, and 1 on their tokens.
+        tokens: length, in tokens; the context must have room for it.
+        seed: as in ``continue_prompts``.
+    """
+    ids, mask = (part.to(model_device(model)) for part in (ids, mask))
     draw = torch.Generator().manual_seed(seed or 0)
     past, new = None, ids
     positions = (mask.cumsum(1) - 1).clamp(min=0)

@@ -9,11 +9,16 @@ used is all that has to be looked at to know whether it would come out the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-__all__ = ["EVERYTHING", "FILE", "Use", "note", "note_file", "recording"]
+__all__ = ["EVERYTHING", "FILE", "Use", "note", "note_file", "recording", "remembered"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Use = tuple[str, str]
 #: The name that stands for all entries of a registry, for code that goes through all of them.
@@ -52,3 +57,30 @@ def recording() -> Iterator[set[Use]]:
         yield uses
     finally:
         _recorders[:] = [other for other in _recorders if other is not uses]
+
+
+def remembered(maxsize: int | None = None) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep what a function returned, as ``functools.lru_cache`` does, with what it used: whoever gets a
+    value that was kept uses the same things.
+
+    Args:
+        maxsize: values kept; None for all.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @lru_cache(maxsize)
+        def keep(*args: P.args, **kwargs: P.kwargs) -> tuple[T, frozenset[Use]]:
+            with recording() as uses:
+                value = function(*args, **kwargs)
+            return value, frozenset(uses)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            value, uses = keep(*args, **kwargs)  # type: ignore[arg-type]
+            for kind, name in sorted(uses):
+                note(kind, name)
+            return value
+
+        return call
+
+    return decorate

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from entanglement.files import digest, file_sha256
 
 SCALES = ("smoke", "book", "paper")
 #: The chapter that reads what all others recorded, so it runs last.
@@ -18,7 +22,13 @@ HEAVY = ("08", "05")
 _CHAPTER = re.compile(r"^(\d\d)_\w+$")
 
 
-class UsageError(ValueError):
+class BookError(ValueError):
+    """A file of the book is damaged, missing or cannot be written. The text is one line that names it and
+    says what to do; the command line shows it and exits with status 1.
+    """
+
+
+class UsageError(BookError):
     """What the user asked for cannot be done as asked. Its text is one line; the command line exits with
     status 2.
     """
@@ -39,7 +49,10 @@ class Settings:
         if self.seed is not None:
             parts.append(f"seed{self.seed}")
         if self.model is not None:
-            parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", self.model))
+            plain = re.sub(r"[^A-Za-z0-9.-]+", "-", self.model.rpartition(os.sep)[2])
+            # Two models never share a folder, nor does a model called seed1 share that of a seed.
+            own = plain == self.model and not re.fullmatch(r"seed\d+", plain)
+            parts.append(plain if own else f"{plain}-{digest(self.model)[:8]}")
         return "+".join(parts)
 
     @property
@@ -51,6 +64,24 @@ class Settings:
         """What papermill may inject; a notebook receives those that its ``parameters`` cell declares."""
         chosen = {"scale": self.scale, "seed": self.seed, "model": self.model}
         return {name: value for name, value in chosen.items() if value is not None}
+
+    def model_digest(self) -> str:
+        """A hash of what is in the model's folder, or '' if the model is none: its name says all then."""
+        if self.model is None or not Path(self.model).is_dir():
+            return ""
+        folder = Path(self.model)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return digest({path.relative_to(folder).as_posix(): _known_sha256(path) for path in files})
+
+
+def _known_sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _sha256_of(path: Path, _size: int, _changed: int) -> str:
+    return file_sha256(path)
 
 
 @dataclass(frozen=True)
@@ -115,8 +146,12 @@ class Book:
         """The built pages."""
         return self.out / "site" / settings.label
 
+    def lock_of_site(self, settings: Settings) -> Path:
+        """The file that a build of the pages holds, so that another one is refused."""
+        return self.out / "site" / f".{settings.label}.lock"
+
     def chapters(self) -> list[str]:
-        """File stems of all chapters, in order: ``03_gradient_entanglement``, … ``90_…``."""
+        """File stems of all notebooks, by number: ``03_gradient_entanglement``, … ``90_…``."""
         return sorted(path.stem for path in self.notebooks.glob("*.ipynb") if _CHAPTER.match(path.stem))
 
     def notebook(self, chapter: str) -> Path:
@@ -124,18 +159,70 @@ class Book:
         return self.notebooks / f"{chapter}.ipynb"
 
     def toc(self) -> dict[str, Any]:
-        """The table of contents."""
-        return yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))
+        """The table of contents. Errors: BookError."""
+        return _yaml(self.root / "_toc.yml", "root")
 
-    def missing_from_toc(self) -> list[str]:
-        """What _toc.yml and notebooks/ do not agree on, one line each."""
-        named = {
-            name.removeprefix("notebooks/") for name in toc_files(self.toc()) if name.startswith("notebooks/")
-        }
-        present = set(self.chapters())
-        return [
-            f"_toc.yml names notebooks/{name}.ipynb, which is not there" for name in sorted(named - present)
-        ] + [f"notebooks/{name}.ipynb is not in _toc.yml" for name in sorted(present - named)]
+    def config(self) -> dict[str, Any]:
+        """The settings of Jupyter Book. Errors: BookError."""
+        return _yaml(self.root / "_config.yml")
+
+    def order(self) -> list[str]:
+        """The chapters in the order in which ``_toc.yml`` names them. Errors: BookError."""
+        named = [name for name in toc_files(self.toc()) if name.startswith("notebooks/")]
+        return [name.removeprefix("notebooks/") for name in named]
+
+    def number(self, chapter: str) -> str:
+        """The number of a chapter, ``08``, as the name under which ``_toc.yml`` lists it begins.
+
+        Errors: UsageError for a chapter that is not listed; BookError.
+        """
+        if chapter not in self.order():
+            raise UsageError(
+                f"chapter {chapter!r} is not in _toc.yml, which gives the chapters their numbers"
+            )
+        return number_of(chapter)
+
+    def disagreements(self) -> list[str]:
+        """What _toc.yml and notebooks/ do not agree on, one line each: files, and their numbers' order."""
+        named, present = self.order(), set(self.chapters())
+        lines = [
+            f"_toc.yml names notebooks/{name}.ipynb, which is not there"
+            for name in sorted(set(named) - present)
+        ]
+        lines += [f"notebooks/{name}.ipynb is not in _toc.yml" for name in sorted(present - set(named))]
+        for before, after in pairwise(named):
+            if number_of(after) <= number_of(before):
+                lines.append(
+                    f"_toc.yml names notebooks/{after}.ipynb after notebooks/{before}.ipynb: "
+                    "the numbers of files must rise in its order"
+                )
+        return lines
+
+
+def _yaml(path: Path, key: str | None = None) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping (with ``key``, if given)."""
+    todo = "mend it, or fetch it back with: git checkout -- " + path.name
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BookError(f"{path.name} cannot be read ({one_line(error)}): {todo}") from None
+    if not isinstance(content, dict) or (key is not None and key not in content):
+        wanted = "a mapping" + (f" with the key {key!r}" if key else "")
+        raise BookError(f"{path.name} holds no {wanted.removeprefix('a ')}: {todo}")
+    return content
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind, if it says nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def number_of(chapter: str) -> str:
+    """The number with which a chapter's file name begins: ``08``."""
+    return chapter.partition("_")[0]
 
 
 def toc_files(toc: dict[str, Any]) -> list[str]:
@@ -157,12 +244,17 @@ def toc_files(toc: dict[str, Any]) -> list[str]:
 
 def is_report(chapter: str) -> bool:
     """True for the reproduction report."""
-    return chapter.startswith(f"{REPORT}_")
+    return number_of(chapter) == REPORT
+
+
+def is_heavy(chapter: str) -> bool:
+    """True for a chapter that is known to be long."""
+    return number_of(chapter) in HEAVY
 
 
 def parse_scale(text: str | None, default: str = "book") -> str:
     """Check a scale."""
-    if not text:
+    if text is None:
         return default
     if text not in SCALES:
         raise UsageError(f"unknown scale {text!r}: expected one of {', '.join(SCALES)}")
@@ -171,50 +263,77 @@ def parse_scale(text: str | None, default: str = "book") -> str:
 
 def parse_seed(text: str | None) -> int | None:
     """Check a seed. Negative ones are refused because NumPy refuses them."""
-    if text is None or text == "":
+    if text is None:
         return None
-    if not re.fullmatch(r"\d{1,9}", text.strip()):
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise UsageError(f"seed {text!r} is not allowed: expected a whole number from 0 to 999999999")
     return int(text)
 
 
 def parse_jobs(text: str | None, default: int = 2) -> int:
     """Check a number of parallel notebooks."""
-    if not text:
+    if text is None:
         return default
-    if not re.fullmatch(r"\d{1,3}", text.strip()) or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) < 1:
         raise UsageError(f"jobs {text!r} is not allowed: expected a whole number from 1 to 999")
     return int(text)
 
 
+def parse_port(text: str) -> int:
+    """Check a port on which pages are served."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise UsageError(f"port {text!r} is not allowed: expected a whole number up to 65535")
+    return int(text)
+
+
 def parse_only(text: str | None, chapters: list[str]) -> list[str]:
-    """Chapters named by number (``08``, ``8``) or by file stem, comma separated; None or '' means all."""
-    if not text:
+    """Chapters named by number (``08``, ``8``) or by file stem, comma separated; None means all."""
+    if text is None:
         return list(chapters)
     chosen = []
     for name in (part.strip() for part in text.split(",")):
-        found = [c for c in chapters if name == c or (name.isdigit() and name.zfill(2) == c[:2])]
+        found = [c for c in chapters if name in (c, number_of(c)) or _same_number(name, number_of(c))]
         if not found:
-            raise UsageError(
-                f"unknown chapter {name!r}: expected {', '.join(c[:2] for c in chapters) or 'none yet'}"
-            )
+            known = ", ".join(number_of(c) for c in chapters) or "none yet"
+            raise UsageError(f"unknown chapter {name!r}: expected {known}")
         chosen += [c for c in found if c not in chosen]
     return sorted(chosen)
 
 
+def _same_number(name: str, number: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]+", name)) and name.zfill(len(number)) == number
+
+
 def parse_model(text: str | None) -> str | None:
-    """Check a model's name with the library's own check, which knows the ladder and whether a hub can be
-    reached.
+    """Check a model before anything starts; a folder is returned with its full path.
+
+    Notebooks run in a folder of their own, so a relative one would mean another there. A name is checked by
+    ``entanglement.models``, which knows the ladder and whether a hub can be reached.
     """
-    if not text or text == "nano":  # the default everywhere
+    if text is None or text == "nano":  # the default everywhere
         return None
-    from entanglement.models import check_model_name  # late: it may import torch
+    from entanglement.models import check_model_name  # late: it imports torch
 
     try:
         check_model_name(text)
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from None
+        known = text in known_models()
+        if not known and Path(text).is_dir():
+            folder = Path(text).resolve()
+            if not (folder / "config.json").is_file():
+                raise UsageError(f"model {text!r} is a folder without a config.json: it holds no model")
+            return str(folder)
+    except UsageError:
+        raise
+    except (ValueError, OSError) as error:
+        raise UsageError(one_line(error)) from None
     return text
+
+
+def known_models() -> list[str]:
+    """The names of the ladder's models."""
+    from entanglement.models import MODELS
+
+    return list(MODELS)
 
 
 def default_workspace() -> Path | None:

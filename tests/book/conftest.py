@@ -97,13 +97,15 @@ def fill(root):
     (library / "losses.py").write_text("UNUSED = 0\n")
     book = TinyBook(root, root / "runs")
     glue = 'from myst_nb import glue\nglue("number", 1.5, display=False)\nprint(scale, seed)'
-    claim = 'from entanglement_book import claims\nclaims.record("first-holds", 0.5, n=3, control=2.0)'
+    claim = 'from entanglement_book.ledger import claims\nclaims.record("first-holds", 0.5, n=3, control=2.0)'
     named = "def unused():\n    from entanglement import geometry\n    return geometry"
     cells = [PARAMETERS, *map(new_code_cell, (COUNT.format("03"), glue, claim, named))]
     book.write("03_first", *cells, new_markdown_cell("Prose of the first chapter."))
     book.write("06_second", PARAMETERS, new_code_cell(COUNT.format("06")), new_code_cell("print(6)"))
-    table = 'from entanglement_book import claims, execute\nprint(claims.find_records()["first-holds"].value)'
-    times = new_code_cell("execute.run_times()", metadata={"tags": ["volatile"]})
+    table = "from entanglement_book.ledger.verdicts import ledger_table\n"
+    table += "from entanglement_book.press.store import run_times\n"
+    table += 'print(*ledger_table(scale=scale).loc[0, ["value", "verdict"]])'
+    times = new_code_cell("run_times()", metadata={"tags": ["volatile"]})
     book.write("90_report", PARAMETERS, new_code_cell(COUNT.format("90")), new_code_cell(table), times)
     return book
 

@@ -1,20 +1,14 @@
-"""The ledger: what may stand in it, what may be recorded, and which verdict follows."""
-
-import json
+"""The ledger: what may stand in it, and what may be recorded."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from entanglement_book.ledger import claims
-from entanglement_book.ledger.claims import (
-    IN_PART,
-    NOT_REPRODUCED,
-    NOT_RUN,
-    NOT_TESTABLE,
-    REPRODUCED,
-    Claim,
-    Record,
-)
+from entanglement.stats import Interval, mean_interval
+from entanglement_book.layout import BookError
+from entanglement_book.ledger import claims, records
+from entanglement_book.ledger.claims import Claim, Control
+from entanglement_book.ledger.records import Record
 
 ROW = """
 claims:
@@ -39,8 +33,7 @@ CLAIM = Claim(
     rule="value <= 0.01",
     partly="value <= 0.1",
     seeds=5,
-    control_quantity="the error elsewhere",
-    control_rule="control > 0.1",
+    control=Control("the error elsewhere", "control > 0.1"),
 )
 
 
@@ -70,54 +63,49 @@ def test_a_row_is_read(ledger):
         ("id: a-claim", "id: A claim", "lower-case"),
         ("partly: value", "partly: import value", "import"),
         ("claims:", "rows:", "claims"),
+        ("claims:", "more: 1\nclaims:", "claims"),
+        ("    seeds: 5", "    seeds: 0", "seeds=0"),
+        ("    seeds: 5", "    seeds: true", "whole number"),
+        ("    seeds: 5", "    scales: [book, tiny]", "unknown scale 'tiny'"),
+        ("    seeds: 5", "    scales: []", "scales"),
+        ("    quantity: an error", "    quantity: [1]", "quantity"),
+        (
+            "{quantity: the error elsewhere, rule",
+            "{amount: 1, quantity: a, rule",
+            "unknown field control.amount",
+        ),
+        ("{quantity: the error elsewhere, rule: control > 0.1}", "a text", "control"),
+        ("  - id: a-claim", "  - 7\n  - id: a-claim", "claim number 1: expected a mapping"),
     ],
 )
 def test_a_row_out_of_order_is_refused_by_name(ledger, old, new, named):
     assert old in ROW
-    with pytest.raises(claims.LedgerError, match=named):
+    with pytest.raises(claims.LedgerError, match=named) as found:
         claims.load_ledger(ledger(ROW.replace(old, new)))
+    assert "\n" not in str(found.value)
+    assert "claim" in str(found.value)
+
+
+@pytest.mark.parametrize("content", [b"claims: [", b"\xff\xfe", b"", b"[1]", b"claims: 3"])
+def test_a_damaged_ledger_is_named_in_one_line(tmp_path, content):
+    path = tmp_path / "claims.yml"
+    path.write_bytes(content)
+    for place in (path, tmp_path / "gone.yml"):
+        with pytest.raises(claims.LedgerError, match=rf"^{place.name}.*git checkout") as found:
+            claims.load_ledger(place)
+        assert "\n" not in str(found.value)
+
+
+def test_a_claim_without_a_rule_says_why_it_cannot_be_tested():
+    never = Claim("a", "It holds.", "own", "03_first", "a number", not_testable="needs humans")
+    assert never.rule is None and never.scales == ("smoke", "book", "paper")
+    with pytest.raises(ValueError, match="lacks rule"):
+        Claim("a", "It holds.", "own", "03_first", "a number")
 
 
 def test_an_id_stands_once(ledger):
     with pytest.raises(claims.LedgerError, match="twice"):
         claims.load_ledger(ledger(ROW + ROW.split("claims:\n")[1]))
-
-
-@pytest.mark.parametrize(
-    ("value", "control", "expected"),
-    [
-        (0.005, 0.5, REPRODUCED),
-        (0.05, 0.5, IN_PART),
-        (0.5, 0.5, NOT_REPRODUCED),
-        # The control must come out the other way, or the measurement says nothing about the mechanism.
-        (0.005, 0.05, NOT_REPRODUCED),
-        (0.05, 0.05, NOT_REPRODUCED),
-        (0.005, None, NOT_REPRODUCED),
-    ],
-)
-def test_verdicts(value, control, expected):
-    verdict = claims.verdict(CLAIM, Record("a-claim", value, control=control))
-    assert verdict.status == str(verdict) == expected
-    assert bool(verdict.why) == (expected != REPRODUCED)
-
-
-def test_verdicts_without_a_measurement():
-    assert claims.verdict(CLAIM, None).status == NOT_RUN
-    later = Claim(**{**CLAIM.__dict__, "scales": ("book", "paper")})
-    record = Record("a-claim", 0.005, control=0.5)
-    assert claims.verdict(later, record, "smoke").status == NOT_TESTABLE
-    assert claims.verdict(later, record, "book").status == REPRODUCED
-    never = Claim(**{**CLAIM.__dict__, "rule": None, "not_testable": "needs humans"})
-    assert claims.verdict(never, None) == claims.Verdict(NOT_TESTABLE, "needs humans")
-
-
-def test_a_rule_on_an_interval_needs_one():
-    claim = Claim(**{**CLAIM.__dict__, "rule": "low > 0", "partly": None})
-    with_interval = Record("a-claim", 0.5, interval=(0.1, 0.9), control=0.5)
-    assert claims.verdict(claim, with_interval).status == REPRODUCED
-    without = claims.verdict(claim, Record("a-claim", 0.5, control=0.5))
-    assert without.status == NOT_REPRODUCED
-    assert "low" in without.why
 
 
 def test_what_is_recorded_is_read_back(tmp_path, monkeypatch, capsys):
@@ -127,7 +115,7 @@ def test_what_is_recorded_is_read_back(tmp_path, monkeypatch, capsys):
     )
     claims.record("a", 1)
     assert capsys.readouterr().out == ""
-    assert claims.read_records(tmp_path / "records") == {
+    assert records.read_records(tmp_path / "records") == {
         "a": Record("a", 1.0),
         "b": Record("b", 0.5, (0.25, 1.0), 3, 1.0, None, "why"),
     }
@@ -145,7 +133,24 @@ def test_outside_a_run_nothing_is_written(tmp_path, monkeypatch):
     [
         ({"value": float("nan")}, "value"),
         ({"value": "much"}, "value"),
+        ({"value": "1"}, "value"),
+        ({"value": None}, "value"),
+        ({"value": 10**400}, "value"),
         ({"value": 1, "interval": (1, 0)}, "interval"),
+        ({"value": 2, "interval": (0, 1)}, "value=2.0 is outside its interval"),
+        ({"value": 0, "control": 2, "control_interval": (0, 1)}, "control=2.0 is outside its interval"),
+        ({"value": 0, "control_interval": (0, 1)}, "control_interval"),
+        ({"value": Interval(0, -1, 1, 5), "interval": (-1, 1)}, "interval"),
+        ({"value": 0, "control": Interval(0, -1, 1, 5), "control_interval": (-1, 1)}, "control_interval"),
+        ({"value": mean_interval([1.0])}, r"interval\[0\]"),  # one seed says nothing about the spread
+        ({"value": Interval(float("nan"), 0, 1, 5)}, "value"),
+        ({"value": 0, "n": -3}, "n=-3"),
+        ({"value": 0, "n": 0}, "n=0"),
+        ({"value": 0, "n": 2.7}, "n=2.7"),
+        ({"value": 0, "n": float("nan")}, "n=nan"),
+        ({"value": 0, "n": True}, "n=True"),
+        ({"value": 0, "n": "3"}, "n='3'"),
+        ({"value": Interval(0, -1, 1, 0)}, "n=0"),
         ({"value": 1, "interval": 0.5}, "interval"),
         ({"value": 1, "control": float("inf")}, "control"),
         ({"value": 1, "control_interval": (0, float("nan"))}, "control_interval"),
@@ -157,35 +162,51 @@ def test_a_record_is_numbers(arguments, named):
 
 
 def test_a_claim_is_recorded_once(tmp_path):
-    text = claims.dump_records([Record("a", 1.0)])
+    text = records.dump_records([Record("a", 1.0)])
     (tmp_path / "03.json").write_text(text)
     (tmp_path / "06.json").write_text(text)
-    with pytest.raises(claims.LedgerError, match="'a' is recorded twice"):
-        claims.read_records(tmp_path)
+    with pytest.raises(BookError, match="'a' is recorded twice"):
+        records.read_records(tmp_path)
     (tmp_path / "06.json").write_text("{")
-    with pytest.raises(claims.LedgerError, match=r"06\.json"):
-        claims.read_records(tmp_path)
+    with pytest.raises(BookError, match=r"06\.json"):
+        records.read_records(tmp_path)
 
 
-def test_the_table_holds_the_whole_ledger():
-    silent = Claim(**{**CLAIM.__dict__, "id": "silent"})
-    records = {"a-claim": Record("a-claim", 0.005, (0.004, 0.006), 5, 0.5, (0.4, 0.6))}
-    table = claims.ledger_table([CLAIM, silent], records, scale="book")
-    assert list(table["verdict"]) == [REPRODUCED, NOT_RUN]
-    first = table.iloc[0]
-    numbers = [
-        first[name] for name in ("value", "low", "high", "n", "control", "control_low", "control_high")
-    ]
-    assert numbers == [0.005, 0.004, 0.006, 5, 0.5, 0.4, 0.6]
-    assert np.isnan(table.iloc[1]["value"])
+def recorded(tmp_path, monkeypatch, *arguments, **keywords):
+    monkeypatch.setenv("ENTANGLEMENT_CLAIMS_DIR", str(tmp_path / "records"))
+    claims.record("a", *arguments, **keywords)
+    return records.read_records(tmp_path / "records")["a"]
 
 
-def test_verdict_files_come_back_as_they_were_written(tmp_path):
-    made = claims.decide(
-        [CLAIM], {"a-claim": Record("a-claim", 0.005, control=0.5)}, "book", {"03_first": "x"}
-    )
-    made.write(tmp_path / "book.json")
-    again = claims.VerdictFile.read(tmp_path / "book.json", "book")
-    assert again == made
-    assert again.records() == {"a-claim": Record("a-claim", 0.005, control=0.5)}
-    assert json.loads((tmp_path / "book.json").read_text())["claims"]["a-claim"]["verdict"] == REPRODUCED
+def test_an_interval_is_recorded_with_its_ends_and_its_n(tmp_path, monkeypatch):
+    found, other = Interval(0.5, 0.25, 1.0, 4), Interval(2.0, 1.5, 2.5, 7)
+    whole = Record("a", 0.5, (0.25, 1.0), 4, 2.0, (1.5, 2.5), "why")
+    assert recorded(tmp_path, monkeypatch, found, control=other, note="why") == whole
+    # The old way of writing it is the same record.
+    old = (found.value, found[1:3], found.n, other.value, other[1:3], "why")
+    assert recorded(tmp_path, monkeypatch, *old) == whole
+    row = pd.Series({"value": 0.5, "low": 0.25, "high": 1.0, "n": 4.0, "rule": "dpo"})
+    assert recorded(tmp_path, monkeypatch, row, control=2.0) == Record("a", 0.5, (0.25, 1.0), 4, 2.0)
+    assert recorded(tmp_path, monkeypatch, found, n=9).n == 9
+
+
+def test_rounding_is_no_fault(tmp_path, monkeypatch):
+    third = 0.1 + 0.2
+    assert recorded(tmp_path, monkeypatch, third, interval=(0.3 - 1, 0.3)).value == third
+
+
+@pytest.mark.parametrize("name", ["a\n", "A", "", "a b", "../a", None, 3])
+def test_a_claim_is_called_by_a_plain_name(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("ENTANGLEMENT_CLAIMS_DIR", str(tmp_path / "records"))
+    with pytest.raises(ValueError, match=r"^claim_id="):
+        claims.record(name, 1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[1]", '[{"id": "a"}]', '[{"id": "a", "value": NaN}]', '[{"id": "a", "value": 1, "m": 2}]']
+)
+def test_a_file_of_records_is_checked_when_it_is_read(tmp_path, text):
+    (tmp_path / "03.json").write_text(text)
+    with pytest.raises(BookError, match=r"^03\.json: not a file of records"):
+        records.read_records(tmp_path)

@@ -9,10 +9,11 @@ import sys
 import pytest
 from nbformat.v4 import new_code_cell as code_cell
 
-from entanglement_book.layout import Book
-from entanglement_book.ledger.verdicts import check
+from entanglement_book.layout import Book, Settings
+from entanglement_book.ledger.verdicts import VerdictFile
 from entanglement_book.press import notebooks
-from entanglement_book.press.execute import clock, run_times, write_whole
+from entanglement_book.press.execute import Execution, clock
+from entanglement_book.press.store import Store, inspect, run_times
 
 
 def test_nothing_changed_runs_nothing(executed, capsys):
@@ -46,7 +47,7 @@ def test_parameters_reach_the_notebook_and_scales_live_side_by_side(executed):
 
 def test_the_report_reads_what_the_others_recorded(executed):
     report = notebooks.read(executed.executed("90_report"))
-    assert report.cells[-2].outputs[0].text == "0.5\n"
+    assert report.cells[-2].outputs[0].text == "0.5 reproduced\n"
     times = report.cells[-1].outputs[0].data["text/plain"]
     assert "03_first" in times
     assert "06_second" in times
@@ -56,7 +57,7 @@ def test_damaged_outputs_are_found_and_made_again(executed, capsys):
     whole = executed.executed("03_first").read_bytes()
     executed.executed("03_first").write_bytes(whole[: len(whole) // 2])
     text = executed.sidecar("06_second").read_text()
-    executed.sidecar("06_second").write_text(text.replace('"seconds": ', '"seconds": 9'))
+    executed.sidecar("06_second").write_text(text.replace('"seconds"', '"minutes"'))
     assert executed.run("execute", "--scale", "smoke") == 0
     out = capsys.readouterr().out
     # Made again, they are what they were, so that the report has nothing new to read.
@@ -147,9 +148,154 @@ def test_a_second_run_is_told_that_one_is_going_on(executed, capsys):
     assert "another run" in capsys.readouterr().err
 
 
+def test_two_builds_of_one_site_exclude_each_other(executed, capsys):
+    import filelock
+
+    book = Book.find(executed.root)
+    site = book.site(Settings("smoke"))
+    site.mkdir(parents=True)
+    with filelock.FileLock(book.lock_of_site(Settings("smoke"))):
+        assert executed.run("site", "--scale", "smoke") == 2
+    assert "another run is building the site of 'smoke' here" in capsys.readouterr().err
+    assert site.is_dir()  # the other one's
+
+
+def test_a_damaged_notebook_stops_itself_alone(executed, capsys):
+    executed.edit("06_second", "print(6)", "print(7)")
+    executed.path("03_first").write_text('{"cells": [')
+    assert executed.run("status", "--scale", "smoke") == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["03_first", "06_second", "90_report"]
+    assert "its notebook cannot be read" in out
+    assert len(err.splitlines()) == 1 and "03_first.ipynb" in err and "git checkout" in err
+    assert executed.run("execute", "--scale", "smoke", "--only", "06") == 0
+    assert executed.runs() == ["06"]
+    capsys.readouterr()
+    assert executed.run("execute", "--scale", "smoke") == 1
+    out = capsys.readouterr().out
+    assert executed.runs() == []
+    assert "FAILED notebooks/03_first.ipynb" in out
+    assert "90_report                    not run: it reads 03_first, which failed" in out
+
+
+def test_a_source_that_changes_under_way_is_not_taken_for_what_ran(tiny, capsys):
+    path = tiny.root / "lib" / "entanglement" / "pairs.py"
+    tiny.edit("03_first", "print(scale, seed)", f"pathlib.Path({str(path)!r}).write_text('ONE = 2')")
+    assert tiny.run("execute", "--scale", "smoke", "--only", "03") == 1
+    assert "its sources changed while it ran (library): run it again" in capsys.readouterr().out
+    assert not tiny.sidecar("03_first").exists()
+    assert tiny.run("execute", "--scale", "smoke", "--only", "03") == 0
+
+
+def test_a_save_that_is_interrupted_counts_for_nothing(executed, monkeypatch):
+    """The old output is not vouched for while the new one is being written, nor is half a new one."""
+    from entanglement_book.press import store as module
+
+    book, settings = Book.find(executed.root), Settings("smoke")
+    store, parts = Store(book, settings), inspect(book, settings).parts["03_first"]
+    assert store.why_stale("03_first", parts) == ""
+    text, real = executed.executed("03_first").read_text(), module.write_whole
+    for stop_at in ("03_first.ipynb", "03_first.json"):
+
+        def write(path, content, stop_at=stop_at):
+            if path.name == stop_at:
+                raise KeyboardInterrupt
+            real(path, content)
+
+        monkeypatch.setattr(module, "write_whole", write)
+        with pytest.raises(KeyboardInterrupt):
+            store.save("03_first", text, [], parts, 1.0)
+        assert store.why_stale("03_first", parts) == "no stored output"
+    monkeypatch.undo()
+    store.save("03_first", text, [], parts, 1.0)
+    assert store.why_stale("03_first", parts) == ""
+
+
+def test_the_report_is_stale_when_an_output_that_it_read_is_another(executed):
+    book, settings = Book.find(executed.root), Settings("smoke")
+    store, parts = Store(book, settings), inspect(book, settings).parts["06_second"]
+    store.save("06_second", executed.executed("06_second").read_text() + "\n", [], parts, 1.0)
+    state = inspect(book, settings)
+    assert state.stale == {"03_first": "", "06_second": "", "90_report": "changed: inputs"}
+
+
+def test_a_kernel_does_not_outlive_its_run(tiny, tmp_path):
+    """A worker that is killed leaves a kernel, which is ended with it."""
+    import psutil
+
+    said = tmp_path / "kernel"
+    tiny.edit(
+        "06_second",
+        "print(6)",
+        f"import time\npathlib.Path({str(said)!r}).write_text(str(os.getpid()))\n"
+        "import signal, psutil\npsutil.Process().parent().kill()\ntime.sleep(60)",
+    )
+    assert tiny.run("execute", "--scale", "smoke", "--only", "06") == 1
+    kernel = int(said.read_text())
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_killed_run_left_is_swept(executed, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    folder = executed.executed("03_first").parent
+    left = tmp_path / "temporary" / "entanglement-0badcafe"
+    other = tmp_path / "temporary" / "entanglement-another"
+    for path in (left, other):
+        path.mkdir(parents=True)
+        (path / "x").write_text("x")
+    (folder / ".scratch").write_text(f"{left}\n")
+    parts = [folder / ".03_first.ipynb.x.part", folder / "claims" / ".03_first.json.x.part"]
+    for path in parts:
+        path.write_text("x")
+    assert executed.run("execute", "--scale", "smoke") == 0
+    assert executed.runs() == []
+    assert not left.exists()
+    assert other.exists()  # another run's, which may be going on
+    assert not any(path.exists() for path in parts)
+    assert not (folder / ".scratch").exists()
+    assert [path.name for path in (tmp_path / "temporary").iterdir()] == ["entanglement-another"]
+
+
+def test_only_folders_of_ours_are_swept(executed, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (executed.executed("03_first").parent / ".scratch").write_text(f"{precious}\n")
+    assert executed.run("execute", "--scale", "smoke") == 0
+    assert precious.exists()
+
+
+def test_a_long_folder_for_temporary_files(tiny, tmp_path, monkeypatch):
+    """A socket's name is short: the kernel then talks otherwise."""
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    assert tiny.run("execute", "--scale", "smoke", "--only", "06") == 0
+    assert tiny.runs() == ["06"]
+    assert list(long.iterdir()) == []
+
+
+def test_other_weights_in_a_model_s_folder_run_its_chapters_again(tiny, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    declared = code_cell('scale = "book"\nmodel = "nano"', metadata={"tags": ["parameters"]})
+    show = "import os, pathlib\nprint(pathlib.Path(model).is_absolute(), pathlib.Path(model).is_dir())"
+    tiny.write("06_second", declared, code_cell(show))
+    book, settings = Book.find(tiny.root), Settings("smoke", model=str(model))
+    assert [outcome.state for outcome in Execution(book, settings).run(["03_first", "06_second"])] == [
+        "finished",
+        "finished",
+    ]
+    shown = notebooks.read(Store(book, settings).notebook("06_second")).cells[-1].outputs[0].text
+    assert shown == "True True\n"
+    (model / "weights").write_bytes(b"others")
+    stale = inspect(book, settings).stale
+    assert (stale["03_first"], stale["06_second"]) == ("", "changed: model")
+
+
 def test_two_runs_give_the_same_bytes(executed, capsys):
-    assert executed.run("repeat", "--scale", "smoke", "--only", "03") == 0
-    assert "1 notebooks ran again and gave the same bytes" in capsys.readouterr().out
+    assert executed.run("repeat", "--scale", "smoke", "--only", "03,90") == 0
+    assert "2 notebooks ran again and gave the same bytes" in capsys.readouterr().out
     executed.edit("06_second", "print(6)", "import random\nprint(random.random())")
     assert executed.run("execute", "--scale", "smoke", "--only", "06") == 0
     capsys.readouterr()
@@ -182,30 +328,66 @@ def test_what_goes_to_stderr_is_told_and_left_out(tiny, capsys):
 
 def test_verdicts_are_recorded_and_checked(executed, capsys):
     root = executed.root
-    book = Book.find(root)
-    assert any("'first-holds': the verdict was 'not recorded'" in line for line in check(book))
+
+    def told():
+        status = executed.run("claims", "--check")
+        lines = capsys.readouterr().out.splitlines()
+        assert status == (0 if lines[0].startswith("the recorded verdicts hold") else 1)
+        return lines if status else []
+
+    assert any("'first-holds': the verdict was 'not recorded'" in line for line in told())
     assert executed.run("claims", "--update", "--scale", "smoke") == 0
-    assert [line for line in check(book) if line.startswith("smoke")] == []
-    assert check(book) == ["book: claim 'first-holds' has no verdict (run: make book)"]
+    assert "claims at scale smoke: 1 reproduced (book/verdicts/smoke.json)" in capsys.readouterr().out
+    assert told() == ["book: claim 'first-holds' has no verdict (run: make book)"]
     # The published verdict: made by today's sources, or named as stale.
-    assert executed.run("execute", "--scale", "book") == 0
-    assert executed.run("claims", "--update", "--scale", "book") == 0
-    assert check(book) == []
+    assert executed.run("book", "--scale", "book") == 0
+    capsys.readouterr()
+    assert told() == []
     path = root / "lib" / "entanglement" / "geometry.py"
     text = path.read_text()
     path.write_text(text + "THREE = 3\n")
-    assert any("was not made by today's 03_first" in line for line in check(book))
+    assert any("was not made by today's 03_first" in line for line in told())
     path.write_text(text)
-    assert check(book) == []
+    assert told() == []
     # A verdict that changes is a failure, whichever way.
     ledger = root / "book" / "claims.yml"
     ledger.write_text(ledger.read_text().replace("value <= 1", "value <= 0.1"))
-    assert any("was 'reproduced' and is 'not reproduced'" in line for line in check(book))
-    assert executed.run("claims", "--check") == 1
+    assert any("was 'reproduced' and is 'not reproduced'" in line for line in told())
     ledger.write_text(ledger.read_text().replace("first-holds", "another"))
-    problems = "\n".join(check(book))
+    problems = "\n".join(told())
     assert "03_first records 'first-holds', which is no claim of that chapter" in problems
     assert "a verdict is recorded for 'first-holds', which is not in the ledger" in problems
+
+
+def test_records_of_stale_chapters_are_no_verdicts_of_today(executed):
+    """Their code changed: what they measured with the old one is neither decided nor recorded."""
+    assert executed.run("claims", "--update", "--scale", "smoke") == 0
+    path = Book.find(executed.root).verdicts("smoke")
+    before = path.read_bytes()
+    executed.edit("03_first", '"first-holds", 0.5', '"first-holds", 7.5')
+    assert executed.run("claims", "--update", "--scale", "smoke") == 0
+    assert path.read_bytes() == before  # kept, with what it was measured with, and told as stale by the check
+    decided = VerdictFile.read(Store(Book.find(executed.root), Settings("smoke")).verdicts, "smoke")
+    assert decided.claims["first-holds"].verdict == "not run"
+    assert decided.notebooks == {}
+    assert executed.run("execute", "--scale", "smoke") == 0
+    assert executed.run("claims", "--update", "--scale", "smoke") == 0
+    after = VerdictFile.read(path, "smoke").claims["first-holds"]
+    assert (after.verdict, after.record.value) == ("not reproduced", 7.5)
+
+
+def test_the_report_shows_the_file_that_was_decided_before_it(executed):
+    """A rule that changed re-runs the report, which shows the verdict of the run's file."""
+    path = executed.executed("03_first").with_name("verdicts.json")
+    assert json.loads(path.read_text())["claims"]["first-holds"]["verdict"] == "reproduced"
+    ledger = executed.root / "book" / "claims.yml"
+    ledger.write_text(ledger.read_text().replace("value <= 1", "value <= 0.1"))
+    assert executed.run("execute", "--scale", "smoke") == 0
+    assert executed.runs() == ["90"]
+    assert json.loads(path.read_text())["claims"]["first-holds"]["verdict"] == "not reproduced"
+    report = notebooks.read(executed.executed("90_report"))
+    assert report.cells[-2].outputs[0].text == "0.5 not reproduced\n"
+    assert not (executed.root / "book" / "verdicts").exists()  # recording is another step
 
 
 def test_run_times_outside_a_run(executed, monkeypatch):
@@ -213,16 +395,6 @@ def test_run_times_outside_a_run(executed, monkeypatch):
     times = run_times("smoke")
     assert sorted(times) == ["03_first", "06_second", "90_report"]
     assert all(0 < seconds < 120 for seconds in times.values())
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "x.json"
-    with pytest.raises(TypeError):
-        write_whole(path, None)
-    assert list(tmp_path.iterdir()) == []
-    write_whole(path, "whole")
-    assert path.read_text() == "whole"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_clock():

@@ -122,7 +122,7 @@ def test_outputs_and_other_forms_are_named(tmp_path):
     path.write_text(good.replace("\n ", "\n  "))
     assert "canonical form" in notebooks.complaints(path)[0]
     path.write_text(good[:-20])
-    assert "not readable" in notebooks.complaints(path)[0]
+    assert "cannot be read as a notebook" in notebooks.complaints(path)[0]
 
 
 def test_prose_is_laid_around_stored_outputs():

@@ -1,6 +1,8 @@
 """The files around the book: pins, licenses, the two commands."""
 
+import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -39,6 +41,55 @@ def test_every_direct_dependency_is_locked():
     assert {re.split(r"[<>=!\[]", name)[0].lower().replace("_", "-") for name in wanted} <= locked
 
 
+def imported(package):
+    """Top-level names that a package imports, anywhere in it."""
+    for path in (ROOT / "lib" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield (node.module or "").partition(".")[0]
+
+
+@pytest.mark.parametrize("package", ["entanglement", "entanglement_book"])
+def test_what_a_package_imports_is_installed_with_it(package):
+    """``pip install .`` is enough for the science, ``pip install .[book]`` for the book."""
+    import tomllib
+    from importlib.metadata import packages_distributions
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    if package == "entanglement_book":
+        wanted += project["optional-dependencies"]["book"]
+    declared = {re.split(r"[<>=!\[]", name)[0].lower().replace("_", "-") for name in wanted}
+    places = packages_distributions()
+    own = {"entanglement", "entanglement_book"}
+    missing = [
+        name
+        for name in sorted(set(imported(package)) - own - set(sys.stdlib_module_names))
+        if declared.isdisjoint(place.lower().replace("_", "-") for place in places.get(name, [name]))
+    ]
+    assert missing == []
+
+
+def test_what_is_no_python_goes_into_the_wheel():
+    import tomllib
+
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert tools["packages"]["find"] == {"where": ["lib"]}
+    for package in ("entanglement", "entanglement_book"):
+        folder = ROOT / "lib" / package
+        kept = {path for glob in tools["package-data"].get(package, []) for path in folder.glob(glob)}
+        tracked = subprocess.run(
+            ["git", "ls-files", str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        data = {ROOT / name for name in tracked if not name.endswith(".py")}
+        assert data <= kept
+        # Setuptools finds packages by this file.
+        python = {(ROOT / name).parent for name in tracked if name.endswith(".py")}
+        assert all((place / "__init__.py").is_file() for place in python)
+
+
 def test_ci_calls_make_test_and_nothing_else():
     script = ROOT / ".ci" / "run"
     commands = [
@@ -48,23 +99,47 @@ def test_ci_calls_make_test_and_nothing_else():
     assert script.stat().st_mode & 0o111
 
 
-@pytest.mark.parametrize(
-    ("given", "passed"),
-    [
-        ((), "book --jobs"),
-        (
-            ("SCALE=smoke", "ONLY=03,08", "SEED=1", "MODEL=gpt2"),
-            '--scale "$SCALE" --seed "$SEED" --model "$MODEL"',
-        ),
-        (("ONLY=08",), '--only "$ONLY"'),
-    ],
-)
-def test_make_passes_what_it_is_given(given, passed):
-    done = subprocess.run(
-        ["make", "-n", "book", *given], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    line = next(line for line in done.stdout.splitlines() if "entanglement_book book" in line)
-    assert passed in " ".join(line.split())
+PASSED = ("SCALE", "SEED", "MODEL", "ONLY", "JOBS", "PORT")
+ODD = ["$(touch x)", "$$x", "`touch x`", "; touch x", "a 'b' \"c\"", "-1", "#no", "$(PY)"]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Call make with a Python that writes down its arguments, one a line; returns them."""
+    spy = tmp_path / "a folder" / "python"
+    spy.parent.mkdir()
+    spy.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/said"\n')
+    spy.chmod(0o755)
+
+    def make(target, *given, **environment):
+        inherited = {name: value for name, value in os.environ.items() if name not in PASSED}
+        command = ["make", target, *given, f"PY={spy}", "STAMP=README.md"]
+        done = subprocess.run(command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert not (ROOT / "x").exists()
+        return (tmp_path / "said").read_text().splitlines()
+
+    return make
+
+
+def test_make_passes_what_it_is_given(made):
+    book = ["-m", "entanglement_book"]
+    assert made("book") == [*book, "book", "--jobs", "2"]
+    assert made("book", "SCALE=smoke", "ONLY=03,08", "SEED=1", "MODEL=gpt2", "JOBS=4") == [
+        *book, "book", "--scale", "smoke", "--seed", "1", "--model", "gpt2", "--only", "03,08", "--jobs", "4",
+    ]  # fmt: skip
+    assert made("claims", "SCALE=smoke") == [*book, "claims", "--scale", "smoke"]
+    assert made("serve", "PORT=1") == [*book, "serve", "--port", "1"]
+    assert made("results", "SCALE=smoke") == [*book, "results", "run", "--jobs", "2", "--scale", "smoke"]
+    assert made("bench") == [*book, "bench"]
+    assert made("nano") == [*book, "nano"]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_make_passes_odd_values_as_they_are(made, value):
+    wanted = ["-m", "entanglement_book", "status", "--scale", value]
+    assert made("status", f"SCALE={value}".replace("\n", "")) == wanted
+    assert made("status", SCALE=value) == wanted
 
 
 def test_make_is_honest_about_an_old_python(tmp_path):
@@ -72,12 +147,18 @@ def test_make_is_honest_about_an_old_python(tmp_path):
     old = tmp_path / "old-python"
     old.write_text('#!/bin/sh\nif [ "$1" = -V ]; then echo Python 3.9.2; exit 0; fi\nexit 1\n')
     old.chmod(0o755)
-    for python, said in ((old, "Python 3.9.2"), (tmp_path / "none", "was not found")):
+    for python, said in (
+        (old, "Python 3.9.2"),
+        (tmp_path / "none", "was not found"),
+        ("a; touch x", "a; touch x was not found"),
+        ("$(touch x)", "$(touch x) was not found"),
+    ):
         made = ["make", "env", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
         done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode != 0
         assert said in done.stdout
         assert not (tmp_path / "venv").exists()
+        assert not (ROOT / "x").exists()
 
 
 def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeypatch, capfd):
@@ -140,7 +221,7 @@ def test_the_tests_leave_nothing_out():
 
 def test_the_book_and_its_table_of_contents_agree():
     book = Book.find(ROOT)
-    assert book.missing_from_toc() == []
+    assert book.disagreements() == []
     pages = toc_files(book.toc())
     assert len(set(pages)) == len(pages)
     assert [name for name in pages if name.startswith("book/") and not (ROOT / f"{name}.md").is_file()] == []

@@ -10,19 +10,21 @@ import sys
 import pytest
 
 from entanglement_book.layout import Book
-from entanglement_book.ledger import claims
-from entanglement_book.ledger.claims import Claim, Record
+from entanglement_book.ledger import verdicts
+from entanglement_book.ledger.claims import Claim, Control
+from entanglement_book.ledger.records import Record
+from entanglement_book.ledger.verdicts import Measured, Row, VerdictFile, decide
 from entanglement_book.press import report
 
 CLAIMS = [
     Claim("first-holds", "The number |x| is small.", "paper §1", "03_first", "a $number$", "high < 1",
-          control_quantity="another", control_rule="control > 1"),
+          control=Control("another", "control > 1")),
     Claim("first-fails", "It is large.", "own", "03_first", "a share", "value > 5", reason="It was not.",
-          control_quantity="another", control_rule="control < 0"),
+          control=Control("another", "control < 0")),
     Claim("second-silent", "It sings.", "own", "06_second", "a tone", "value > 0",
-          control_quantity="silence", control_rule="control == 0"),
+          control=Control("silence", "control == 0")),
     Claim("second-big", "It needs a GPU.", "paper §2", "06_second", "a count", "value > 0",
-          control_quantity="no GPU", control_rule="control == 0", scales=("paper",)),
+          control=Control("no GPU", "control == 0"), scales=("paper",)),
 ]  # fmt: skip
 RECORDS = {
     "first-holds": Record("first-holds", 0.51234, (0.4, 0.6), 4, 2.0, (1.5, 2.5)),
@@ -32,7 +34,8 @@ RECORDS = {
 
 @pytest.fixture
 def table():
-    return claims.ledger_table(CLAIMS, RECORDS, "book")
+    decided = decide(CLAIMS, Measured("book", {"03_first": list(RECORDS.values())}, {"03_first": "x"}, {}))
+    return verdicts.ledger_table(CLAIMS, decided)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +119,9 @@ def test_verdicts_of_another_scale_that_differ(table, tmp_path, monkeypatch):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     path = Book.find().verdicts("smoke")
-    path.parent.mkdir(parents=True)
-    committed = {"first-holds": {"verdict": "reproduced"}, "first-fails": {"verdict": "reproduced"}}
-    path.write_text(json.dumps({"claims": committed}))
+    VerdictFile("smoke", dict.fromkeys(("first-holds", "first-fails"), Row("03_first", "reproduced"))).write(
+        path
+    )
     rows = report.other_scale(table, "smoke").set_index("claim")
     assert rows.loc["first-fails"].tolist() == ["not reproduced", "reproduced"]
     assert "first-holds" not in rows.index
@@ -138,7 +141,8 @@ def test_versions_and_hash_are_told():
     rows = report.versions().set_index("package")["version"]
     assert rows["Python"] == sys.version.split()[0]
     assert not rows.str.contains(r"\+").any() and "not installed" not in set(rows)
-    assert report.library_hash() == report.library_hash() and len(report.library_hash()) == 12
+    assert len(report.basis_hash("book")) == 12
+    assert report.basis_hash("book") != report.basis_hash("smoke")
 
 
 def test_the_report_needs_no_torch():
@@ -150,7 +154,11 @@ def test_the_report_needs_no_torch():
 def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
     from entanglement_book.studies.report import figures
 
-    assert list(figures.VERDICT_MARKERS) == list(figures.VERDICT_COLORS) == [*claims.VERDICTS, claims.NOT_RUN]
+    assert (
+        list(figures.VERDICT_MARKERS)
+        == list(figures.VERDICT_COLORS)
+        == [*verdicts.VERDICTS, verdicts.NOT_RUN]
+    )
     left, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
     assert len(left.lines) == len(right.lines) == 2
     marks = {line.get_marker() for ax in (left, right) for line in ax.lines}

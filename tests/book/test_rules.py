@@ -56,6 +56,8 @@ def test_rules_decide(rule, expected):
         "",
         "value > 0; value < 1",
         "1 / (value - value) > 0",
+        "1e999 - 1e999 < 1",
+        "value < True",
     ],
 )
 def test_nothing_else_can_be_written(rule):

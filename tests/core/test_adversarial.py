@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from entanglement.adversarial import Adversary, Discriminator, _policy_step, drawn_batch, outsmart
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continue_prompts
+from entanglement.training import align
+from entanglement.updates import Adversarial, get_update
+from entanglement.updates.adversarial import Discriminator, drawn_batch
 
 
 @pytest.fixture
@@ -21,10 +23,8 @@ def pairs():
 
 def test_a_draw_stands_where_the_rejected_response_stood(tiny_model, tokenizer, pairs):
     model = tiny_model("gpt2-tied")
-    batch, plain = (
-        drawn_batch(model, tokenizer, pairs, seed=4),
-        collate(pairs, tokenizer, padding_side="left"),
-    )
+    plain = collate(pairs, tokenizer, padding_side="left")
+    batch = drawn_batch(model, plain, seed=4)
     longest = int(batch.chosen_len.max())
     draws = continue_prompts(model, tokenizer, [p.prompt for p in pairs], longest, seed=4)
     for i, length in enumerate(batch.chosen_len.tolist()):
@@ -72,6 +72,21 @@ def all_answers(tokenizer, token_ids):
     )
 
 
+def policy_step(model, reference, judge, batch, beta):
+    """Return a function that takes the model's own part of an adversarial step, with these others."""
+    update = Adversarial(beta=beta)
+    update.reference, update.judge = reference, judge
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+
+    def step():
+        losses, _ = update.policy_losses(model, [batch])
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+
+    return step
+
+
 @pytest.mark.parametrize("liked", [7, 11])
 def test_the_model_learns_to_draw_what_is_rewarded(tiny_model, tokenizer, liked):
     model, batch = tiny_model("gpt2-tied"), all_answers(tokenizer, [7, 11])
@@ -80,8 +95,7 @@ def test_the_model_learns_to_draw_what_is_rewarded(tiny_model, tokenizer, liked)
         last = batch.input_ids[:, -1]
         return (last == liked).double()
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    reference = tiny_model("gpt2-tied")
+    step = policy_step(model, tiny_model("gpt2-tied"), judge, batch, beta=0.0)
 
     def odds():
         with torch.no_grad():
@@ -90,7 +104,7 @@ def test_the_model_learns_to_draw_what_is_rewarded(tiny_model, tokenizer, liked)
 
     before = odds()
     for _ in range(5):
-        _policy_step(model, reference, judge, [batch], optimizer, 1e-3, 0.0, None)
+        step()
     assert odds() > before + 0.1
 
 
@@ -108,36 +122,36 @@ def test_leaving_the_reference_costs_reward(tiny_model, tokenizer):
             )
         return float((mine - theirs)[[7, 11]].diff().abs())
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    step = policy_step(model, reference, indifferent, batch, beta=0.1)
     before = gap()
     for _ in range(5):
-        _policy_step(model, reference, indifferent, [batch], optimizer, 1e-3, 0.1, None)
+        step()
     assert gap() < before - 0.05
 
 
 def test_a_run_counts_its_passes_and_is_the_same_twice(tiny_model, tokenizer, pairs):
     runs = [
-        outsmart(
+        align(
             tiny_model("gpt2-tied"), tokenizer, pairs, steps=3, batch_size=3, lr=1e-3,
-            adversary=Adversary(head_start=2), evaluate={"test": pairs},
+            update=get_update("adversarial", head_start=2), evaluate={"test": pairs},
         )
         for _ in range(2)
     ]  # fmt: skip
     one, two = runs
     assert one.table.equals(two.table) and one.monitor.equals(two.monitor)
     assert sorted(one.table["step"].unique()) == [0, 1, 2, 3]
-    batch = drawn_batch(tiny_model("gpt2-tied"), tokenizer, pairs, seed=0)
+    batch = drawn_batch(tiny_model("gpt2-tied"), collate(pairs, tokenizer, padding_side="left"), seed=0)
     tokens = int(batch.attention_mask[3:].sum())
     assert one.monitor["passes"].tolist() == [(3 * 7 + 5 * 1) * tokens + k * 12 * tokens for k in range(3)]
     assert (one.table["chosen_logp"].groupby(one.table["step"]).mean().diff().dropna() != 0).all()
 
 
 @pytest.mark.parametrize("bad", [{"head_start": -1}, {"beta": -0.1}, {"lr": 0.0}])
-def test_adversary_refuses_by_name(bad):
+def test_it_refuses_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        Adversary(**bad)
+        Adversarial(**bad)
 
 
-def test_outsmart_refuses_by_name(tiny_model, tokenizer, pairs):
-    with pytest.raises(ValueError, match="steps=0"):
-        outsmart(tiny_model("gpt2-tied"), tokenizer, pairs, steps=0)
+def test_an_advantage_needs_a_batch(tiny_model, tokenizer, pairs):
+    with pytest.raises(ValueError, match="batch_size=1; expected a whole number of at least 2"):
+        align(tiny_model("gpt2-tied"), tokenizer, pairs, update="adversarial", steps=1, batch_size=1)

@@ -7,13 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entanglement.control import Decoupled, goal_loss, plan, reach
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
+from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.updates import untangle
+from entanglement.training import align
+from entanglement.updates import Decoupled
+from entanglement.updates.plans import plan, reach
 
 some = st.floats(-2, 2).filter(lambda x: abs(x) > 1e-3)
 tangled = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])
@@ -193,7 +195,7 @@ def test_decoupled_trains_to_its_goals_where_the_loss_itself_tangles(tiny_model,
     options |= {"evaluate": {"all": batch_of_three}, "evaluate_at": [0, 12], "loss": goal_loss(0.3, -0.3)}
     ends = {}
     for key, update, lr in (("decoupled", Decoupled(damping=1e-6), 1.0), ("itself", "joint", 1e-4)):
-        table = untangle(
+        table = align(
             tiny_model("gpt2-tied"), tokenizer, batch_of_three, update=update, lr=lr, **options
         ).table
         first, last = (table[table["step"] == s].reset_index() for s in (0, 12))
@@ -211,9 +213,7 @@ def test_decoupled_refuses_by_name(bad):
 
 def test_decoupled_needs_plain_steps(tiny_model, tokenizer, batch_of_three):
     with pytest.raises(ValueError, match="AdamW"):
-        untangle(
-            tiny_model("gpt2-tied"), tokenizer, batch_of_three, update=Decoupled(), steps=1, batch_size=3
-        )
+        align(tiny_model("gpt2-tied"), tokenizer, batch_of_three, update=Decoupled(), steps=1, batch_size=3)
 
 
 def test_the_plan_uses_the_models_own_geometry(tiny_model, tokenizer, pair):

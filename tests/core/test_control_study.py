@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from entanglement.control import goal_loss
 from entanglement.loglinear import suffix_pairs
+from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PreferencePair
 from entanglement_book.studies.ch13_control.study import (
     around,

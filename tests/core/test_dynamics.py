@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.training import Trajectory
+from entanglement.training.account import TERMS
+from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch05_dynamics import grid as dynamics
-from entanglement_book.studies.ch05_dynamics import knobs, tables
+from entanglement_book.studies.ch05_dynamics import grid_knobs as knobs
+from entanglement_book.studies.ch05_dynamics import tables
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
@@ -17,7 +19,7 @@ from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 def cells():
     """Two smoke-sized runs of nano from one checkpoint."""
     return {
-        loss: dynamics.run_cell("smoke", "nano", {"data": "sentiment", "loss": loss, "seed": 1})
+        loss: GRIDS["dynamics"].compute("smoke", "nano", {"data": "sentiment", "loss": loss, "seed": 1})
         for loss in ("dpo", "rpo")
     }
 

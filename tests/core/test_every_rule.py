@@ -3,23 +3,57 @@
 import pandas as pd
 import pytest
 
-from entanglement_book.grids import results
+from entanglement_book.grids.load import load_tables
 from entanglement_book.studies.ch11_one_number import grid as untangling
-from entanglement_book.studies.ch11_one_number.tables import end_table
 from entanglement_book.studies.ch12_which_tokens import grid as masking
 from entanglement_book.studies.ch13_control import grid as controlling
 from entanglement_book.studies.ch13_control import tables as every_rule
+from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
+from entanglement_book.studies.shared.update_tables import end_table
 
 
 @pytest.fixture(scope="module")
 def stored():
-    return {grid: results.load(grid, "smoke") for grid in ("untangling", "masking", "controlling")}
+    return {grid: load_tables(grid, "smoke") for grid in ("untangling", "masking", "controlling")}
 
 
 @pytest.fixture
 def lines():
     some = {"ratio": 0.5, "peak_mb": 30.0, "their_peak_mb": 20.0}
-    return [{"ours": f"{name}, nano"} | some for name in set(every_rule.COSTS.values())]
+    ways = [*UPDATE_TITLES, *WEIGHER_TITLES, *WAY_TITLES]
+    names = {every_rule.cost_line(way) for way in ways if way != "everything"} - {None}
+    return [{"ours": f"{name}, nano"} | some for name in sorted(names)]
+
+
+def test_every_way_of_the_grids_has_a_title_and_no_title_is_left_over():
+    assert list(UPDATE_TITLES) == list(untangling.UPDATES)
+    assert list(WEIGHER_TITLES) == list(masking.WEIGHERS)
+    assert list(WAY_TITLES) == list(controlling.WAYS)
+
+
+@pytest.mark.parametrize(
+    ("way", "line"),
+    [
+        ("normalized", "normalized"),
+        ("pcgrad", "normalized"),
+        ("mgda", "normalized"),
+        ("normalized-metric", "normalized in AdamW's metric"),
+        ("normalized-batch", "normalized, batch"),
+        ("band-25", "clipped to the band"),
+        ("split", "split"),
+        ("two", "tokens by two references"),
+        ("all", "decoupled, all responses"),
+        ("adversarial", "adversarial"),
+        ("dpop", None),
+    ],
+)
+def test_a_way_costs_what_its_line_of_the_benchmark_measured(way, line):
+    assert every_rule.cost_line(way) == line
+
+
+def test_a_way_that_is_no_update_is_not_taken_for_a_losss_own_step():
+    with pytest.raises(ValueError, match="'another' is not known"):
+        every_rule.cost_line("another")
 
 
 def test_every_way_has_a_row_and_dpo_is_the_unit_of_cost(stored, lines):

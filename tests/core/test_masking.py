@@ -20,7 +20,7 @@ def test_every_weigher_has_its_seeds():
     assert cells.groupby("weights")["seed"].nunique().min() >= 5
 
 
-@pytest.mark.parametrize("name", list(masking.WEIGHERS))
+@pytest.mark.parametrize("name", masking.WEIGHERS)
 def test_a_cell_has_its_tables(name):
     found = masking.run_cell("smoke", "nano", {"weights": name, "seed": 1})
     assert set(found) == {"means", "tokens", "answers"}

@@ -7,14 +7,14 @@ import torch
 from entanglement.gradients import flat_gradients, pair_geometry, token_geometry
 from entanglement.logps import response_logps, token_logps
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import contrasting
+from entanglement.updates.token_weights import contrasting
 from entanglement_book.studies.ch12_which_tokens.tables import (
-    as_updates,
     gap_parts,
     gap_table,
     one_sided,
     token_moves,
 )
+from entanglement_book.studies.shared.update_tables import as_updates
 
 
 @pytest.fixture

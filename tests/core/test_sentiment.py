@@ -3,15 +3,18 @@
 import pandas as pd
 import pytest
 
-from entanglement.account import TERMS
+from entanglement.training.account import TERMS
+from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch08_sentiment import grid as sentiment
 from entanglement_book.studies.ch08_sentiment import tables
+
+CELL = {"condition": "main", "variant": "short_suffix", "seed": 1}
 
 
 @pytest.fixture(scope="module")
 def cell():
     """The tables of one smoke-sized run of nano."""
-    return sentiment.run_cell("smoke", "nano", {"condition": "main", "variant": "short_suffix", "seed": 1})
+    return GRIDS["sentiment"].compute("smoke", "nano", CELL)
 
 
 def test_a_cell_measures_before_between_and_after(cell):
@@ -30,7 +33,7 @@ def test_a_cell_measures_before_between_and_after(cell):
 
 
 def test_one_thread_and_one_seed_give_the_same_numbers(cell):
-    again = sentiment.run_cell("smoke", "nano", {"condition": "main", "variant": "short_suffix", "seed": 1})
+    again = GRIDS["sentiment"].compute("smoke", "nano", CELL)
     pd.testing.assert_frame_equal(again["means"], cell["means"], check_exact=True)
 
 

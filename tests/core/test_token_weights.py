@@ -8,16 +8,16 @@ from entanglement.gradients import token_geometry
 from entanglement.logps import token_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import (
+from entanglement.training import align
+from entanglement.updates import TokenWeighted
+from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
-    TokenWeighted,
     TwoReferences,
     contrasting,
     everything,
     safe_token_weights,
 )
-from entanglement.updates import untangle
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_contrasting_tokens_are_those_that_no_alignment_matches(tiny_model, toke
 
 def test_weight_one_everywhere_is_the_loss_itself(tiny_model, tokenizer, near_copies):
     options = {"steps": 3, "batch_size": 3, "lr": 1e-3, "evaluate": {"test": near_copies}}
-    one = untangle(tiny_model("gpt2-tied"), tokenizer, near_copies, **options)
+    one = align(tiny_model("gpt2-tied"), tokenizer, near_copies, **options)
     update = TokenWeighted(everything, tiny_model("gpt2-tied"))
-    two = untangle(tiny_model("gpt2-tied"), tokenizer, near_copies, update=update, **options)
+    two = align(tiny_model("gpt2-tied"), tokenizer, near_copies, update=update, **options)
     pd.testing.assert_frame_equal(one.table, two.table, rtol=1e-9)
     assert update.seen == [1.0, 1.0, 1.0]
 
@@ -68,7 +68,7 @@ def test_tokens_of_weight_zero_send_nothing_back(tiny_model, tokenizer):
         model = tiny_model("gpt2-tied")
         pairs = [PreferencePair("what a day", f" positive{suffix}", f" negative{suffix}", "pair")]
         update = TokenWeighted(contrasting, tiny_model("gpt2-tied"))
-        untangle(model, tokenizer, pairs, update=update, steps=1, batch_size=1, lr=1e-3)
+        align(model, tokenizer, pairs, update=update, steps=1, batch_size=1, lr=1e-3)
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(*ends)
 
@@ -119,18 +119,20 @@ def test_a_mask_loses_weight_by_its_penalty_and_keeps_it_where_the_margin_is(tin
     loss = get_loss("dpo")
 
     def moved(model, penalty):
-        mask = LearnedMask(reference, penalty=penalty, lr=0.01).double()
+        mask = LearnedMask(penalty=penalty, lr=0.01)
+        update = TokenWeighted(mask, reference)
+        update.begin(model)
         mask.optimizer = torch.optim.SGD(mask.head.parameters(), lr=10.0)
         start = mask(model, batch, before).detach()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-        TokenWeighted(mask, reference).step(model, optimizer, [batch], loss)
+        update.step(model, optimizer, [batch], loss)
         return (mask(model, batch, before).detach() - start)[batch.response_mask]
 
     # At the reference every log-ratio is 0, so only the penalty speaks.
     assert float(moved(reference, 0.0).abs().max()) == 0 and bool((moved(reference, 1.0) < 0).all())
     # A model that has raised the chosen response and lowered the rejected one: its tokens gain weight.
     better = tiny_model("gpt2-tied")
-    untangle(
+    align(
         better,
         tokenizer,
         [PreferencePair("what a day", " positive", " negative", "pair")],

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from entanglement.account import TERMS
 from entanglement.gradients import pair_geometry
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.training import Trajectory, align, measure, sft
+from entanglement.training import Account, Trajectory, align, measure, sft
+from entanglement.training.account import TERMS
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_end_of_sequence_token_counts_in_training_and_in_measurement_alike(
 
 def _account(model, tokenizer, pairs, **options):
     run = align(
-        model, tokenizer, pairs, evaluate={"held_out": pairs[-2:]}, evaluate_at=[], account_pairs=2,
+        model, tokenizer, pairs, evaluate={"held_out": pairs[-2:]}, evaluate_at=[], observers=[Account(2)],
         **options,
     )  # fmt: skip
     return run.account.set_index(["set", "response"])
@@ -121,7 +121,7 @@ def test_the_account_leaves_the_trained_parameters_where_they_are(model, tokeniz
     align(model, tokenizer, many_pairs, steps=2, batch_size=4, evaluate={"x": many_pairs}, evaluate_at=[])
     align(
         other, tokenizer, many_pairs, steps=2, batch_size=4, evaluate={"x": many_pairs}, evaluate_at=[],
-        account_pairs=2,
+        observers=[Account(2)],
     )  # fmt: skip
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)

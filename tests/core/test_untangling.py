@@ -5,12 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
+from entanglement.batches import shuffled
 from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
-from entanglement.updates import RULES, get_update
+from entanglement.updates import get_update, list_rules
+from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch11_one_number import study as single_steps
 from entanglement_book.studies.ch11_one_number import tables
+from entanglement_book.studies.shared import update_tables
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample
 from entanglement_book.studies.shared.toys import sizes, tangled
@@ -57,21 +60,21 @@ def test_the_sample_is_of_pairs_that_were_trained_on():
     pairs = [f"pair {i}" for i in range(40)]
     sample = trained_sample("smoke", pairs, 1)
     numbers = untangling.recipe("smoke")
-    batches = untangling._shuffled(len(pairs), numbers.steps, numbers.batch, 1)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, 1)
     used = {pairs[i] for rows in batches for i in rows}
     assert len(set(sample)) == numbers.test_pairs and set(sample) <= used
 
 
 def test_a_cell_carries_its_name_and_starts_at_nothing():
     cell = {"update": "band", "optimizer": "adamw", "rate": 1.0, "seed": 1}
-    found = untangling.run_cell("smoke", "nano", cell)
+    found = GRIDS["untangling"].compute("smoke", "nano", cell)
     assert set(found) == {"means", "steps", "answers"}
     for table in found.values():
         assert table[list(cell)].drop_duplicates().to_dict("records") == [cell]
     first = found["means"].query("step == 0")
     assert (first[["chosen", "rejected", "margin", "fell", "rose"]] == 0).all(axis=None)
-    assert "answers" not in untangling.run_cell("smoke", "nano", cell | {"rate": 4.0})
-    plain = untangling.run_cell("smoke", "nano", cell | {"optimizer": "sgd"})
+    assert "answers" not in GRIDS["untangling"].compute("smoke", "nano", cell | {"rate": 4.0})
+    plain = GRIDS["untangling"].compute("smoke", "nano", cell | {"optimizer": "sgd"})
     assert "answers" not in plain and not plain["means"]["chosen"].equals(found["means"]["chosen"])
 
 
@@ -106,25 +109,27 @@ def made():
 
 
 def test_updates_are_compared_where_their_margin_is_the_same():
-    found = tables.at_margin(made(), ["joint", "band", "slow"], 0.75)
+    found = update_tables.at_margin(made(), ["joint", "band", "slow"], 0.75)
     assert set(found["margin"]) == {0.75}
     joint = found[found["update"] == "joint"]
     np.testing.assert_allclose(joint["step"], 3.0)
     np.testing.assert_allclose(found[found["update"] == "band"]["step"], 3.75)
     np.testing.assert_allclose(found[found["update"] == "band"]["fell"], 0.375)
     assert found[found["update"] == "slow"]["step"].isna().all()
-    fell = tables.fell_at(found)
+    fell = update_tables.fell_at(found)
     assert set(fell) == {"joint", "band"} and fell["joint"].value == pytest.approx(0.375)
-    shown = tables.margin_table(found, {"joint": "DPO", "slow": "slow"})
+    shown = update_tables.margin_table(found, {"joint": "DPO", "slow": "slow"})
     assert shown.loc["DPO", "seeds"] == "3 of 3" and shown.loc["slow", "chosen"] == "–"
 
 
 def test_ends_are_those_of_the_last_step_and_the_asked_rate():
-    found = tables.at_end(made(), "joint", "margin", pairs="trained")
+    found = update_tables.at_end(made(), "joint", "margin", pairs="trained")
     assert found.value == pytest.approx(1.0) and found.n == 3
-    assert tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(4.0)
+    assert update_tables.at_end(made(), "joint", "margin", pairs="trained", rate=4.0).value == pytest.approx(
+        4.0
+    )
     with pytest.raises(ValueError, match="no rows for 'joint', 'test'"):
-        tables.at_end(made(), "joint", "margin")
+        update_tables.at_end(made(), "joint", "margin")
     plain = pd.concat([made().assign(optimizer="sgd", set=name) for name in ("trained", "test")])
     shown = tables.plain_table(plain, {"joint": "DPO", "other": "other"})
     assert list(shown.index) == [("DPO", "trained"), ("DPO", "test")] and shown["margin"].iloc[0][0] == "+"
@@ -132,7 +137,7 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     assert list(shown.index) == [("DPO", "1"), ("DPO", "4")]
     answers = made()[["update", "seed"]].drop_duplicates()
     answers = answers.assign(kl=0.5, distinct_2=0.4, repeated=0.1, length=6.0)
-    shown = tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")
+    shown = update_tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")
     assert shown.loc["DPO", "chosen kept"].startswith("0.50") and shown.loc["DPO", "KL"].startswith("0.50")
     assert shown.loc["DPO", "rejected not up"] == "0.90 [0.65, 1.00]"  # and not beyond 1
 
@@ -155,7 +160,7 @@ def test_one_step_each_leaves_the_model_as_it_was(toy):
     # The size is that of DPO's own step without what the two gradients share.
     joint = found[found["update"] == "joint"]
     assert ((joint["chosen"] - joint["rejected"]).between(0, 0.0101)).all()
-    with pytest.raises(ValueError, match=r"optimizer='lion'; expected"):
+    with pytest.raises(ValueError, match=r"optimizer 'lion' is not known; expected"):
         single_steps.one_step_each(model, tokenizer, pairs, updates, optimizer="lion")
     with pytest.raises(ValueError, match=r"toy='poem'; expected one of refusal, teacher"):
         tangled("poem", "same words", "nano", sizes("smoke"), 0)
@@ -171,7 +176,7 @@ def test_outcomes_count_both_signs():
 
 def test_exact_steps_begin_as_the_first_order_says_and_runs_agree_for_small_steps():
     pairs = suffix_pairs(4, 6, relation="scaled", strength=1.25, generator=torch.Generator().manual_seed(1))
-    steps = single_steps.exact_steps(pairs, list(RULES), [1e-4])
+    steps = single_steps.exact_steps(pairs, list(list_rules()), [1e-4])
     np.testing.assert_allclose(steps["chosen"] - steps["rejected"], 1e-4, rtol=1e-2)
     assert (steps[steps["update"] == "joint"]["chosen"] < 0).all()
     assert (steps[steps["update"] == "normalized"]["chosen"] > 0).all()

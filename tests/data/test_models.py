@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from entanglement import models
-from entanglement.archive import sha256
+from entanglement.files import sha256
 from entanglement.models import about_model, check_model_name, load_model, model_facts
 from entanglement.uses import FILE, recording
 from entanglement_book.materials import VARIANTS, DataError

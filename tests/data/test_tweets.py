@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from entanglement.archive import sha256
+from entanglement.files import sha256
 from entanglement_book.materials import DataError, sentiment_pairs, sentiment_tweets, tweets
 
 

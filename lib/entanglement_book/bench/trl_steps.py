@@ -23,13 +23,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from entanglement.gradients.select import fused_activations
+from entanglement.batches import by_length, collate_left, grouped_logps
 from entanglement.logps import model_device
 from entanglement.losses import get_loss
+from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair
-
-# The parts of a step of ``align``, which runs whole trainings; the tests hold the step against it.
-from entanglement.training import OPTIMIZERS, _collate, _pair_logps, _train_step, _trainable
+from entanglement.updates import get_update
 
 __all__ = ["our_step", "token_ids", "trl_step"]
 
@@ -57,21 +56,18 @@ def our_step(
         A function that makes one more step and returns its loss (nats, mean over the batch before the step).
     """
     model.eval()
-    loss = get_loss("dpo", beta=BETA)
-    optimizer = OPTIMIZERS["adamw"](_trainable(model), lr)
-    keys = range(len(pairs))
+    update, loss = get_update("joint"), get_loss("dpo", beta=BETA)
+    update.begin(model)
+    optimizer = make_optimizer("adamw", model, lr)
+    groups = by_length(pairs)
+    order = [i for group in groups for i in group]
     with torch.no_grad():
-        frozen = _pair_logps(model, tokenizer, pairs, append_eos=False)
-    both = zip(frozen.chosen.tolist(), frozen.rejected.tolist(), strict=True)
-    reference = dict(zip(keys, both, strict=True))
-    done = 0
+        frozen = grouped_logps(model, tokenizer, pairs, append_eos=False)
+    reference = (frozen.chosen[order], frozen.rejected[order])
 
     def step() -> float:
-        nonlocal done
-        done += 1
-        with fused_activations(model):
-            logps = _pair_logps(model, tokenizer, pairs, False, reference, keys)
-            return _train_step(model, optimizer, loss(logps).mean(), done, lr, MAX_GRAD_NORM)["loss"]
+        batches = [collate_left([pairs[i] for i in group], tokenizer, False) for group in groups]
+        return update.step(model, optimizer, batches, loss, reference, max_grad_norm=MAX_GRAD_NORM).loss
 
     return step
 
@@ -87,7 +83,7 @@ def token_ids(
     Raises:
         ValueError: the two prompts of a pair differ (a long response can shorten its prompt), naming it.
     """
-    batch = _collate(pairs, tokenizer, append_eos=False)
+    batch = collate_left(pairs, tokenizer, append_eos=False)
     halves = []  # (prompt, response) of each of the 2B rows
     for ids, real, response in zip(batch.input_ids, batch.attention_mask, batch.response_mask, strict=True):
         halves.append((ids[real.bool() & ~response].tolist(), ids[response].tolist()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-from entanglement.archive import cache_dir, write_whole
+from entanglement.archive import cache_dir
+from entanglement.files import sha256, write_whole
 from entanglement_book.materials import docstrings
 from entanglement_book.materials.docstrings import Docstring, package_versions, read_docstrings
 
@@ -19,7 +19,7 @@ def _file() -> Path:
     """Return where the docstrings of today's packages, read by today's code, are kept."""
     code = Path(docstrings.__file__).read_text(encoding="utf-8")
     about = json.dumps([package_versions(), code], sort_keys=True)
-    return cache_dir() / f"docstrings-{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
+    return cache_dir() / f"docstrings-{sha256(about)[:16]}.json"
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import importlib.util
 import inspect
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from entanglement.archive import DataError
+from entanglement.files import sha256
 from entanglement.pairs import PreferencePair
 
 __all__ = ["PACKAGES", "Docstring", "corpus_hash", "read_docstrings", "tldr_pairs"]
@@ -107,11 +107,7 @@ def read_docstrings(packages: Sequence[str] = tuple(PACKAGES)) -> list[Docstring
 
 def corpus_hash(docstrings: Sequence[Docstring]) -> str:
     """Return a SHA-256 over the texts read, so that a run can say which corpus it saw."""
-    digest = hashlib.sha256()
-    for docstring in docstrings:
-        digest.update(docstring.text.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
+    return sha256("".join(f"{docstring.text}\0" for docstring in docstrings))
 
 
 def package_versions(packages: Sequence[str] = tuple(PACKAGES)) -> dict[str, str]:

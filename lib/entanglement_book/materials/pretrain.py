@@ -1,4 +1,4 @@
-"""Make the ``nano`` checkpoints: ``python -m entanglement_book.materials.pretrain`` (``make nano``).
+"""Make the ``nano`` checkpoints: ``entanglement-book nano`` (``make nano``).
 
 Two models come out of one run. ``nano-unlabeled`` is a small GPT-2 pretrained on docstrings and on reviews
 and tweets *without* their labels. ``nano`` continues it on a mixture that also holds ``<text>\\nSentiment:
@@ -8,13 +8,11 @@ neither.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from entanglement.files import file_sha256, write_json, write_whole
 from entanglement.models import CHECKPOINTS
 from entanglement_book.materials.docstrings import corpus_hash, package_versions, read_docstrings
 from entanglement_book.materials.tweets import (
@@ -257,8 +256,6 @@ def _save(
 ) -> None:
     from safetensors.torch import save_file
 
-    from entanglement.archive import sha256
-
     folder.mkdir(parents=True, exist_ok=True)
     # The output matrix is the embedding matrix; storing it once keeps the file at 8.5 MB.
     state = {
@@ -270,10 +267,10 @@ def _save(
     model.config.dtype = torch.float16
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    facts["sha256"] = sha256((folder / "model.safetensors").read_bytes())
-    facts["tokenizer_sha256"] = sha256((folder / "tokenizer.json").read_bytes())
-    (folder / "README.md").write_text(card(facts))
-    (folder / "facts.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    facts["sha256"] = file_sha256(folder / "model.safetensors")
+    facts["tokenizer_sha256"] = file_sha256(folder / "tokenizer.json")
+    write_whole(folder / "README.md", card(facts))
+    write_json(folder / "facts.json", facts, indent=2, sort_keys=True)
 
 
 def card(facts: Mapping[str, Any]) -> str:
@@ -319,20 +316,24 @@ of {packages} under their licenses (BSD, Matplotlib's, Apache-2.0), and the rate
     return lines.lstrip()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train both stages and write the two checkpoints with the facts for their model cards."""
-    parser = argparse.ArgumentParser(
-        prog="python -m entanglement_book.materials.pretrain", description=__doc__
-    )
-    parser.add_argument("--out", type=Path, default=CHECKPOINTS)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument(
-        "--steps-scale", type=float, default=1.0, help="multiply all step counts (for a trial)"
-    )
-    options = parser.parse_args(arguments)
+def pretrain(
+    out: Path | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    bf16: bool = True,
+    steps_scale: float = 1.0,
+) -> None:
+    """Train both stages and write the two checkpoints with the facts for their model cards.
 
+    Args:
+        out: folder for both; default: the library's own checkpoints.
+        device: "cpu" or "cuda".
+        seed: of the weights and the order of the texts; the second stage takes the next one.
+        bf16: bfloat16 autocast.
+        steps_scale: multiplies all numbers of steps, for a trial.
+    """
+    out = out or CHECKPOINTS
     corpus = build_corpus()
     tokenizer = train_tokenizer(corpus)
 
@@ -341,8 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     held_ids = [i for d in encode(corpus.held_out_docstrings) for i in (0, *d)]
     n_held = min(len(held_ids) // CONTEXT, 256)
-    blocks = torch.tensor(held_ids[: n_held * CONTEXT]).view(n_held, CONTEXT).to(options.device)
-    model = new_model(options.seed).to(options.device)
+    blocks = torch.tensor(held_ids[: n_held * CONTEXT]).view(n_held, CONTEXT).to(device)
+    model: Any = new_model(seed)
+    model.to(device)
 
     def evaluate() -> dict[str, float]:
         return {
@@ -352,16 +354,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for number, stage in enumerate(STAGES):
         started = time.time()
-        steps = max(2, round(stage.steps * options.steps_scale))
+        steps = max(2, round(stage.steps * steps_scale))
         stage = Stage(**{**asdict(stage), "steps": steps})
-        stream = _stream(stage, corpus, encode, options.seed + number)
+        stream = _stream(stage, corpus, encode, seed + number)
         report = train_stage(
             stage,
             model,
             stream,
             evaluate,
-            seed=options.seed + number,
-            bf16=options.bf16,
+            seed=seed + number,
+            bf16=bf16,
             log=lambda line: print(line, flush=True),
         )
         facts: dict[str, Any] = {
@@ -370,9 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "stage": asdict(stage),
             "tokens_read": stage.steps * stage.batch * CONTEXT,
             "tokens_in_stream": len(stream),
-            "seed": options.seed,
-            "bf16_autocast": options.bf16,
-            "device": torch.cuda.get_device_name() if options.device == "cuda" else "CPU",
+            "seed": seed,
+            "bf16_autocast": bf16,
+            "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
             "minutes": round((time.time() - started) / 60, 1),
             "parameters": sum(p.numel() for p in model.parameters()),
             "corpus_sha256": corpus.fingerprint,
@@ -381,10 +383,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "held_out_blocks": n_held,
             **report,
         }
-        _save(options.out / stage.name, model, tokenizer, facts)
+        _save(out / stage.name, model, tokenizer, facts)
         print(json.dumps(facts), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,11 +10,13 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from entanglement.files import sha256
+from entanglement_book.layout import BookError, one_line
 from entanglement_book.press.numbering import complaints_about_numbers, typed_numbers
 
 #: A cell longer than this is plumbing that belongs in the library.
 LONGEST_CELL = 25
-#: Bookkeeping is read by nobody on the page, and may be longer.
+#: Bookkeeping and imports are read by nobody on the page, and may be longer.
 LONGEST_BOOKKEEPING = 60
 #: Characters in a line of code that the page shows without scrolling.
 PAGE_WIDTH = 88
@@ -28,12 +29,21 @@ _INJECTED = ("injected-parameters", "papermill-error-cell-tag")
 _NOT_SHOWN = {"remove-cell", "remove-input"}
 _FOLDED = {"hide-input", "hide-cell"}
 _BOOKKEEPING = {"glue", "paste", "put", "record", "use_style"}
+_TODO = "mend it, or fetch it back with git checkout"
 _DRAWS = re.compile(r"\bplt\.|\bdrawing\.|\bplot_\w+\(|\.savefig\(")
 
 
 def read(path: Path) -> NotebookNode:
-    """Read a notebook as nbformat 4."""
-    return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    """Read a notebook as nbformat 4. Errors: BookError, in one line, if it is none."""
+    try:
+        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        whole = all(isinstance(cell.source, str) and cell.cell_type for cell in notebook.cells)
+    except Exception as error:  # nbformat raises whatever a damaged file makes it stumble over
+        reason = one_line(error)[:120]
+        raise BookError(f"{path} cannot be read as a notebook ({reason}): {_TODO}") from None
+    if not whole:
+        raise BookError(f"{path} has a cell without source: {_TODO}")
+    return notebook
 
 
 def dumps(notebook: NotebookNode) -> str:
@@ -87,7 +97,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         if is_injected(cell):
             continue
         source = cell.source.rstrip("\n")
-        digest = hashlib.sha256(f"{cell.cell_type}\n{source}".encode()).hexdigest()[:8]
+        digest = sha256(f"{cell.cell_type}\n{source}")[:8]
         seen[digest] = seen.get(digest, 0) + 1
         fresh = NotebookNode(cell_type=cell.cell_type, source=source)
         fresh["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
@@ -105,10 +115,9 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 def complaints(path: Path) -> list[str]:
     """What keeps a committed notebook from being in order, one line each."""
     try:
-        text = path.read_text(encoding="utf-8")
-        notebook = nbformat.reads(text, as_version=4)
-    except (OSError, ValueError) as error:
-        return [f"{path}: not readable as a notebook ({type(error).__name__})"]
+        notebook, text = read(path), path.read_text(encoding="utf-8")
+    except BookError as error:
+        return [str(error)]
     found = []
     if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
         found.append(f"{path}: holds outputs; notebooks are committed without (run: make tidy)")
@@ -152,12 +161,13 @@ def _cell_complaints(cell: NotebookNode) -> list[str]:
     """What is not in order in one code cell."""
     lines, found = cell.source.splitlines(), []
     shown = not _NOT_SHOWN & set(tags(cell))
-    most = LONGEST_CELL if shown else LONGEST_BOOKKEEPING
+    read = shown and not _FOLDED & set(tags(cell))
+    most = LONGEST_CELL if read else LONGEST_BOOKKEEPING
     if len(lines) > most:
         found.append(f"has {len(lines)} lines, at most {most} are allowed")
     if shown and max(map(len, lines), default=0) > PAGE_WIDTH:
         found.append(f"has a line of more than {PAGE_WIDTH} characters, wider than the page")
-    if shown and not _FOLDED & set(tags(cell)):
+    if read:
         found += _plumbing(cell.source)
     drawing = [
         line for line in lines if _DRAWS.search(line) and "import" not in line and "use_style" not in line

@@ -1,6 +1,6 @@
 """The reproduction report: the ledger as tables that can be read, run times, versions.
 
-Works on the table that ``claims.ledger_table`` gives; imports no torch. The texts are MyST Markdown, for a
+Works on the table that ``verdicts.ledger_table`` gives; imports no torch. The texts are MyST Markdown, for a
 cell whose metadata say ``mystnb: {markdown_format: myst}``.
 """
 
@@ -11,11 +11,10 @@ import platform
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entanglement_book.layout import Book, is_report
-from entanglement_book.ledger.claims import (
+from entanglement_book.ledger.verdicts import (
     IN_PART,
     NOT_REPRODUCED,
     NOT_RUN,
@@ -25,8 +24,9 @@ from entanglement_book.ledger.claims import (
     VerdictFile,
 )
 from entanglement_book.press import notebooks
-from entanglement_book.press.execute import clock, run_times
+from entanglement_book.press.execute import clock
 from entanglement_book.press.numbering import APPENDIX, numbers_of
+from entanglement_book.press.store import run_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def chapters_of(table: pd.DataFrame) -> list[str]:
 
 
 def title_of(chapter: str) -> str:
-    """Return ``8 Sentiment with GPT-2``: the number by ``_toc.yml``, if any, and the notebook's first heading."""
+    """Return ``8 Sentiment with GPT-2``: the number by ``_toc.yml``, if any, and the first heading."""
     book = Book.find()
     number_ = numbers_of(book.toc()).get(f"notebooks/{chapter}", APPENDIX)
     start = "" if number_ == APPENDIX else f"{number_} "
@@ -96,7 +96,7 @@ def chapter_markdown(table: pd.DataFrame, chapter: str) -> str:
     """Return one chapter's claims as a Markdown table: claim, measured, negative control, verdict.
 
     Args:
-        table: ``claims.ledger_table()``.
+        table: ``verdicts.ledger_table()``.
         chapter: as in its column ``notebook``.
 
     Raises:
@@ -167,7 +167,9 @@ def other_scale(table: pd.DataFrame, scale: str) -> pd.DataFrame:
     """
     committed = VerdictFile.read(Book.find().verdicts(scale), scale).claims
     rows = table[["claim", "verdict"]].rename(columns={"verdict": "here"})
-    rows["there"] = [committed.get(str(name), {}).get("verdict", NOT_RUN) for name in rows["claim"]]
+    rows["there"] = [
+        committed[str(name)].verdict if str(name) in committed else NOT_RUN for name in rows["claim"]
+    ]
     return rows[rows["here"] != rows["there"]].reset_index(drop=True)
 
 
@@ -200,13 +202,12 @@ def versions() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["package", "version"])
 
 
-def library_hash(root: Path | None = None) -> str:
-    """Return the first twelve digits of a hash over the library's code, comments and docstrings left out."""
-    from entanglement_book.provenance.sources import code_text, digest
+def basis_hash(scale: str) -> str:
+    """Return the first twelve digits of a hash over all that the shown verdicts rest on: the chapters' code,
+    what it reaches in the library, and the files that were read.
+    """
+    from entanglement.files import digest
+    from entanglement_book.ledger.verdicts import find_verdicts
 
-    library = Book.find(root).library
-    texts = {
-        path.relative_to(library).as_posix(): code_text(path.read_text(encoding="utf-8"))
-        for path in sorted(library.rglob("*.py"))
-    }
-    return digest(texts)[:12]
+    bases = find_verdicts(scale).notebooks
+    return digest({chapter: basis.science for chapter, basis in bases.items()})[:12]

@@ -17,10 +17,12 @@ from typing import Any
 
 import yaml
 
+from entanglement.files import write_whole
 from entanglement_book.layout import Book, Settings, toc_files
 from entanglement_book.press import notebooks
-from entanglement_book.press.execute import Store, clock, inspect
+from entanglement_book.press.execute import clock
 from entanglement_book.press.numbering import numbers_of
+from entanglement_book.press.store import Store, exclusive, inspect
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
@@ -38,9 +40,7 @@ _REDIRECT = """<!DOCTYPE html>
 
 
 def _title(book: Book) -> str:
-    return str(
-        yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8")).get("title", "The book")
-    )
+    return str(book.config().get("title", "The book"))
 
 
 def _without(node: Any, gone: set[str]) -> Any:
@@ -91,7 +91,7 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     (folder / "_toc.yml").write_text(
         yaml.safe_dump(_without(toc, set(gone)), sort_keys=False), encoding="utf-8"
     )
-    config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
+    config = book.config()
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     # The numbers of the whole book, whatever is left out.
     config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers_of(toc)
@@ -126,8 +126,13 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
 
     ``partial``: pages without a current output are left out, and warnings (references to them) are shown and
     are no errors. The finished site takes its place only when it is whole; an older one is removed first, so
-    that it cannot be taken for this one. Errors: BuildError.
+    that it cannot be taken for this one. Errors: BuildError; UsageError if another build of it is going on.
     """
+    with exclusive(book.lock_of_site(settings), f"building the site of {settings.label!r}"):
+        return _build(book, settings, partial)
+
+
+def _build(book: Book, settings: Settings, partial: bool) -> Path:
     began = time.monotonic()
     target = book.site(settings)
     shutil.rmtree(target, ignore_errors=True)
@@ -163,7 +168,8 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
         print(f"{len(warnings)} references to what was left out lead nowhere: {log}", flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Jupyter Book's own redirect says neither its language nor what it is.
-    (html / "index.html").write_text(_REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html"))
+    redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
+    write_whole(html / "index.html", redirect)
     html.rename(target)
     shutil.rmtree(output, ignore_errors=True)
     index = target / "index.html"

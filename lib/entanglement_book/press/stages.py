@@ -53,7 +53,7 @@ def stages(jobs: int) -> list[Stage]:
         Stage("site", book("site", *smoke), needs=("notebooks at smoke",)),
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
-        Stage("tables are fresh", python("entanglement_book.grids.results", "check")),
+        Stage("tables are fresh", book("results", "check")),
     ]
 
 

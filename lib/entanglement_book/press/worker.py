@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 
+_LONGEST = 80
+
 
 def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent and psutil.pid_exists(parent):
@@ -36,9 +38,9 @@ def _private_sockets(folder: Path) -> dict[str, Any]:
     """
     from traitlets.config import Config
 
-    if os.name != "posix":
+    # A socket's name is short, 104 characters on some systems; the kernel adds "/kernel-ipc-5" and more.
+    if os.name != "posix" or len(os.fsencode(folder)) > _LONGEST:
         return {}
-    # A socket's name is short (about 100 characters): the job's folder is a temporary one.
     return {"config": Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})}
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.account import TERMS
 from entanglement.losses import get_loss
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.squeezing import answer_moves, mass_moves, token_moves
-from entanglement.training import align
+from entanglement.training import Account, align
+from entanglement.training.account import TERMS
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, checkpoint, data_pairs, recipe, train_pairs
 
@@ -54,7 +55,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": one row a step, means over held-out pairs (``with_weights``).
@@ -82,7 +83,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate={"test": test},
         evaluate_at=numbers.moments,
         geometry_pairs=numbers.geometry_pairs,
-        account_pairs=numbers.account_pairs if loss.name == "dpo" else 0,
+        observers=[Account(numbers.account_pairs)] if loss.name == "dpo" else [],
     )
     pairs = with_weights(run, loss)
     before, _ = load_model(model)
@@ -100,9 +101,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         keys = ["set", "response"]
         sums = run.account.groupby([*keys, "pair", "step"])[[*TERMS, "total"]].mean().groupby([*keys, "step"])
         tables["account"] = sums.mean().groupby(keys).sum().reset_index()
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
@@ -114,3 +112,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 def _defaults(names: Sequence[str]) -> dict[str, dict[str, float]]:
     return {name: get_loss(name).hyper for name in names}
+
+
+GRIDS.add("dynamics", Grid("dynamics", grid_cells, run_cell, describe, models=("nano",)))

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entanglement.account import TERMS
 from entanglement.geometry import CASES
+from entanglement.training.account import TERMS
 from entanglement_book.drawing.charts import case_shares, line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,

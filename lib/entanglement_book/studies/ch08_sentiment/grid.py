@@ -15,7 +15,8 @@ import pandas as pd
 
 from entanglement.losses import get_loss
 from entanglement.models import about_model, load_model
-from entanglement.training import align, sft
+from entanglement.training import Account, Trajectory, align, sft
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.materials.tweets import VARIANTS, sentiment_pairs
 
 __all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]
@@ -175,7 +176,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "means": one row a phase ("sft", "dpo") and step, means over held-out pairs (``Trajectory.means``).
         "pairs": the geometry of single held-out pairs at the ends of each phase.
         "account": mean account over pairs, one row a step, set and response (only where kept).
-        Each row carries the cell.
 
     Raises:
         ValueError: an unknown condition or variant.
@@ -206,6 +206,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     phases = {"sft": tuned}
     if not long_sft:
         plain = condition == "plain"
+        accounted = numbers.account_pairs and condition in ("main", "plain") and model == "nano"
         rate = numbers.dpo_lr * (LARGE_STEP if condition == "large_step" else 1)
         phases["dpo"] = align(
             policy,
@@ -223,12 +224,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             evaluate=test,
             evaluate_at=numbers.moments,
             geometry_pairs=numbers.geometry_pairs,
-            account_pairs=numbers.account_pairs if condition in ("main", "plain") and model == "nano" else 0,
+            observers=[Account(numbers.account_pairs)] if accounted else [],
         )
-    return _tables(cell, phases)
+    return _tables(phases)
 
 
-def _tables(cell: Mapping[str, Any], phases: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def _tables(phases: Mapping[str, Trajectory]) -> dict[str, pd.DataFrame]:
     means, pairs, account = [], [], []
     for phase, run in phases.items():
         means.append(run.means().assign(phase=phase))
@@ -240,13 +241,15 @@ def _tables(cell: Mapping[str, Any], phases: Mapping[str, Any]) -> dict[str, pd.
                 run.account.drop(columns="pair").groupby(keys).mean().reset_index().assign(phase=phase)
             )
     tables = {"means": means, "pairs": pairs, "account": account}
-    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
-    for table in joined.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
-    return joined
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     return {"recipe": asdict(recipe(scale, model)), "model": model, "about": about_model(model)}
+
+
+GRIDS.add(
+    "sentiment",
+    Grid("sentiment", grid_cells, run_cell, describe, models=("nano", "nano-unlabeled", "smollm2-135m")),
+)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from entanglement.account import TERMS
 from entanglement.stats import Interval, mean_interval, summarize
+from entanglement.training.account import TERMS
 from entanglement_book.materials.tweets import VARIANTS
 
 __all__ = [

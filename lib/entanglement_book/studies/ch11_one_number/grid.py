@@ -15,7 +15,9 @@ import pandas as pd
 
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
-from entanglement.updates import Update, get_update, untangle
+from entanglement.training import align
+from entanglement.updates import Update, get_update
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
@@ -38,14 +40,12 @@ class Variant:
     """One way to take the step.
 
     Attributes:
-        title: as the book writes it.
         update: of ``get_update``, with ``options``.
         loss: of the registry, at its defaults.
         rates: whether it is tried at other rates, too.
         plain: whether it is tried with plain gradient steps, too.
     """
 
-    title: str
     update: str = "joint"
     options: tuple[tuple[str, Any], ...] = ()
     loss: str = "dpo"
@@ -58,20 +58,18 @@ class Variant:
 
 
 UPDATES: dict[str, Variant] = {
-    "joint": Variant("DPO itself", rates=True, plain=True),
-    "normalized": Variant("normalized, pair by pair", "normalized", plain=True),
-    "normalized-metric": Variant("normalized in AdamW's metric", "normalized", (("metric", "optimizer"),)),
-    "normalized-batch": Variant(
-        "normalized, batch", "normalized", (("level", "batch"),), rates=True, plain=True
-    ),
-    "band": Variant("clipped to the band", "band", plain=True),
-    "band-25": Variant("clipped, a quarter inside", "band", (("slack", 0.25),), rates=True, plain=True),
-    "pcgrad": Variant("PCGrad", "pcgrad"),
-    "mgda": Variant("MGDA", "mgda"),
-    "calibrated": Variant("calibrated", "calibrated"),
-    "split": Variant("split", "split", plain=True),
-    "dpop": Variant("DPOP (a loss)", loss="dpop", rates=True),
-    "rpo": Variant("DPO + NLL (a loss)", loss="rpo"),
+    "joint": Variant(rates=True, plain=True),
+    "normalized": Variant("normalized", plain=True),
+    "normalized-metric": Variant("normalized", (("metric", "optimizer"),)),
+    "normalized-batch": Variant("normalized", (("level", "batch"),), rates=True, plain=True),
+    "band": Variant("band", plain=True),
+    "band-25": Variant("band", (("slack", 0.25),), rates=True, plain=True),
+    "pcgrad": Variant("pcgrad"),
+    "mgda": Variant("mgda"),
+    "calibrated": Variant("calibrated"),
+    "split": Variant("split", plain=True),
+    "dpop": Variant(loss="dpop", rates=True),
+    "rpo": Variant(loss="rpo"),
 }
 
 
@@ -89,7 +87,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
@@ -102,7 +100,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     policy.load_state_dict(start)
     train = train_pairs(scale, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,
@@ -124,9 +122,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         prompts = [pair.prompt for pair in test]
         found = answer_quality(policy, before.eval(), tokenizer, prompts, seed=seed)
         tables["answers"] = pd.DataFrame([found])
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
@@ -135,3 +130,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     updates = {name: asdict(variant) for name, variant in UPDATES.items()}
     about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "updates": updates, "model": model, "about": about}
+
+
+GRIDS.add("untangling", Grid("untangling", grid_cells, run_cell, describe, models=("nano",)))

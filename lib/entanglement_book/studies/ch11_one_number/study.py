@@ -19,8 +19,8 @@ from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
 from entanglement.losses import get_loss
+from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair, collate
-from entanglement.training import OPTIMIZERS
 from entanglement.updates import Update, get_rule
 from entanglement_book.studies.shared.exact import exact_logps
 
@@ -62,8 +62,6 @@ def one_step_each(
     Raises:
         ValueError: an unknown optimizer.
     """
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer={optimizer!r}; expected one of {', '.join(OPTIMIZERS)}.")
     loss = get_loss("dpo")
     model.eval()
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,8 +76,8 @@ def one_step_each(
             d = loss.hyper["beta"] / 2  # DPO's weight at the reference
             eta = size / (d * float(geometry.chosen_sq + geometry.rejected_sq))
         for label, update in updates.items():
-            update.begin()
-            stepper = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad], eta)
+            update.begin(model)
+            stepper = make_optimizer(optimizer, model, eta)
             update.step(model, stepper, [batch], loss, before)
             with torch.no_grad():
                 after = response_logps(model, batch)
@@ -108,7 +106,7 @@ def exact_steps(pairs: LogLinear, rules: Sequence[str], nats: Sequence[float]) -
 
     Args:
         pairs: B pairs, each with a matrix of its own.
-        rules: names of ``updates.RULES``.
+        rules: updates that are rules (``updates.list_rules``).
         nats: sizes of the step, as the first-order change of the margin, in nats.
 
     Returns:

@@ -20,30 +20,24 @@ from entanglement.logps import token_logps
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import (
+from entanglement.training import align, sft
+from entanglement.updates import TokenWeighted
+from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
-    TokenWeighted,
     TwoReferences,
     Weigher,
+    WeighTokens,
     contrasting,
     everything,
 )
-from entanglement.training import sft
-from entanglement.updates import untangle
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
 __all__ = ["WEIGHERS", "describe", "grid_cells", "ranking", "run_cell", "token_table"]
 
-#: Name → as the book writes it.
-WEIGHERS: dict[str, str] = {
-    "everything": "all tokens (DPO)",
-    "contrasting": "contrasting tokens (told)",
-    "two": "two references",
-    "geometry": "token geometry",
-    "learned": "learned mask",
-}
+WEIGHERS: tuple[str, ...] = ("everything", "contrasting", "two", "geometry", "learned")
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
@@ -64,7 +58,7 @@ def _other(scale: str, model: str, pairs: Sequence[PreferencePair], seed: int) -
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
@@ -81,15 +75,15 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     train = train_pairs(scale, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     torch.manual_seed(seed)
-    make: dict[str, Callable[[], Weigher]] = {
+    make: dict[str, Callable[[], Weigher | WeighTokens]] = {
         "everything": lambda: everything,
         "contrasting": lambda: contrasting,
         "two": lambda: TwoReferences(_other(scale, model, train, seed)),
         "geometry": FromGeometry,
-        "learned": lambda: LearnedMask(reference),
+        "learned": LearnedMask,
     }
     weigher = make[name]()
-    run = untangle(
+    run = align(
         policy,
         tokenizer,
         train,
@@ -102,19 +96,15 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate_at=sorted({round(numbers.steps * k / 8) for k in range(9)}),
     )
     prompts = [pair.prompt for pair in test]
-    tables = {
+    return {
         "means": set_means(run.table),
         "tokens": token_table(weigher, policy, reference, tokenizer, test[: numbers.geometry_pairs]),
         "answers": pd.DataFrame([answer_quality(policy, reference, tokenizer, prompts, seed=seed)]),
     }
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
-    return tables
 
 
 def token_table(
-    weigher: Weigher,
+    weigher: Weigher | WeighTokens,
     model: nn.Module,
     reference: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -166,3 +156,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the weighers, for the provenance of a table."""
     about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}
+
+
+GRIDS.add("masking", Grid("masking", grid_cells, run_cell, describe, models=("nano",)))

@@ -12,20 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.gradients import TokenGeometry, token_geometry
 from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
-from entanglement.token_weights import contrasting
+from entanglement.updates.token_weights import contrasting
 
-__all__ = ["as_updates", "gap_parts", "gap_table", "one_sided", "token_moves"]
-
-
-def as_updates(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a grid's table in the form that ``untangling_tables`` reads: its ways of training are its
-    updates, all with AdamW's rate.
-
-    Args:
-        table: "means" or "answers" of a grid.
-        column: that names the way.
-    """
-    return table.rename(columns={column: "update"}).assign(rate=1.0, optimizer="adamw")
+__all__ = ["gap_parts", "gap_table", "one_sided", "token_moves"]
 
 
 def gap_parts(geometry: TokenGeometry, contrast: torch.Tensor) -> dict[str, float]:

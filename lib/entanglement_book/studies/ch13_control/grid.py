@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.adversarial import Adversary, outsmart
-from entanglement.control import Decoupled, goal_loss
+from entanglement.losses.goals import goal_loss
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
-from entanglement.training import Trajectory
-from entanglement.updates import untangle
+from entanglement.training import align
+from entanglement.updates import get_update
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
@@ -37,14 +37,12 @@ class Way:
     """One way to ask.
 
     Attributes:
-        title: as the book writes it.
         goals: the requests of ``GOALS`` that it is given.
         loss: of the registry, where it is given none.
         level: of ``Decoupled``; None for the loss's own step with AdamW.
         lr: of a plain step; the recipe's rate otherwise.
     """
 
-    title: str
     goals: tuple[str, ...] = tuple(GOALS)
     loss: str = ""
     level: str | None = None
@@ -52,19 +50,19 @@ class Way:
 
 
 WAYS: dict[str, Way] = {
-    "itself": Way("a loss with both goals"),
-    "batch": Way("decoupled, batch", level="batch", lr=0.5),
-    "all": Way("decoupled, all responses", ("apart",), level="all", lr=0.5),
-    "kto": Way("KTO (a loss)", (), loss="kto"),
-    "apo_zero": Way("APO-zero (a loss)", (), loss="apo_zero"),
-    "adversarial": Way("adversarial", ()),
+    "itself": Way(),
+    "batch": Way(level="batch", lr=0.5),
+    "all": Way(("apart",), level="all", lr=0.5),
+    "kto": Way((), loss="kto"),
+    "apo_zero": Way((), loss="apo_zero"),
+    "adversarial": Way(()),
 }
 #: Damping of ``Decoupled``, chosen on a seed outside the grid.
 DAMPING = 0.001
 #: Adversarial training goes on for this many times the steps of the others, at this many times their rate,
 #: chosen on a seed outside the grid: at the same rate hardly anything moves.
 LONGER, FASTER = 2, 4.0
-ADVERSARY = Adversary()
+ADVERSARY: dict[str, Any] = {"head_start": 8, "beta": 0.1, "lr": 1e-4}
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
@@ -75,7 +73,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its tables; each row carries the cell.
+    """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of trained and held-out pairs, a row a step and set.
@@ -90,19 +88,18 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     sets = {"trained": trained_sample(scale, train, seed), "test": test}
     moments = sorted({round(numbers.steps * k / 8) for k in range(9)})
-    run: Trajectory
     if cell["way"] == "adversarial":
         steps = LONGER * numbers.steps
-        run = outsmart(
-            policy, tokenizer, train, steps=steps, adversary=ADVERSARY, lr=FASTER * numbers.lr,
-            batch_size=numbers.batch, seed=seed, evaluate=sets,
+        run = align(
+            policy, tokenizer, train, update=get_update("adversarial", seed=seed, **ADVERSARY), steps=steps,
+            lr=FASTER * numbers.lr, batch_size=numbers.batch, seed=seed, evaluate=sets,
             evaluate_at=sorted({*moments, *(LONGER * moment for moment in moments)}),
         )  # fmt: skip
     else:
         plain = way.level is not None
-        run = untangle(
+        run = align(
             policy, tokenizer, train,
-            update=Decoupled(way.level, DAMPING) if plain else "joint",  # type: ignore[arg-type]
+            update=get_update("decoupled", level=way.level, damping=DAMPING) if plain else "joint",
             loss=goal_loss(*GOALS[cell["goal"]]) if way.goals else way.loss,
             steps=numbers.steps, lr=way.lr or numbers.lr, batch_size=numbers.batch,
             optimizer="sgd" if plain else "adamw", max_grad_norm=None if plain else 1.0, seed=seed,
@@ -117,9 +114,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     }
     if cell["way"] == "adversarial":
         tables["steps"] = run.monitor
-    for table in tables.values():
-        for place, (key, value) in enumerate(cell.items()):
-            table.insert(place, key, value)
     return tables
 
 
@@ -128,5 +122,8 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     ways = {name: asdict(way) for name, way in WAYS.items()}
     about = about_model(model)
     return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
-        "adversary": asdict(ADVERSARY), "longer": LONGER, "faster": FASTER, "model": model, "about": about,
+        "adversary": ADVERSARY, "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
+
+
+GRIDS.add("controlling", Grid("controlling", grid_cells, run_cell, describe, models=("nano",)))

@@ -1,4 +1,4 @@
-"""One table over everything that the chapters on untangling tried, and what a step of it costs."""
+"""One table over everything that three grids of ways to train tried, and what a step of it costs."""
 
 from __future__ import annotations
 
@@ -7,49 +7,52 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement_book.grids.results import Stored
-from entanglement_book.studies.ch11_one_number import grid as untangling
-from entanglement_book.studies.ch11_one_number.tables import end_table
-from entanglement_book.studies.ch12_which_tokens import grid as masking
-from entanglement_book.studies.ch12_which_tokens.tables import as_updates
-from entanglement_book.studies.ch13_control import grid as controlling
+from entanglement_book.bench.variants import line_of
+from entanglement_book.grids.stored import Stored
+from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
+from entanglement_book.studies.shared.update_tables import as_updates, end_table
 
-__all__ = ["COSTS", "adversarial_cost", "control_means", "every_rule"]
+__all__ = ["adversarial_cost", "control_means", "cost_line", "every_rule"]
 
-#: Name of a way of training → the line of the benchmark that measured its step. What is not named here is a
-#: loss's own step. PCGrad and MGDA do what "normalized" does, up to arithmetic on three numbers.
-COSTS: dict[str, str] = {
-    "normalized": "normalized",
-    "pcgrad": "normalized",
-    "mgda": "normalized",
-    "normalized-metric": "normalized in AdamW's metric",
-    "normalized-batch": "normalized, batch",
-    "band": "clipped to the band",
-    "band-25": "clipped to the band",
-    "calibrated": "calibrated",
-    "split": "split",
-    "contrasting": "contrasting tokens",
-    "two": "tokens by two references",
-    "geometry": "tokens by their geometry",
-    "learned": "learned token mask",
-    "batch": "decoupled, batch",
-    "all": "decoupled, all responses",
-    "adversarial": "adversarial",
+#: Ways of training that are a loss's own step.
+_OWN_STEP = frozenset({"joint", "dpop", "rpo", "itself", "kto", "apo_zero"})
+#: Ways that are an update under another name than its own, or with options that cost something.
+_UPDATES: dict[str, tuple[str, dict[str, object]]] = {
+    "normalized-metric": ("normalized", {"metric": "optimizer"}),
+    "normalized-batch": ("normalized", {"level": "batch"}),
+    "band-25": ("band", {}),
+    "batch": ("decoupled", {"level": "batch"}),
+    "all": ("decoupled", {"level": "all"}),
 }
 #: The request whose results stand for a way that is given requests.
 REQUEST = "apart"
 
 
 def control_means(table: pd.DataFrame, goal: str = REQUEST) -> pd.DataFrame:
-    """Return the control grid's rows for one request, and those of ways that are given none, as updates."""
+    """Return the rows for one request, and those of ways that are given none, as updates."""
     return as_updates(table[table["goal"].isin([goal, "none"])], "way")
+
+
+def cost_line(way: str) -> str | None:
+    """Return which line of the benchmark measured a step of a way of training; None for a loss's own step.
+
+    Args:
+        way: a name of ``UPDATE_TITLES``, ``WEIGHER_TITLES`` or ``WAY_TITLES``.
+
+    Raises:
+        ValueError: it is no update.
+    """
+    if way in _OWN_STEP:
+        return None
+    update, options = _UPDATES.get(way, (way, {}))
+    return line_of(update, **options)
 
 
 def adversarial_cost(steps: pd.DataFrame) -> pd.Series:
     """Return what adversarial training has cost after each of its steps, in DPO steps, the mean over seeds.
 
     A DPO step is a forward and a backward pass over two responses to each prompt, six passes of a token; an
-    adversarial one is twelve (``adversarial.outsmart``), after the discriminator's head start.
+    adversarial one is twelve (``updates.Adversarial``), after the discriminator's head start.
 
     Args:
         steps: the grid's table of that name.
@@ -72,22 +75,22 @@ def every_rule(stored: Mapping[str, Stored], lines: Sequence[Mapping[str, Any]])
         One row a way of training; "time" and "memory" are those of a step, DPO's being 1.
 
     Raises:
-        ValueError: a line of ``COSTS`` was not measured.
+        ValueError: a line of ``cost_line`` was not measured.
     """
     own = stored["untangling"]
     masks = {name: as_updates(stored["masking"][name], "weights") for name in ("means", "answers")}
     control = {name: control_means(stored["controlling"][name]) for name in ("means", "answers")}
-    titles = {name: way.title for name, way in untangling.UPDATES.items()}
-    titles |= {name: title for name, title in masking.WEIGHERS.items() if name != "everything"}  # DPO itself
+    titles = dict(UPDATE_TITLES)
+    titles |= {name: title for name, title in WEIGHER_TITLES.items() if name != "everything"}  # DPO itself
     # KTO with an estimate of 0 for the KL, as here, is APO-zero: one row for both.
-    titles |= {name: way.title for name, way in controlling.WAYS.items() if name != "apo_zero"}
+    titles |= {name: title for name, title in WAY_TITLES.items() if name != "apo_zero"}
     means, answers = (
         pd.concat([own[name], masks[name], control[name]], ignore_index=True) for name in ("means", "answers")
     )
     table = end_table(means, answers, titles)
     measured = {line["ours"]: line for line in lines}
     for name, title in titles.items():
-        line = COSTS.get(name)
+        line = cost_line(name)
         if line is not None and f"{line}, nano" not in measured:
             raise ValueError(f"the benchmark has no line {line!r} for nano; run: make bench")
         found = None if line is None else measured[f"{line}, nano"]

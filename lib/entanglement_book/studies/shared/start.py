@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.batches import shuffled
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
-from entanglement.training import _shuffled, sft
+from entanglement.training import sft
+from entanglement.uses import remembered
 from entanglement_book.materials import sentiment_pairs, tldr_pairs
 from entanglement_book.materials.cached import cached_docstrings
 
@@ -105,7 +106,7 @@ def recipe(scale: str) -> Recipe:
     return found
 
 
-@lru_cache(maxsize=2)
+@remembered(maxsize=2)
 def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
     """Return the pairs of one of ``DATA``.
 
@@ -119,7 +120,7 @@ def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[Preferen
     raise ValueError(f"data={data!r}; expected one of {', '.join(DATA)}.")
 
 
-@lru_cache(maxsize=1)
+@remembered(maxsize=1)
 def checkpoint(
     scale: str, model: str, data: str, seed: int
 ) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
@@ -146,7 +147,7 @@ def train_pairs(scale: str, data: str, seed: int) -> list[PreferencePair]:
 def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
     """Return some of the pairs that a cell's batches contain, as many as there are held-out ones."""
     numbers = recipe(scale)
-    batches = _shuffled(len(pairs), numbers.steps, numbers.batch, seed)
+    batches = shuffled(len(pairs), numbers.steps, numbers.batch, seed)
     used = sorted({i for rows in batches for i in rows})
     picked = random.Random(seed).sample(used, min(numbers.test_pairs, len(used)))
     return [pairs[i] for i in picked]

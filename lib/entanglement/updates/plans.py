@@ -1,16 +1,13 @@
-"""Control of each response: steps that move both log-probabilities of a pair by amounts asked for.
+"""Requests: steps that move both log-probabilities of a pair by amounts asked for.
 
 A step x_w g_w − x_l g_l changes (f_w, f_l) by (x_w a² − x_l c, x_w c − x_l b²). Two numbers asked for are two
 equations for x_w and x_l, which have a solution unless the gradients are parallel. :func:`plan` solves them,
-:func:`reach` takes the steps, and :class:`Decoupled` does the same for all responses of a batch at once, with
-any loss: each response then moves by its own weight, as if gradients were orthogonal. :func:`goal_loss` is
-the loss with one term for each response and its own target.
+:func:`reach` takes the steps. ``decoupled.Decoupled`` does the same for all responses of a batch at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,15 +15,11 @@ import torch
 from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import flat_gradients, flatten, unflatten
-from entanglement.logps import PairLogps, response_logps
-from entanglement.losses import Loss
-from entanglement.losses.base import LossSpec
+from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
-from entanglement.updates import PairPass, StepReport
-from entanglement.updates.step import Reference, _first_half, _go, _set_gradient, _sum
+from entanglement.updates.passes import PairPass
 
-__all__ = ["VERDICTS", "Decoupled", "Plan", "Reached", "Verdict", "goal_loss", "plan", "reach"]
+__all__ = ["VERDICTS", "Plan", "Reached", "Verdict", "plan", "reach"]
 
 Verdict = Literal["feasible", "negative weight", "over budget", "parallel"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -209,118 +202,3 @@ def reach(
         float(first.length),
         tuple(path),
     )
-
-
-def goal_loss(chosen: float, rejected: float) -> Loss:
-    """Return ½(ϱ_w − chosen)² + ½(ϱ_l − rejected)²: one term for each response, with its own target.
-
-    ϱ is log π − log π_ref, so the targets are changes since the reference, in nats. Beyond its target a
-    response is pulled back: the weights can be negative.
-    """
-
-    def function(logps: PairLogps) -> torch.Tensor:
-        return (
-            0.5 * (logps.chosen_logratio - chosen).square()
-            + 0.5 * (logps.rejected_logratio - rejected).square()
-        )
-
-    spec = LossSpec(
-        "goal",
-        "goals",
-        function,
-        formula=r"\tfrac12(\varrho_w-t_w)^2+\tfrac12(\varrho_l-t_l)^2",
-        source="this book, controlling each response",
-        form="separable",
-        needs_reference=True,
-        d_w=r"t_w-\varrho_w",
-        d_l=r"\varrho_l-t_l",
-    )
-    return Loss(spec, {})
-
-
-@dataclass
-class Decoupled:
-    """Each response of the batch moves by its own weight, whatever the gradients' inner products.
-
-    With J the gradients of all 2B log-probabilities and d the loss's weights (+d_w for chosen, −d_l for
-    rejected responses), the loss's own step changes them by J Jᵀ d, to first order. This update steps along
-    Jᵀ(J Jᵀ + λ)⁻¹ d instead, which changes them by d, up to what the damping λ holds back: the natural
-    gradient of the loss in the space of log-probabilities. A rate of 1 is one Newton step for ``goal_loss``.
-
-    The optimizer must be plain SGD, since the step's size is what is asked for. Holds 2B gradients of the
-    model's size.
-
-    Attributes:
-        level: "all": every response by itself; "batch": the means over the batch's chosen and over its
-            rejected responses, weighed by d_w and d_l, which are two numbers.
-        damping: λ, as a share of the mean squared norm.
-        budget: longest step, in the parameters' units.
-    """
-
-    level: Literal["all", "batch"] = "all"
-    damping: float = 0.01
-    budget: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.level not in ("all", "batch"):
-            raise ValueError(f"level={self.level!r}; expected all or batch.")
-        if not self.damping >= 0 or not self.budget > 0:
-            raise ValueError(
-                f"damping={self.damping!r}, budget={self.budget!r}; "
-                "expected at least 0, and a positive number."
-            )
-
-    def begin(self) -> None:
-        """Nothing is kept between steps."""
-
-    def step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batches: Sequence[PairBatch],
-        loss: Loss,
-        reference: Reference | None = None,
-        *,
-        max_grad_norm: float | None = None,
-    ) -> StepReport:
-        """Take one step; see ``updates.Update``. ``max_grad_norm`` is not used, ``budget`` is."""
-        plain = isinstance(optimizer, torch.optim.SGD)
-        if not plain or any(group["momentum"] or group["weight_decay"] for group in optimizer.param_groups):
-            raise ValueError(
-                f"Decoupled needs torch.optim.SGD without momentum and decay; got {type(optimizer).__name__}."
-            )
-        optimizer.zero_grad(set_to_none=True)
-        found, value, (d_w, d_l) = _first_half(model, batches, loss, reference, False)
-        if self.level == "batch":
-            rows, wanted = self._means(model, found), torch.stack([d_w.mean(), -d_l.mean()])
-        else:
-            wanted = torch.cat([d_w, -d_l])
-            del found  # room for the gradients
-            sides = [flat_gradients(model, batch, "trainable") for batch in batches]
-            rows = torch.cat([part[side] for side in (0, 1) for part in sides])
-            del sides
-        x = self._solve(rows, wanted)
-        step = x.to(rows) @ rows
-        length = float(step.norm())
-        if length > self.budget:
-            step = step * (self.budget / length)
-        _set_gradient(model, {k: v.clone() for k, v in unflatten(model, -step, "trainable").items()})
-        norm = _go(model, optimizer, None)
-        n = len(d_w)
-        u_w, u_l = (x[:n], -x[n:]) if self.level == "all" else (x[:1].expand(n), -x[1:].expand(n))
-        return StepReport(value, d_w, d_l, u_w, u_l, None, norm)
-
-    @staticmethod
-    def _means(model: nn.Module, found: Sequence[PairPass]) -> torch.Tensor:
-        """Return the mean gradients of the batch's chosen and rejected responses, (2, P)."""
-        sizes = [len(some.chosen) for some in found]
-        ones = torch.full((sum(sizes),), 1 / sum(sizes)).split(sizes)
-        chosen = [some.gradient(one, None) for some, one in zip(found, ones, strict=True)]
-        rejected = [some.gradient(None, one) for some, one in zip(found, ones, strict=True)]
-        return torch.stack([flatten(model, _sum(side), "trainable") for side in (chosen, rejected)])
-
-    def _solve(self, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        gram = (rows @ rows.T).double().cpu()
-        strength = self.damping * float(gram.diagonal().mean())
-        damped = gram + max(strength, 1e-12) * torch.eye(len(gram), dtype=torch.float64)
-        return torch.linalg.solve(damped, wanted)

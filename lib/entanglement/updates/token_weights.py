@@ -12,15 +12,15 @@ are:
 * :class:`LearnedMask`: learned with the model, with a penalty on their sum (paper §5.2; compare
   Christopoulou et al. 2024, SparsePO, arXiv 2410.05102).
 
-``TokenWeighted`` trains with one; it is an update like those of ``updates``.
+``token_weighted.TokenWeighted`` trains with one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,16 +28,13 @@ from scipy.optimize import linprog
 from torch import nn
 
 from entanglement.gradients import TokenGeometry, token_geometry
-from entanglement.gradients.select import fused_activations
-from entanglement.logps import PairLogps, TokenLogps, model_device, token_logps
-from entanglement.losses import Loss
+from entanglement.logps import TokenLogps, model_device, token_logps
 from entanglement.pairs import PairBatch
-from entanglement.updates.step import StepReport, _go, _mean_loss
 
 __all__ = [
     "FromGeometry",
     "LearnedMask",
-    "TokenWeighted",
+    "Told",
     "TwoReferences",
     "Weigher",
     "contrasting",
@@ -46,11 +43,48 @@ __all__ = [
 ]
 
 
-class Weigher(Protocol):
-    """Gives each response token of a batch its weight."""
+WeighTokens = Callable[[nn.Module, PairBatch, TokenLogps], torch.Tensor]
+
+
+class Weigher:
+    """Gives each response token of a batch its weight, and may learn to."""
 
     def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
         """Return (2B, T) weights in [0, 1], chosen rows first; what stands outside a response is ignored."""
+        raise NotImplementedError
+
+    def begin(self, reference: nn.Module) -> None:
+        """Prepare for a training with this frozen reference."""
+
+    def cost(self, total: torch.Tensor, count: int) -> torch.Tensor | None:
+        """Return what the weights add to the loss, nats; None for nothing.
+
+        Args:
+            total: the sum of all weights on response tokens.
+            count: how many response tokens there are.
+        """
+        return None
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the weigher's own parameters."""
+
+    def learn(self) -> None:
+        """Take a step of its own after the backward pass."""
+
+
+@dataclass
+class Told(Weigher):
+    """Weights from a function, with nothing to learn.
+
+    Attributes:
+        function: (model, batch, reference) → (2B, T) weights.
+    """
+
+    function: WeighTokens
+
+    def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
+        """See :class:`Weigher`."""
+        return self.function(model, batch, reference)
 
 
 def everything(model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
@@ -73,7 +107,7 @@ def contrasting(model: nn.Module, batch: PairBatch, reference: TokenLogps) -> to
 
 
 @dataclass
-class TwoReferences:
+class TwoReferences(Weigher):
     """min(1, |log π₊ − log π₋| / scale), token by token, for two frozen models.
 
     Attributes:
@@ -83,6 +117,14 @@ class TwoReferences:
 
     other: nn.Module
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.other, nn.Module):
+            raise ValueError(
+                f"other={self.other!r}; expected a model that was fine-tuned on rejected responses."
+            )
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale={self.scale!r}; expected a positive number.")
 
     def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
         """See :class:`Weigher`."""
@@ -113,7 +155,7 @@ def safe_token_weights(geometry: TokenGeometry) -> torch.Tensor:
 
 
 @dataclass
-class FromGeometry:
+class FromGeometry(Weigher):
     """``safe_token_weights`` of each pair, measured anew at every step."""
 
     def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
@@ -128,33 +170,49 @@ class FromGeometry:
         return weights.to(reference.chosen.device)
 
 
-class LearnedMask(nn.Module):
+class LearnedMask(Weigher):
     """m_t = σ(v·h_t + b) of the reference's last hidden state h_t, learned with the model.
 
     Args:
-        reference: frozen; its states are read.
-        penalty: λ, added to the loss as λ times the mean weight.
+        penalty: λ; λ times the mean weight is added to the loss.
         lr: of the mask's own AdamW.
         start: weight of every token before training.
+
+    Attributes:
+        head: v and b; made by ``begin``.
+        optimizer: of them.
     """
 
-    def __init__(
-        self, reference: nn.Module, *, penalty: float = 0.1, lr: float = 0.003, start: float = 0.9
-    ) -> None:
-        super().__init__()
-        self.reference = [reference]  # in a list: not a part of this module
-        width = reference.config.hidden_size  # type: ignore[union-attr]
-        self.head = nn.Linear(int(width), 1)  # type: ignore[arg-type]
+    head: nn.Linear
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, *, penalty: float = 0.1, lr: float = 0.003, start: float = 0.9) -> None:
+        if not 0 <= penalty < math.inf or not 0 < lr < math.inf or not 0 < start < 1:
+            raise ValueError(
+                f"penalty={penalty!r}, lr={lr!r}, start={start!r}; "
+                "expected at least 0, a positive number, and a number between 0 and 1."
+            )
+        self.penalty, self.lr, self.start = penalty, lr, start
+        self._reference: nn.Module | None = None
+
+    def begin(self, reference: nn.Module) -> None:
+        """See :class:`Weigher`."""
+        self._reference = reference
+        width = int(reference.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        with torch.random.fork_rng(devices=[]):  # a new layer draws numbers, which these replace
+            self.head = nn.Linear(width, 1, device=model_device(reference))
         nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, torch.logit(torch.tensor(start)).item())
-        self.penalty = penalty
-        self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=lr, weight_decay=0.0)
+        nn.init.constant_(self.head.bias, torch.logit(torch.tensor(self.start)).item())
+        self.head.to(next(reference.parameters()).dtype)
+        self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=self.lr, weight_decay=0.0)
 
     def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
         """See :class:`Weigher`."""
-        batch = batch.to(model_device(self.reference[0]))
+        if self._reference is None:
+            raise ValueError("LearnedMask: not begun; call begin(reference) first.")
+        batch = batch.to(model_device(self._reference))
         with torch.no_grad():
-            states = self.reference[0](
+            states = self._reference(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=batch.position_ids,
@@ -164,74 +222,14 @@ class LearnedMask(nn.Module):
             states = states / states.norm(dim=-1, keepdim=True)
         return self.head(states * states.shape[-1] ** 0.5).squeeze(-1).sigmoid()
 
+    def cost(self, total: torch.Tensor, count: int) -> torch.Tensor:
+        """See :class:`Weigher`."""
+        return self.penalty * total / count
 
-def _joined(parts: Sequence[PairLogps]) -> PairLogps:
-    """Return the pairs of several groups as one."""
-    columns = {name: [getattr(part, name) for part in parts] for name in (f.name for f in fields(PairLogps))}
-    return PairLogps(**{name: torch.cat(values) for name, values in columns.items()})
+    def zero_grad(self) -> None:
+        """See :class:`Weigher`."""
+        self.optimizer.zero_grad(set_to_none=True)
 
-
-@dataclass
-class TokenWeighted:
-    """A loss of weighted responses.
-
-    Attributes:
-        weigher: gives the weights.
-        reference: the frozen model, needed token by token.
-        seen: mean weight on response tokens, a value a step.
-    """
-
-    weigher: Weigher
-    reference: nn.Module
-    seen: list[float] = field(default_factory=list, repr=False)
-
-    def begin(self) -> None:
-        """Forget earlier trainings."""
-        self.seen.clear()
-
-    def step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batches: Sequence[PairBatch],
-        loss: Loss,
-        reference: tuple[torch.Tensor, torch.Tensor] | None = None,
-        *,
-        max_grad_norm: float | None = None,
-    ) -> StepReport:
-        """Take one step; see ``updates.Update``. The reference's sums are not used, its tokens are."""
-        optimizer.zero_grad(set_to_none=True)
-        parts, penalty, count = [], torch.zeros(()), 0
-        with fused_activations(model):
-            for batch in batches:
-                with torch.no_grad():
-                    frozen = token_logps(self.reference, batch)
-                weights = self.weigher(model, batch, frozen)
-                policy = token_logps(model, batch)
-                n = len(batch)
-                mask = torch.cat([policy.chosen_mask, policy.rejected_mask])
-                penalty = penalty + (weights * mask).sum()
-                count += int(mask.sum())
-                parts.append(
-                    PairLogps(
-                        (weights[:n] * policy.chosen).sum(1),
-                        (weights[n:] * policy.rejected).sum(1),
-                        (weights[:n] * frozen.chosen).sum(1),
-                        (weights[n:] * frozen.rejected).sum(1),
-                        batch.chosen_len.to(weights.device),
-                        batch.rejected_len.to(weights.device),
-                    )
-                )
-            logps = _joined(parts)
-            value = _mean_loss(loss, logps)
-            total = value
-            if isinstance(self.weigher, LearnedMask):
-                self.weigher.optimizer.zero_grad(set_to_none=True)
-                total = value + self.weigher.penalty * penalty / count
-            total.backward()
-            if isinstance(self.weigher, LearnedMask):
-                self.weigher.optimizer.step()
-        self.seen.append(float(penalty.detach()) / count)
-        d_w, d_l = (d.double().cpu() for d in loss.weights(logps.detach()))
-        norm = _go(model, optimizer, max_grad_norm)
-        return StepReport(float(value.detach()), d_w, d_l, d_w, d_l, None, norm)
+    def learn(self) -> None:
+        """See :class:`Weigher`."""
+        self.optimizer.step()

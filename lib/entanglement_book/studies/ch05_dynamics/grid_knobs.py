@@ -14,6 +14,7 @@ import pandas as pd
 from entanglement.losses import get_loss
 from entanglement.models import about_model
 from entanglement.training import align
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
 
@@ -77,13 +78,13 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         evaluate={"test": data_pairs(data, "test", numbers.test_pairs, seed)},
         evaluate_at=(0, numbers.steps),
     )
-    table = step_means(with_weights(run, loss))
-    for place, (key, value) in enumerate(cell.items()):
-        table.insert(place, key, value)
-    return {"means": table}
+    return {"means": step_means(with_weights(run, loss))}
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     numbers = asdict(recipe(scale)) | asdict(knobs(scale))
     return {"recipe": numbers, "model": model, "about": about_model(model)}
+
+
+GRIDS.add("knobs", Grid("knobs", grid_cells, run_cell, describe, models=("nano",)))

@@ -1,0 +1,87 @@
+"""Batches for training and measurement: order, groups of similar length, and their log-probabilities.
+
+The pairs of a step are computed in groups of similar length, which saves most of the padding. A *group order*
+is the order of the pairs group after group; the *batch order* is the one in which they were drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.logps import PairLogps
+from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.shared_prompt import quick_logps
+
+__all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logps", "shuffled"]
+
+#: Pairs a group.
+GROUP = 8
+
+
+def context_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the longest sequence, in tokens; None for no limit, which tokenizers give as a huge number."""
+    longest = tokenizer.model_max_length
+    return longest if longest is not None and longest < 1_000_000 else None
+
+
+def collate_left(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
+) -> PairBatch:
+    """Return ``collate`` with the padding on the left and no sequence longer than the context.
+
+    All responses then end in the same last columns, and only those need logits.
+    """
+    return collate(
+        pairs, tokenizer, append_eos=append_eos, max_length=context_length(tokenizer), padding_side="left"
+    )
+
+
+def by_length(pairs: Sequence[PreferencePair], size: int = GROUP) -> list[list[int]]:
+    """Split the positions of pairs into groups with prompts of similar length."""
+    order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i].prompt), i))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yield ``steps`` batches of positions among n: epoch after epoch in a new order.
+
+    No position comes twice in an epoch; what is left at its end and too small for a batch is left out.
+    """
+    rng = random.Random(seed)
+    left: list[int] = []
+    for _ in range(steps):
+        if len(left) < batch_size:
+            left = rng.sample(range(n), n)
+        yield left[:batch_size]
+        left = left[batch_size:]
+
+
+def grouped_logps(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
+) -> PairLogps:
+    """Return the log-probabilities of pairs in their order, computed group by group, without a reference.
+
+    Args:
+        model: gradients flow into it.
+        tokenizer: the model's.
+        pairs: B of them.
+        append_eos: as in ``collate``.
+
+    Returns:
+        (B,) sums over the responses, nats, and the responses' lengths, on the model's device.
+    """
+    groups = by_length(pairs)
+    batches = [collate_left([pairs[i] for i in group], tokenizer, append_eos) for group in groups]
+    parts = [quick_logps(model, batch) for batch in batches]
+    back = torch.argsort(torch.tensor([i for group in groups for i in group]))
+    chosen, rejected = (torch.cat([part[side] for part in parts])[back] for side in (0, 1))
+    lengths = (
+        torch.cat([getattr(batch, side) for batch in batches])[back].to(chosen.device)
+        for side in ("chosen_len", "rejected_len")
+    )
+    return PairLogps(chosen, rejected, None, None, *lengths)

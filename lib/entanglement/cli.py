@@ -1,0 +1,141 @@
+"""The command ``entanglement``: what the library declares, for those who train with it.
+
+Also how any command line of this repository ends: ``run_app`` turns what a user got wrong into one line on
+stderr and exit status 2. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+__all__ = ["app", "main", "make_app", "run_app"]
+
+
+def make_app(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Return an empty command line: help in plain paragraphs and lists, errors left to ``run_app``."""
+    return typer.Typer(
+        cls=cls,
+        help=about,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run_app(
+    app: typer.Typer,
+    name: str,
+    arguments: Sequence[str] | None = None,
+    errors: Mapping[type[Exception], int] | None = None,
+) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        app: the command line.
+        name: of the command, which begins every line about an error.
+        arguments: default: those of the process.
+        errors: which exceptions of a command become one line, and with which exit status; the first that
+            fits counts. What the user got wrong in the command line itself has exit status 2, a file that
+            cannot be read or written 1. Any other exception is a fault of ours and keeps its traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    expected: tuple[type[Exception], ...] = (*(errors or {}), OSError)
+    try:
+        result = app(args=given, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as leave:
+        return int(leave.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except typer.TyperException as error:
+        text, status = error.format_message(), 2
+        group = getattr(getattr(error, "ctx", None), "command", None)
+        if isinstance(group, TyperGroup) and "ommand" in text:
+            text += f" Expected one of {', '.join(group.list_commands(error.ctx))}"  # type: ignore[attr-defined]
+    except expected as error:
+        text = str(error)
+        if isinstance(error, OSError):
+            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
+        status = next((code for kind, code in (errors or {}).items() if isinstance(error, kind)), 1)
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+app = make_app(
+    "Gradient entanglement in preference optimization: what this library knows.\n\n"
+    "Losses and models are called by the names that stand here, in the library as in the book."
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from entanglement import __version__
+
+        print(f"entanglement {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """See the app's help."""
+
+
+@app.command()
+def losses(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of losses.", show_default="all", metavar="[NAME]..."),
+    ] = None,
+) -> None:
+    """Show the declared losses: formula, weights of the two gradients, hyper-parameters, reference.
+
+    The formula is that of one pair, in LaTeX; `d_w` and `d_l` say how strongly a step pulls on the chosen and
+    on the rejected response. A hyper-parameter is shown with its default and its range.
+
+    Examples:
+
+    - `entanglement losses`
+    - `entanglement losses dpo simpo`
+    """
+    from entanglement.losses import loss_spec, loss_specs
+
+    for spec in [loss_spec(name) for name in names] if names else loss_specs():
+        print(f"{spec.name}: {spec.title}")
+        print(f"    L   = {spec.formula}")
+        print(f"    d_w = {spec.d_w}")
+        print(f"    d_l = {spec.d_l}")
+        for hyper in spec.hyper:
+            print(f"    {hyper.name} = {hyper.default:g}, in {hyper.range_text}: {hyper.meaning}")
+        reference = "needs a reference model" if spec.needs_reference else "needs no reference model"
+        print(f"    {reference}; {spec.source}\n")
+
+
+@app.command()
+def models() -> None:
+    """Show the models that are known by name; any folder or hub id of a causal language model works too.
+
+    Example: `entanglement models`
+    """
+    from entanglement.models import MODELS
+
+    for name, known in MODELS.items():
+        print(f"{name}: {known.about}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    return run_app(app, "entanglement", arguments, {ValueError: 2})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,99 @@
+"""The log-probabilities, and for some pairs the gradients, of one moment of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.batches import collate_left, grouped_logps
+from entanglement.geometry import PairGeometry
+from entanglement.gradients import pair_geometry
+from entanglement.pairs import PreferencePair
+
+__all__ = ["PairSets", "looking", "measure"]
+
+PairSets = Mapping[str, Sequence[PreferencePair]]
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: PairSets,
+    *,
+    step: int = 0,
+    append_eos: bool = False,
+    geometry_pairs: int = 0,
+) -> pd.DataFrame:
+    """Return the ``Trajectory.table`` rows of one moment.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's.
+        sets: named lists of pairs.
+        step: written into the rows.
+        append_eos: as in ``collate``.
+        geometry_pairs: how many pairs of each set, from its beginning, get their gradients measured.
+    """
+    frames = []
+    for name, pairs in sets.items():
+        with torch.no_grad():
+            logps = grouped_logps(model, tokenizer, pairs, append_eos)
+        frame = pd.DataFrame(
+            {
+                "step": step,
+                "set": name,
+                "pair": [pair.id for pair in pairs],
+                "chosen_logp": logps.chosen.double().cpu().numpy(),
+                "rejected_logp": logps.rejected.double().cpu().numpy(),
+                "chosen_len": _numpy(logps.chosen_len),
+                "rejected_len": _numpy(logps.rejected_len),
+                "chosen_norm": np.nan,
+                "rejected_norm": np.nan,
+                "cosine": np.nan,
+                "case": None,
+            }
+        ).astype({"case": "object"})
+        if geometry_pairs:
+            _add_geometry(
+                frame, pair_geometry(model, collate_left(pairs[:geometry_pairs], tokenizer, append_eos))
+            )
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _add_geometry(frame: pd.DataFrame, geometry: PairGeometry) -> None:
+    rows = frame.index[: len(geometry)]
+    frame.loc[rows, "chosen_norm"] = geometry.chosen_sq.sqrt().numpy()
+    frame.loc[rows, "rejected_norm"] = geometry.rejected_sq.sqrt().numpy()
+    frame.loc[rows, "cosine"] = geometry.cosine.numpy()
+    frame.loc[rows, "case"] = geometry.case()
+
+
+def _numpy(values: torch.Tensor | None) -> np.ndarray:
+    assert values is not None
+    return values.cpu().numpy()
+
+
+def looking(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: PairSets | None,
+    moments: set[int],
+    *,
+    append_eos: bool,
+    geometry_pairs: int,
+) -> tuple[Callable[[int], None], list[pd.DataFrame]]:
+    """Return a function that measures at the steps of ``moments`` only, and the list that it fills."""
+    tables: list[pd.DataFrame] = []
+
+    def look(step: int) -> None:
+        if sets and step in moments:
+            options = {"step": step, "append_eos": append_eos, "geometry_pairs": geometry_pairs}
+            tables.append(measure(model, tokenizer, sets, **options))  # type: ignore[arg-type]
+
+    return look, tables

@@ -1,0 +1,79 @@
+"""Settings that all trainings share: what is allowed, the rate of each step, moments to measure at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+from entanglement.updates.base import check_clipping
+
+__all__ = ["check_settings", "moments_of", "rate_share"]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_settings(
+    n_pairs: int,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    max_grad_norm: float | None,
+    geometry_pairs: int,
+    warmup: float = 0.0,
+    smallest_batch: int = 1,
+) -> None:
+    """Refuse what no training can be run with.
+
+    Args:
+        n_pairs: to train on.
+        steps, batch_size, lr, seed, max_grad_norm, geometry_pairs, warmup: as in ``align``.
+        smallest_batch: what the update needs.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    for name, value, low in (
+        ("steps", steps, 0), ("batch_size", batch_size, smallest_batch), ("seed", seed, None),
+        ("geometry_pairs", geometry_pairs, 0),
+    ):  # fmt: skip
+        if not _whole(value) or (low is not None and value < low):
+            raise ValueError(
+                f"{name}={value!r}; expected a whole number{'' if low is None else f' of at least {low}'}."
+            )
+    if batch_size > n_pairs:
+        raise ValueError(f"batch_size={batch_size} is more than the {n_pairs} pairs.")
+    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 < lr < math.inf:
+        raise ValueError(f"lr={lr!r}; expected a positive finite number.")
+    if not isinstance(warmup, Real) or isinstance(warmup, bool) or not 0 <= warmup <= 1:
+        raise ValueError(f"warmup={warmup!r}; expected a share from 0 to 1.")
+    check_clipping(max_grad_norm)
+
+
+def moments_of(steps: int, at: Sequence[int] | None) -> set[int]:
+    """Return the steps after which to measure: those asked for, or nine evenly spread ones.
+
+    Raises:
+        ValueError: a step that does not come.
+    """
+    if at is None:
+        return {round(steps * k / 8) for k in range(9)}
+    if any(not 0 <= s <= steps for s in at):
+        raise ValueError(f"evaluate_at={list(at)}; expected steps from 0 to {steps}.")
+    return set(at)
+
+
+def rate_share(step: int, steps: int, warmup: float) -> float:
+    """Return the learning rate of step 1, 2, …, ``steps`` as a share of the peak; never 0.
+
+    It rises linearly over the first ``warmup`` · ``steps`` steps (at least one), where it is 1, and then
+    falls linearly; a step later it would be 0.
+    """
+    rising = max(1, round(warmup * steps))
+    if step <= rising:
+        return step / rising
+    return (steps - step + 1) / (steps - rising + 1)

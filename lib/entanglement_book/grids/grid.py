@@ -1,0 +1,68 @@
+"""What a grid is: three functions of a study, and where the registry finds them.
+
+A study declares its grid by one statement in a module of its own, ``studies/chNN_topic/grid*.py``:
+
+    GRIDS.add("untangling", Grid("untangling", grid_cells, run_cell, describe, models=("nano",)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from entanglement.registry import Registry
+
+__all__ = ["GRIDS", "SCALES", "Cell", "Grid", "cell_name"]
+
+Cell = Mapping[str, Any]
+SCALES = ("smoke", "book", "paper")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A family of runs. Its functions stand at the top of a module: other processes find them by name.
+
+    Attributes:
+        name: of the folder under ``book/results/<scale>``; the model's name is appended.
+        cells: (scale, model) → the cells, each a dictionary of what sets it apart.
+        run_cell: (scale, model, cell) → the cell's tables by name, without the cell's own columns.
+        describe: (scale, model) → what the tables were made with, for their provenance; no titles.
+        models: those whose tables are kept in the repository.
+        tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
+            1 + |value|. On the same kind the numbers must be equal.
+    """
+
+    name: str
+    cells: Callable[[str, str], list[dict[str, Any]]]
+    run_cell: Callable[[str, str, Cell], Mapping[str, pd.DataFrame]]
+    describe: Callable[[str, str], dict[str, Any]]
+    models: tuple[str, ...]
+    tolerance: float = 0.02
+
+    @property
+    def roots(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that make the tables."""
+        return (self.cells, self.run_cell, self.describe)
+
+    def compute(self, scale: str, model: str, cell: Cell) -> dict[str, pd.DataFrame]:
+        """Compute one cell. The cell's own columns stand first in each of its tables."""
+        tables = {name: table.copy() for name, table in self.run_cell(scale, model, cell).items()}
+        for table in tables.values():
+            for place, (key, value) in enumerate(cell.items()):
+                table.insert(place, key, value)
+        return tables
+
+    def kept(self, scale: str) -> tuple[str, ...]:
+        """Return the models whose tables the repository keeps at a scale."""
+        return {"book": self.models, "smoke": self.models[:1]}.get(scale, ())
+
+
+GRIDS: Registry[Grid] = Registry("grid", package="entanglement_book.studies", modules="*.grid*")
+
+
+def cell_name(cell: Cell) -> str:
+    """Return a cell's name, of which a file's is made."""
+    return "-".join(str(value) for value in cell.values())

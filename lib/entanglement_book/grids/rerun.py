@@ -1,0 +1,147 @@
+"""One cell of a stored grid, computed again and compared number by number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from entanglement.files import sha256
+from entanglement.uses import Use, recording
+from entanglement_book.grids.grid import GRIDS, Cell, Grid
+from entanglement_book.grids.load import load_tables
+from entanglement_book.grids.run import one_thread
+from entanglement_book.grids.stored import Stored, as_stored
+from entanglement_book.machine import commit, machine, repository
+
+__all__ = ["Rerun", "compare", "difference", "draw", "drawn_cell", "rerun_cell", "rerun_one"]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One cell of a stored grid, computed again.
+
+    Attributes:
+        cell: which one.
+        seconds: it took.
+        same_machine: whether the machine is of the kind that made the table.
+        worst: largest |new − stored| / (1 + |stored|) over all numbers.
+        allowed: 0 on the same kind of machine, else the grid's tolerance.
+        uses: what it looked up by name.
+    """
+
+    cell: dict[str, Any]
+    seconds: float
+    same_machine: bool
+    worst: float
+    allowed: float
+    uses: frozenset[Use] = frozenset()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the stored numbers were met."""
+        return self.worst <= self.allowed
+
+
+def difference(new: pd.DataFrame, stored: pd.DataFrame) -> float:
+    """Return the largest relative difference; infinite where shapes, words or missing values differ."""
+    if list(new.columns) != list(stored.columns) or len(new) != len(stored):
+        return float("inf")
+    worst = 0.0
+    for column in new.columns:
+        a, b = new[column], stored[column]
+        if pd.api.types.is_numeric_dtype(b) and pd.api.types.is_numeric_dtype(a):
+            x, y = a.to_numpy(float), b.to_numpy(float)
+            if (np.isnan(x) != np.isnan(y)).any():
+                return float("inf")
+            apart = ~((x == y) | np.isnan(x))  # equal infinite numbers are not apart
+            gap = np.abs(x[apart] - y[apart]) / (1 + np.abs(y[apart]))
+            worst = max(worst, float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0)))
+        elif list(a.fillna("")) != list(b.fillna("")):
+            return float("inf")
+    return worst
+
+
+def compare(fresh: Mapping[str, pd.DataFrame], stored: Stored, cell: Cell) -> float:
+    """Return the largest difference between a cell's tables and its rows in the stored ones; infinite where a
+    table is missing on one side.
+    """
+    worst = 0.0
+    for name in {*fresh, *stored.tables}:
+        kept = stored.tables.get(name)
+        if kept is not None:
+            for key, value in cell.items():
+                kept = kept[kept[key] == value]
+        if name not in fresh:
+            worst = max(worst, 0.0 if kept is None or kept.empty else float("inf"))
+        elif kept is None:
+            return float("inf")
+        else:
+            worst = max(worst, difference(as_stored(fresh[name], kept), kept.reset_index(drop=True)))
+    return worst
+
+
+def draw(cells: Sequence[Cell], seed: str) -> Cell:
+    """Return one of the cells, drawn by the hash of a text.
+
+    Raises:
+        ValueError: no cells.
+    """
+    if not cells:
+        raise ValueError("draw: there is no cell to draw from.")
+    return cells[int(sha256(seed), 16) % len(cells)]
+
+
+def rerun_cell(grid: Grid, scale: str, model: str, stored: Stored, cell: Cell) -> Rerun:
+    """Compute a cell again and compare every number of it with the stored ones."""
+    one_thread()
+    started = time.perf_counter()
+    with recording() as uses:
+        fresh = grid.compute(scale, model, cell)
+    seconds = time.perf_counter() - started
+    same = stored.provenance["machine"] == machine()
+    worst = compare(fresh, stored, cell)
+    return Rerun(dict(cell), seconds, same, worst, 0.0 if same else grid.tolerance, frozenset(uses))
+
+
+def drawn_cell(
+    grid: Grid, scale: str, model: str, stored: Stored, root: Path, only: Mapping[str, Iterable[object]]
+) -> Cell:
+    """Return a cell drawn from the commit's hash, so that over time all are visited; outside a git checkout,
+    from the hash of the code.
+
+    Raises:
+        ValueError: no cell has the values that are asked for.
+    """
+    cells = grid.cells(scale, model)
+    allowed = {key: list(values) for key, values in only.items()}
+    if unknown := sorted(set(allowed) - set(cells[0])):
+        raise ValueError(f"{grid.name}: cells have no {unknown[0]!r}; expected {', '.join(cells[0])}.")
+    some = [cell for cell in cells if all(cell[key] in values for key, values in allowed.items())]
+    if not some:
+        raise ValueError(f"{grid.name}: no cell of {scale}, {model} has {allowed}.")
+    return draw(some, commit(root) or str(stored.provenance["code"]))
+
+
+def rerun_one(grid: str, scale: str, model: str = "nano", **only: Sequence[object]) -> Rerun:
+    """Compute one cell of a stored grid again and compare every number of it.
+
+    Args:
+        grid: a name of ``GRIDS``.
+        scale: "smoke", "book" or "paper".
+        model: name of the base model.
+        only: draw among cells with these values only, ``condition=["main"]`` say (a short notebook can't
+            afford the longest).
+
+    Raises:
+        ValueError: an unknown grid or scale, or no cell with these values.
+    """
+    stored, found = load_tables(grid, scale, model), GRIDS[grid]
+    return rerun_cell(
+        found, scale, model, stored, drawn_cell(found, scale, model, stored, repository(), only)
+    )

@@ -1,0 +1,89 @@
+"""Files are there whole or not at all; hashes are what they say."""
+
+import hashlib
+import os
+
+import pytest
+
+from entanglement import files
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "x.json"
+    with pytest.raises(TypeError, match="content is NoneType"):
+        files.write_whole(path, None)
+    assert list(tmp_path.iterdir()) == []
+    files.write_whole(path, "whöle")
+    assert path.read_bytes() == "whöle".encode()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    real = os.fdopen
+    monkeypatch.setattr(files.os, "fdopen", lambda *a, **k: _Full(real(*a, **k)))
+    with pytest.raises(OSError, match="No space left"):
+        files.write_whole(path, "another")
+    monkeypatch.undo()
+    assert path.read_bytes() == "whöle".encode()
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+class _Full:
+    """A file on a disk that is full after two bytes."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def write(self, data):
+        self.file.write(data[:2])
+        raise OSError(28, "No space left on device")
+
+
+def test_only_a_changed_text_is_written(tmp_path):
+    path = tmp_path / "x.txt"
+    assert files.write_changed(path, "a") is True
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    assert files.write_changed(path, "a") is False
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+    assert files.write_changed(path, "b") is True
+    assert path.read_text() == "b"
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
+    for name in (".x.json.abc.part", ".y.part", "x.part", ".hidden", "x.json"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / ".z.part").write_text("x")
+    assert files.sweep(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "below", "x.json", "x.part"]
+    assert (tmp_path / "below" / ".z.part").exists()
+    assert files.sweep(tmp_path / "nothing") == 0
+
+
+def test_a_writer_that_is_killed_leaves_what_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.Path, "replace", lambda *a: (_ for _ in ()).throw(SystemError))
+    monkeypatch.setattr(files.Path, "unlink", lambda *a, **k: None)  # a killed process removes nothing
+    with pytest.raises(SystemError):
+        files.write_whole(tmp_path / "x.json", "text")
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert files.sweep(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hashes(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    expected = hashlib.sha256(b"abc").hexdigest()
+    assert files.sha256("abc") == files.sha256(b"abc") == files.file_sha256(tmp_path / "x") == expected
+    assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest({"a": 2, "b": 1})
+    assert files.digest("a", "b") != files.digest(["a", "b"]) != files.digest("ab")
+    assert len(files.digest()) == 32
+
+
+def test_json_ends_with_a_line(tmp_path):
+    files.write_json(tmp_path / "x.json", {"b": "ä", "a": 1}, sort_keys=True)
+    assert (tmp_path / "x.json").read_text() == '{\n "a": 1,\n "b": "ä"\n}\n'

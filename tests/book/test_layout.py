@@ -1,0 +1,139 @@
+"""Chapters and their numbers, the names of folders, and what a run may be asked for."""
+
+import json
+import os
+
+import pytest
+
+from entanglement_book.layout import (
+    Book,
+    BookError,
+    Settings,
+    UsageError,
+    number_of,
+    parse_jobs,
+    parse_model,
+    parse_only,
+    parse_port,
+    parse_scale,
+    parse_seed,
+)
+
+
+@pytest.fixture
+def book(tiny):
+    return Book.find(tiny.root)
+
+
+def test_order_and_numbers_come_from_the_table_of_contents(book):
+    assert book.order() == book.chapters() == ["03_first", "06_second", "90_report"]
+    assert [book.number(chapter) for chapter in book.order()] == ["03", "06", "90"]
+    assert number_of("06_second") == "06"
+    with pytest.raises(UsageError, match=r"'07_gone' is not in _toc\.yml"):
+        book.number("07_gone")
+    assert book.disagreements() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "06_second",
+            "07_gone",
+            ["names notebooks/07_gone.ipynb, which is not there", "06_second.ipynb is not in"],
+        ),
+        ("  - file: notebooks/06_second\n", "", ["notebooks/06_second.ipynb is not in _toc.yml"]),
+        (
+            "  - file: notebooks/03_first\n  - file: notebooks/06_second\n",
+            "  - file: notebooks/06_second\n  - file: notebooks/03_first\n",
+            ["names notebooks/03_first.ipynb after notebooks/06_second.ipynb: the numbers"],
+        ),
+    ],
+)
+def test_what_the_files_and_the_table_of_contents_do_not_agree_on(book, old, new, told):
+    path = book.root / "_toc.yml"
+    path.write_text(path.read_text().replace(old, new))
+    lines = book.disagreements()
+    assert len(lines) == len(told)
+    assert all(part in line for part, line in zip(told, lines, strict=True))
+
+
+@pytest.mark.parametrize("content", ["root: [", "- a", "", "chapters: []"])
+def test_a_damaged_table_of_contents_is_named_in_one_line(book, content):
+    (book.root / "_toc.yml").write_text(content)
+    with pytest.raises(BookError, match=r"^_toc\.yml .*git checkout -- _toc\.yml") as found:
+        book.toc()
+    assert "\n" not in str(found.value)
+
+
+def test_chapters_may_be_named_in_three_ways():
+    chapters = ["03_first", "06_second", "90_report"]
+    for name in ("03", "3", "03_first"):
+        assert parse_only(name, chapters) == ["03_first"]
+    assert parse_only("90, 6", chapters) == ["06_second", "90_report"]
+    assert parse_only(None, chapters) == chapters
+
+
+@pytest.mark.parametrize(
+    ("parse", "wrong"),
+    [
+        (parse_scale, ["", " ", "tiny", "book\n", "$(touch x)"]),
+        (parse_seed, ["", " ", "-1", "1.5", "²", "٣", "1e3", "1234567890"]),
+        (parse_jobs, ["", "0", "-2", "many", "²", "1000"]),
+        (parse_port, ["", "-1", "²", "65536", "http", "99999"]),
+        (lambda text: parse_only(text, ["03_first"]), ["", ",", "44", "03,", "²", "_first", "3x"]),
+    ],
+)
+def test_nothing_else_is_taken(parse, wrong):
+    for text in wrong:
+        with pytest.raises(UsageError) as found:
+            parse(text)
+        assert repr(text.split(",")[-1].strip() if "," in text else text) in str(found.value)
+
+
+def test_no_run_shares_another_s_folder():
+    runs = [
+        Settings("book"),
+        Settings("smoke"),
+        Settings("book", seed=1),
+        Settings("book", model="seed1"),
+        Settings("book", model="org/x"),
+        Settings("book", model="org-x"),
+        Settings("book", model="org x"),
+        Settings("book", model="/a/x"),
+        Settings("book", model="/b/x"),
+        Settings("book", seed=1, model="x"),
+        Settings("book", model="x"),
+    ]
+    labels = [run.label for run in runs]
+    assert len(set(labels)) == len(labels)
+    assert all(os.sep not in label and label.isascii() for label in labels)
+    assert Settings("book", model="smollm2-135m").label == "book+smollm2-135m"
+    assert [run.is_default for run in runs[:4]] == [True, True, False, False]
+
+
+def test_a_model_s_folder_is_looked_into_and_known_by_its_full_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "./mine", str(tmp_path / "mine"), "..", "/etc"):
+        with pytest.raises(UsageError, match=r"without a config\.json") as found:
+            parse_model(name)
+        assert "\n" not in str(found.value) and repr(name) in str(found.value)
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert parse_model("mine") == parse_model("./mine") == str(tmp_path / "mine")
+    assert parse_model("nano") is parse_model(None) is None
+    assert parse_model("smollm2-135m") == "smollm2-135m"
+    (tmp_path / "smollm2-135m").mkdir()
+    assert parse_model("smollm2-135m") == "smollm2-135m"  # a name of the ladder is that model
+
+
+def test_other_weights_are_another_model(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"n": 1}))
+    (tmp_path / "weights").write_bytes(b"1")
+    settings = Settings("smoke", model=str(tmp_path))
+    before = settings.model_digest()
+    assert before == settings.model_digest() != ""
+    (tmp_path / "weights").write_bytes(b"2")
+    os.utime(tmp_path / "weights", (1, 1))
+    assert settings.model_digest() != before
+    assert Settings("smoke").model_digest() == Settings("smoke", model="gpt2").model_digest() == ""

@@ -1,0 +1,224 @@
+"""A grid is computed cell by cell: resumed where it stopped, never half, never for a cell of other code."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from entanglement.files import file_sha256
+from entanglement_book.grids import run
+from entanglement_book.grids.freshness import check, problems_of
+from entanglement_book.grids.made_by import Code
+from entanglement_book.grids.stored import read_tables
+
+
+def problems(toy):
+    return problems_of(toy.grid, "smoke", "nano", Code(toy.root))
+
+
+def forge(toy, change):
+    """Change a table and its checksum."""
+    table = change(pd.read_csv(toy.folder / "means.csv"))
+    table.to_csv(toy.folder / "means.csv", index=False)
+    provenance = json.loads((toy.folder / "provenance.json").read_text())
+    provenance["sha256"]["means.csv"] = file_sha256(toy.folder / "means.csv")
+    (toy.folder / "provenance.json").write_text(json.dumps(provenance))
+
+
+def test_tables_hold_every_cell_and_say_where_they_come_from(toy):
+    assert toy.run() == toy.folder
+    stored = read_tables(toy.folder)
+    assert list(stored["means"].columns) == ["condition", "variant", "seed", "value", "missing", "word"]
+    assert len(stored["means"]) == 8 and len(stored["extra"]) == 2
+    assert stored["means"]["value"].tolist() == [1 / 3 + s + 0.5 for s in (0, 0, 1, 1)] * 2
+    found = stored.provenance
+    assert found["seeds"] == [0, 1] and found["cells"] == 4 and found["model"] == "nano"
+    needed = {"command", "code", "shape", "versions", "machine", "cell_seconds", "date", "sha256"}
+    assert needed <= set(found)
+    assert found["uses"] == [["file", "data.txt"], ["toy_thing", "third"]]
+    assert set(found["files"]) == {"data.txt"}
+    assert problems(toy) == []
+
+
+def test_two_processes_make_the_same_tables(toy):
+    toy.run()
+    one = {name: content for name, (content, _) in toy.state().items() if name.endswith(".csv")}
+    (toy.work / "main-a-0.json").unlink()
+    (toy.work / "main-b-1.json").unlink()
+    (toy.folder / "means.csv").unlink()
+    toy.ran()
+    toy.run(jobs=2)
+    assert toy.ran() == ["a0", "b1"]
+    assert {name: (toy.folder / name).read_bytes() for name in one} == one
+    assert problems(toy) == []
+
+
+def test_an_interrupted_grid_goes_on_where_it_stopped(toy):
+    toy.run()
+    (toy.folder / "provenance.json").unlink()
+    (toy.work / "main-a-1.json").unlink()
+    (toy.work / "main-b-0.json").write_text('{"half": ')  # cut off by something else
+    (toy.work / "main-b-1.json").write_text("[]")
+    toy.ran()
+    toy.run()
+    assert toy.ran() == ["a1", "b0", "b1"]
+    assert problems(toy) == []
+
+
+def test_a_cell_that_fails_is_named_and_the_others_stay(toy):
+    toy.edit('row = {"value"', 'assert cell["variant"] + str(cell["seed"]) != "b0"\n    row = {"value"')
+    with pytest.raises(AssertionError) as failed:
+        toy.run()
+    assert "in the cell main-b-0 of toy, smoke, nano" in failed.value.__notes__
+    assert not toy.folder.exists()
+    assert sorted(path.name for path in toy.work.iterdir()) == ["main-a-0.json", "main-a-1.json"]
+
+
+def test_cells_of_other_code_are_computed_again(toy):
+    toy.run()
+    cell = json.loads((toy.work / "main-a-1.json").read_text())
+    (toy.work / "main-a-1.json").write_text(json.dumps(cell | {"code": "x"}))
+    (toy.folder / "provenance.json").unlink()
+    toy.ran()
+    toy.run()
+    assert toy.ran() == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cells"),
+    [
+        ("return 1 / 3", "return 2 / 3", 4),  # a thing that is looked up by name
+        ("lambda: 5.0", "lambda: 6.0", 0),  # one that is not
+        ('row = {"value": start', 'row = {"value": 2 * start', 4),
+        ('"""A grid."""', '"""Another title."""', 0),
+    ],
+)
+def test_what_the_cells_use_decides_whether_they_are_computed_again(toy, old, new, cells):
+    toy.run()
+    toy.ran()
+    toy.edit(old, new)
+    assert bool(problems(toy)) == bool(cells)
+    toy.run()
+    assert len(toy.ran()) == cells
+    assert problems(toy) == []
+
+
+def test_a_file_that_was_read_counts_by_what_it_holds(toy):
+    toy.run()
+    (toy.root / "data.txt").write_text("0.7")
+    assert problems(toy) == [
+        "book/results/smoke/toy-nano: made from other files (data.txt); run: make results SCALE=smoke"
+    ]
+
+
+def test_a_finished_grid_that_is_run_again_touches_no_file(toy):
+    toy.run()
+    before = toy.state()
+    toy.ran()
+    toy.run()
+    assert toy.ran() == [] and toy.state() == before
+    for cell in toy.work.iterdir():  # nor in a fresh clone, which has the tables only
+        cell.unlink()
+    toy.run(jobs=2)
+    assert toy.ran() == [] and toy.state() == before
+
+
+@pytest.mark.parametrize("jobs", [-2, 0, 1.5, True, "2", None])
+def test_a_number_of_processes_that_is_none_is_refused_and_nothing_is_written(toy, jobs):
+    with pytest.raises(ValueError, match=r"jobs=.*positive whole number"):
+        toy.run(jobs=jobs)
+    assert not toy.folder.exists() and not toy.work.exists() and toy.ran() == []
+
+
+def test_a_cell_that_is_missing_after_all_is_an_error(toy, monkeypatch):
+    whole = run.compute_cells
+    monkeypatch.setattr(run, "compute_cells", lambda *args: list(whole(*args))[:-1])
+    with pytest.raises(ValueError, match="1 cells are missing, the first of them main-b-1"):
+        toy.run()
+    assert not toy.folder.exists()
+
+
+def test_code_that_changes_meanwhile_makes_no_table(toy, monkeypatch):
+    whole = run.compute_cells
+
+    def while_editing(*args):
+        yield from whole(*args)
+        toy.edit("return 1 / 3", "return 2 / 3", load=False)
+
+    monkeypatch.setattr(run, "compute_cells", while_editing)
+    with pytest.raises(ValueError, match="the code changed"):
+        toy.run()
+    assert not toy.folder.exists()
+
+
+def test_a_cell_is_written_whole_or_not_at_all(toy, monkeypatch):
+    toy.run()
+    (toy.folder / "provenance.json").unlink()
+    before = (toy.work / "main-a-0.json").read_bytes()
+    toy.edit("return 1 / 3", "return 2 / 3")
+
+    def full(self, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        toy.run()
+    assert (toy.work / "main-a-0.json").read_bytes() == before
+    assert [path for path in toy.work.iterdir() if "part" in path.name] == []
+
+
+def test_a_table_that_is_no_longer_made_goes(toy):
+    toy.run()
+    toy.edit('if cell["variant"] == "a"', 'if cell["variant"] == "none"')
+    toy.run()
+    assert sorted(path.name for path in toy.folder.iterdir()) == ["means.csv", "provenance.json"]
+
+
+def test_two_cells_of_one_name_are_refused(toy):
+    toy.edit("for s in range(2)]", "for s in (0, 0)]")
+    with pytest.raises(ValueError, match="same name"):
+        toy.run()
+
+
+def test_a_table_older_than_its_code_fails_the_check(toy):
+    assert any("toy-nano" in problem for problem in problems(toy))  # missing
+    toy.run()
+    toy.edit("return 1 / 3", "return 2 / 3")
+    assert problems(toy) == [
+        "book/results/smoke/toy-nano: made by other library code than today's; run: make results SCALE=smoke"
+    ]
+
+
+def test_where_only_names_moved_the_check_says_so(toy):
+    toy.run()
+    toy.edit("def third", "def one_of_three")
+    toy.edit("third)", "one_of_three)")
+    assert problems(toy) == [
+        "book/results/smoke/toy-nano: only names changed since it was made; "
+        "run: entanglement-book results restamp"
+    ]
+
+
+def test_missing_and_surplus_cells_fail_the_check(toy):
+    toy.run()
+    forge(toy, lambda table: table.iloc[:-2])
+    assert problems(toy) == ["book/results/smoke/toy-nano: 1 cells are missing, 0 too many"]
+    forge(toy, lambda table: pd.concat([table, table.assign(seed=9)]))
+    assert problems(toy) == ["book/results/smoke/toy-nano: 1 cells are missing, 2 too many"]
+    forge(toy, lambda table: table.drop(columns="variant"))
+    assert problems(toy) == ["book/results/smoke/toy-nano: means.csv lacks variant"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "no", '{"code": "x", "machine": {}, "sha256": {}}', "7"])
+def test_a_damaged_provenance_is_one_line(toy, content):
+    toy.run()
+    (toy.folder / "provenance.json").write_text(content)
+    (problem,) = problems(toy)
+    assert "toy-nano" in problem and "make the tables again" in problem
+
+
+def test_results_must_stay_small(toy):
+    assert not any("MB" in problem for problem in check([], toy.root))
+    (toy.root / "book" / "results" / "big").write_bytes(b"0" * 5_000_001)
+    assert check([], toy.root) == ["book/results holds 5.0 MB; at most 5 MB are kept"]
