@@ -88,7 +88,7 @@ def test_failures_say_why_and_silence_is_told_once_a_chapter(table):
     assert len(lines) == 3
     assert lines[0] == "- ✗ *not reproduced*: It is large. **Why:** It was not. See the figure."
     assert lines[1].startswith("- – *not testable here*: It needs a GPU. **Why:** needs scale paper.")
-    assert lines[2] == "- … *not run*: 06 second (not written yet) has no record of second-silent."
+    assert lines[2] == "- … *not run*: second (not written yet) has no record of second-silent."
     assert report.failures_markdown(table[:1]) == "Every claim of the ledger was reproduced."
 
 
@@ -100,15 +100,18 @@ def test_the_summary_counts_every_claim_once(table):
 
 
 def test_titles_are_the_notebooks_own(tmp_path, monkeypatch):
-    for name in ("_toc.yml", "_config.yml"):
-        (tmp_path / name).write_text("")
+    files = [{"file": f"notebooks/{name}"} for name in ("01_x", "02_y", "03_first", "04_every_loss")]
+    parts = [{"numbered": True, "chapters": files}, {"chapters": [{"file": "notebooks/80_last"}]}]
+    (tmp_path / "_toc.yml").write_text(json.dumps({"root": "book/intro", "parts": parts}))
+    (tmp_path / "_config.yml").write_text("")
     monkeypatch.chdir(tmp_path)
     cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "intro\n\n# A title\n\n## no"}
     notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "03_first.ipynb").write_text(json.dumps(notebook))
-    assert report.title_of("03_first") == "03 A title"
-    assert report.title_of("04_every_loss") == "04 every loss (not written yet)"
+    assert report.title_of("03_first") == "3 A title"
+    assert report.title_of("04_every_loss") == "4 every loss (not written yet)"
+    assert report.title_of("80_last") == "last (not written yet)"
 
 
 def test_verdicts_of_another_scale_that_differ(table, tmp_path, monkeypatch):
@@ -130,7 +133,7 @@ def test_times_are_those_of_the_running_scale(tmp_path, monkeypatch):
     (tmp_path / "03_first.run.json").write_text('{"seconds": 12.0}')
     (tmp_path / "06_second.run.json").write_text('{"seconds": 63.0}')
     took = report.times("book", ["03_first", "06_second", "07_third", "90_report"])
-    assert [name.partition(" ")[0] for name in took["notebook"]] == ["06", "03", "07", "all,"]
+    assert [name.partition(" ")[0] for name in took["notebook"]] == ["second", "first", "third", "all,"]
     assert took["took"].tolist() == ["1 min 03 s", "12 s", "not run", "1 min 15 s"]
 
 

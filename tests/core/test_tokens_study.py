@@ -9,11 +9,11 @@ from hypothesis import given, strategies as st
 
 from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate
+from entanglement_book.studies.ch09_tokens.output_layer import output_layer_geometry
 from entanglement_book.studies.ch09_tokens.study import (
     KINDS,
     after_first,
     measure_tokens,
-    output_layer_geometry,
     parts_of_cosine,
     parts_of_inner,
     rank_agreement,

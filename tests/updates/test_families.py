@@ -155,7 +155,7 @@ def test_an_update_that_has_not_begun_says_so(tiny_model, tokenizer, near_copies
 
 
 def test_long_responses_are_aligned_whatever_tokens_are_frequent():
-    one, other = [7] * 250 + [8], [7] * 250 + [9]
+    one, other = [8] + [7] * 250, [9] + [7] * 250
     ids = torch.tensor([[1, *one], [1, *other]])
     mask = torch.ones_like(ids)
     response = mask.bool()
@@ -163,7 +163,7 @@ def test_long_responses_are_aligned_whatever_tokens_are_frequent():
     batch = PairBatch(ids, mask, response, False, ("long",))
     zeros = torch.zeros(1, 252)
     weights = contrasting(None, batch, SimpleNamespace(chosen=zeros, rejected=zeros))
-    assert weights.sum(1).tolist() == [1.0, 1.0] and weights[:, -1].tolist() == [1.0, 1.0]
+    assert weights.sum(1).tolist() == [1.0, 1.0] and weights[:, 1].tolist() == [1.0, 1.0]
 
 
 def test_safe_weights_let_no_rejected_response_rise():

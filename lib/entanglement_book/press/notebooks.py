@@ -16,7 +16,7 @@ from entanglement_book.press.numbering import complaints_about_numbers, typed_nu
 
 #: A cell longer than this is plumbing that belongs in the library.
 LONGEST_CELL = 25
-#: Bookkeeping and folded imports are not read as a lesson, and may be longer.
+#: Bookkeeping and imports are read by nobody on the page, and may be longer.
 LONGEST_BOOKKEEPING = 60
 #: Characters in a line of code that the page shows without scrolling.
 PAGE_WIDTH = 88
@@ -161,13 +161,13 @@ def _cell_complaints(cell: NotebookNode) -> list[str]:
     """What is not in order in one code cell."""
     lines, found = cell.source.splitlines(), []
     shown = not _NOT_SHOWN & set(tags(cell))
-    folded = _FOLDED & set(tags(cell))
-    most = LONGEST_CELL if shown and not folded else LONGEST_BOOKKEEPING
+    read = shown and not _FOLDED & set(tags(cell))
+    most = LONGEST_CELL if read else LONGEST_BOOKKEEPING
     if len(lines) > most:
         found.append(f"has {len(lines)} lines, at most {most} are allowed")
     if shown and max(map(len, lines), default=0) > PAGE_WIDTH:
         found.append(f"has a line of more than {PAGE_WIDTH} characters, wider than the page")
-    if shown and not _FOLDED & set(tags(cell)):
+    if read:
         found += _plumbing(cell.source)
     drawing = [
         line for line in lines if _DRAWS.search(line) and "import" not in line and "use_style" not in line

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from entanglement_book.layout import Book, is_report, number_of
+from entanglement_book.layout import Book, is_report
 from entanglement_book.ledger.verdicts import (
     IN_PART,
     NOT_REPRODUCED,
@@ -25,6 +25,7 @@ from entanglement_book.ledger.verdicts import (
 )
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
+from entanglement_book.press.numbering import APPENDIX, numbers_of
 from entanglement_book.press.store import run_times
 
 if TYPE_CHECKING:
@@ -73,15 +74,17 @@ def chapters_of(table: pd.DataFrame) -> list[str]:
 
 
 def title_of(chapter: str) -> str:
-    """Return ``08 Sentiment with GPT-2``: the chapter's number and its notebook's first heading."""
-    number_ = number_of(chapter)
-    path = Book.find().notebook(chapter)
+    """Return ``8 Sentiment with GPT-2``: the number by ``_toc.yml``, if any, and the first heading."""
+    book = Book.find()
+    number_ = numbers_of(book.toc()).get(f"notebooks/{chapter}", APPENDIX)
+    start = "" if number_ == APPENDIX else f"{number_} "
+    path = book.notebook(chapter)
     if path.is_file():
         for cell in notebooks.read(path).cells:
             found = re.search(r"^# +(.+)$", cell.source, re.MULTILINE)
             if cell.cell_type == "markdown" and found:
-                return f"{number_} {found[1].strip()}"
-    return f"{number_} {chapter.partition('_')[2].replace('_', ' ')} (not written yet)"
+                return f"{start}{found[1].strip()}"
+    return f"{start}{chapter.partition('_')[2].replace('_', ' ')} (not written yet)"
 
 
 def verdict_cell(verdict: str) -> str:

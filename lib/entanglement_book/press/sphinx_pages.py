@@ -149,6 +149,8 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_node(PendingFigure)
     app.add_directive("glued-figure", GluedFigure)
     app.add_post_transform(ShowGluedFigures)
-    TocTreeCollector.assign_section_numbers = _number_chapters  # type: ignore[method-assign, assignment]
+    # sphinx-external-toc puts a collector of its own in the place of Sphinx's.
+    for collector in (TocTreeCollector, *TocTreeCollector.__subclasses__()):
+        setattr(collector, "assign_section_numbers", _number_chapters)  # noqa: B010
     app.connect("env-check-consistency", letter_appendix)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
