@@ -85,6 +85,13 @@ def test_the_worst_of_all_columns_counts_and_columns_must_be_the_same():
     assert difference(one[["y", "x"]], one) == np.inf
 
 
+@pytest.mark.parametrize(("kept", "worst"), [(float("nan"), 0.0), (3.0, float("inf"))])
+def test_a_column_that_only_other_cells_fill_is_missing_on_both_sides(kept, worst):
+    table = pd.DataFrame({"cell": [0, 1], "x": [1.0, 2.0], "only_in_1": [kept, 5.0]})
+    fresh = {"means": pd.DataFrame({"cell": [0], "x": [1.0]})}
+    assert compare(fresh, Stored({"means": table}, {}), {"cell": 0}) == worst
+
+
 def test_a_table_that_one_side_lacks_differs(toy):
     toy.run()
     stored = read_tables(toy.folder)

@@ -45,11 +45,13 @@ def as_stored(table: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: as computed.
-        like: the stored table, whose columns of words stay words here, whatever stands in them.
+        like: the stored table, whose columns of words stay words here, whatever stands in them. A column
+            that other cells fill and this one does not is missing here as it is there.
     """
     kept = pd.DataFrame(**json.loads(json.dumps(table.to_dict(orient="split", index=False))))
     words = {str(name): str for name in like.columns if not pd.api.types.is_numeric_dtype(like[name])}
-    return pd.read_csv(io.StringIO(kept.to_csv(index=False)), dtype=words)
+    read = pd.read_csv(io.StringIO(kept.to_csv(index=False)), dtype=words)
+    return read.reindex(columns=like.columns) if set(read.columns) <= set(like.columns) else read
 
 
 def read_tables(folder: Path) -> Stored:
