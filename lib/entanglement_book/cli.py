@@ -16,8 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import claims_cli
-from entanglement_book.press import cli as press
+from entanglement_book.press import claims_cli, cli as press
 
 __all__ = ["LATE", "app", "main"]
 

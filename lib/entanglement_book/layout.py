@@ -171,17 +171,6 @@ class Book:
         named = [name for name in toc_files(self.toc()) if name.startswith("notebooks/")]
         return [name.removeprefix("notebooks/") for name in named]
 
-    def number(self, chapter: str) -> str:
-        """The number of a chapter, ``08``, as the name under which ``_toc.yml`` lists it begins.
-
-        Errors: UsageError for a chapter that is not listed; BookError.
-        """
-        if chapter not in self.order():
-            raise UsageError(
-                f"chapter {chapter!r} is not in _toc.yml, which gives the chapters their numbers"
-            )
-        return number_of(chapter)
-
     def disagreements(self) -> list[str]:
         """What _toc.yml and notebooks/ do not agree on, one line each: files, and their numbers' order."""
         named, present = self.order(), set(self.chapters())

@@ -12,8 +12,10 @@ from nbformat.v4 import new_code_cell as code_cell
 from entanglement_book.layout import Book, Settings
 from entanglement_book.ledger.verdicts import VerdictFile
 from entanglement_book.press import notebooks
+from entanglement_book.press.depends import depends_on
 from entanglement_book.press.execute import Execution, clock
 from entanglement_book.press.store import Store, inspect, run_times
+from entanglement_book.provenance import CodeGraph
 
 
 def test_nothing_changed_runs_nothing(executed, capsys):
@@ -182,17 +184,26 @@ def test_a_source_that_changes_under_way_is_not_taken_for_what_ran(tiny, capsys)
     path = tiny.root / "lib" / "entanglement" / "pairs.py"
     tiny.edit("03_first", "print(scale, seed)", f"pathlib.Path({str(path)!r}).write_text('ONE = 2')")
     assert tiny.run("execute", "--scale", "smoke", "--only", "03") == 1
-    assert "its sources changed while it ran (library): run it again" in capsys.readouterr().out
+    assert (
+        "its sources changed while it ran (entanglement.pairs: ONE changed): run it again"
+        in capsys.readouterr().out
+    )
     assert not tiny.sidecar("03_first").exists()
     assert tiny.run("execute", "--scale", "smoke", "--only", "03") == 0
+
+
+def dependencies(tiny, chapter):
+    """What a chapter's stored output depends on today."""
+    book, settings = Book.find(tiny.root), Settings("smoke")
+    uses = Store(book, settings).read_sidecar(chapter).uses(book.root)
+    return depends_on(book, chapter, settings, uses, CodeGraph(book.library.parent))
 
 
 def test_a_save_that_is_interrupted_counts_for_nothing(executed, monkeypatch):
     """The old output is not vouched for while the new one is being written, nor is half a new one."""
     from entanglement_book.press import store as module
 
-    book, settings = Book.find(executed.root), Settings("smoke")
-    store, parts = Store(book, settings), inspect(book, settings).parts["03_first"]
+    store, parts = Store(Book.find(executed.root), Settings("smoke")), dependencies(executed, "03_first")
     assert store.why_stale("03_first", parts) == ""
     text, real = executed.executed("03_first").read_text(), module.write_whole
     for stop_at in ("03_first.ipynb", "03_first.json"):
@@ -213,7 +224,7 @@ def test_a_save_that_is_interrupted_counts_for_nothing(executed, monkeypatch):
 
 def test_the_report_is_stale_when_an_output_that_it_read_is_another(executed):
     book, settings = Book.find(executed.root), Settings("smoke")
-    store, parts = Store(book, settings), inspect(book, settings).parts["06_second"]
+    store, parts = Store(book, settings), dependencies(executed, "06_second")
     store.save("06_second", executed.executed("06_second").read_text() + "\n", [], parts, 1.0)
     state = inspect(book, settings)
     assert state.stale == {"03_first": "", "06_second": "", "90_report": "changed: inputs"}
@@ -290,7 +301,7 @@ def test_other_weights_in_a_model_s_folder_run_its_chapters_again(tiny, tmp_path
     assert shown == "True True\n"
     (model / "weights").write_bytes(b"others")
     stale = inspect(book, settings).stale
-    assert (stale["03_first"], stale["06_second"]) == ("", "changed: model")
+    assert (stale["03_first"], stale["06_second"]) == ("", "changed: parameters")
 
 
 def test_two_runs_give_the_same_bytes(executed, capsys):

@@ -14,6 +14,7 @@ from entanglement_book.ledger.verdicts import (
     NOT_RUN,
     NOT_TESTABLE,
     REPRODUCED,
+    Basis,
     Measured,
     Row,
     VerdictFile,
@@ -34,7 +35,7 @@ GOOD = Record("a-claim", 0.005, control=0.5)
 
 def measured(records=None, scale="book", science="x"):
     records = records or {}
-    return Measured(scale, records, dict.fromkeys(["03_first", "06_second"], science), {})
+    return Measured(scale, records, dict.fromkeys(records, Basis(science, (("loss", "dpo"),))), {})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_file_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "verdicts" / "book.json"
     made = verdicts.decide([CLAIM], measured({"03_first": [GOOD]}))
     assert made.claims == {"a-claim": Row("03_first", REPRODUCED, "", GOOD)}
-    assert made.notebooks == {"03_first": "x"}
+    assert made.notebooks == {"03_first": Basis("x", (("loss", "dpo"),))}
     assert made.write(path) is True
     assert made.write(path) is False
     assert VerdictFile.read(path, "book") == made
@@ -130,7 +131,11 @@ def test_a_claim_is_recorded_by_one_chapter():
         verdicts.decide([CLAIM], measured({"03_first": [GOOD], "06_second": [GOOD]}))
 
 
+<<<<<<< HEAD
 # What a committed file keeps. The first notebook measures two claims, one of which this scale cannot decide.
+=======
+# What a committed file keeps. One notebook measures two claims, one of which this scale cannot decide.
+>>>>>>> main
 LEDGER = [
     CLAIM,
     replace(CLAIM, id="later", scales=("paper",)),
@@ -166,7 +171,10 @@ def test_chapters_that_did_not_run_keep_their_records_and_what_these_were_measur
     again = {"03_first": [replace(GOOD, value=0.05)]}
     verdicts.update(committed, LEDGER, verdicts.decide(LEDGER, measured(again, science="now")))
     after = VerdictFile.read(committed, "book")
-    assert after.notebooks == {"03_first": "now", "06_second": "then"}
+    assert {name: basis.science for name, basis in after.notebooks.items()} == {
+        "03_first": "now",
+        "06_second": "then",
+    }
     assert after.claims["a-claim"].verdict == IN_PART
     assert after.claims["elsewhere"] == Row("06_second", REPRODUCED, "", SECOND["06_second"][0])
     # Not recorded again, and not testable here: its record stays.

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.loglinear import (
     OneToken,
@@ -23,8 +22,7 @@ from entanglement.loglinear import (
     suffix_pairs,
 )
 from entanglement_book.studies.ch06_one_token import figures as triangles
-from entanglement_book.studies.ch07_suffix import figures
-from entanglement_book.studies.ch07_suffix import study as studies
+from entanglement_book.studies.ch07_suffix import figures, study as studies
 from entanglement_book.studies.ch07_suffix.study import (
     measure,
     one_shared_token,

@@ -8,9 +8,7 @@ from entanglement.losses import get_loss
 from entanglement.training import Trajectory
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch05_dynamics import grid as dynamics
-from entanglement_book.studies.ch05_dynamics import grid_knobs as knobs
-from entanglement_book.studies.ch05_dynamics import tables
+from entanglement_book.studies.ch05_dynamics import grid as dynamics, grid_knobs as knobs, tables
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 

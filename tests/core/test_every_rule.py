@@ -6,8 +6,7 @@ import pytest
 from entanglement_book.grids.load import load_tables
 from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch12_which_tokens import grid as masking
-from entanglement_book.studies.ch13_control import grid as controlling
-from entanglement_book.studies.ch13_control import tables as every_rule
+from entanglement_book.studies.ch13_control import grid as controlling, tables as every_rule
 from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
 from entanglement_book.studies.shared.update_tables import end_table
 

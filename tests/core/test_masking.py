@@ -28,3 +28,22 @@ def test_a_cell_has_its_tables(name):
     assert tokens["weight"].between(0, 1).all() and tokens["contrast"].any() and not tokens["contrast"].all()
     if name == "contrasting":
         assert (tokens["weight"] == tokens["contrast"]).all()
+
+
+def test_the_second_reference_is_trained_on_the_rejected_responses(monkeypatch):
+    cell = {"weights": "two", "seed": 1}
+    seen = []
+
+    def sft(policy, tokenizer, pairs, **options):
+        seen.append((pairs, options))
+
+    monkeypatch.setattr(masking, "sft", sft)
+    masking.run_cell("smoke", "nano", cell)
+    (pairs, options), numbers = seen[0], masking.recipe("smoke")
+    train = masking.train_pairs("smoke", "sentiment", 1)
+    assert [(p.prompt, p.chosen, p.rejected) for p in pairs] == [
+        (p.prompt, p.rejected, p.chosen) for p in train
+    ]
+    assert options == {
+        "steps": numbers.sft_steps, "lr": numbers.sft_lr, "batch_size": numbers.sft_batch, "seed": 1,
+    }  # fmt: skip

@@ -5,8 +5,7 @@ import pytest
 
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch08_sentiment import grid as sentiment
-from entanglement_book.studies.ch08_sentiment import tables
+from entanglement_book.studies.ch08_sentiment import grid as sentiment, tables
 
 CELL = {"condition": "main", "variant": "short_suffix", "seed": 1}
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from entanglement.gradients import TokenGeometry, pair_geometry, token_geometry
 from entanglement.pairs import PreferencePair, collate
+from entanglement_book.studies.ch09_tokens.output_layer import output_layer_geometry
 from entanglement_book.studies.ch09_tokens.study import (
     KINDS,
     after_first,
     measure_tokens,
-    output_layer_geometry,
     parts_of_cosine,
     parts_of_inner,
     rank_agreement,

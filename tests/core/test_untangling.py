@@ -10,9 +10,7 @@ from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
 from entanglement.updates import get_update, list_rules
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch11_one_number import grid as untangling
-from entanglement_book.studies.ch11_one_number import study as single_steps
-from entanglement_book.studies.ch11_one_number import tables
+from entanglement_book.studies.ch11_one_number import grid as untangling, study as single_steps, tables
 from entanglement_book.studies.shared import update_tables
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample

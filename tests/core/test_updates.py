@@ -6,8 +6,7 @@ import pandas as pd
 import peft
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from model_shapes import SHAPES
 from torch import nn
 

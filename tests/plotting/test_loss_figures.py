@@ -10,8 +10,7 @@ import torch
 from entanglement.loglinear import suffix_pairs
 from entanglement.losses import get_loss
 from entanglement_book.drawing import CASE_COLORS
-from entanglement_book.studies.ch04_losses import figures as draw
-from entanglement_book.studies.ch04_losses import study as loss_study
+from entanglement_book.studies.ch04_losses import figures as draw, study as loss_study
 
 
 @pytest.fixture(scope="module")

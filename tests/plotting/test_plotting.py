@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import colors, rc_context
-from matplotlib import pyplot as plt
+from matplotlib import colors, pyplot as plt, rc_context
 
 from entanglement.geometry import CASES, PairGeometry
 from entanglement_book import drawing

@@ -56,6 +56,7 @@ def test_files_inside_count_by_content_and_by_their_path_from_the_root(library, 
 def test_a_file_counts_when_nobody_knows_the_names(library):
     origin = made(library, {(FILE, str(library.root / "tables" / "a.csv"))})
     unknown = Origin(**{**vars(origin), "uses": None, "code": made(library, None).code})
+    assert changes(unknown, library.graph(), RUN, library.root) == []
     (library.root / "tables" / "a.csv").write_text("2\n")
     assert changes(unknown, library.graph(), RUN, library.root) == ["tables/a.csv changed"]
 
@@ -70,6 +71,8 @@ def test_what_changed_is_said_in_words(library):
         "entanglement.m: run changed",
         "entanglement.n: f is not used any more",
     ]
+    library.edit("entanglement/m.py", "return 3", "return h()\n\n\ndef h():\n    return 3")
+    assert changes(origin, library.graph(), RUN, library.root)[-1] == "entanglement.m: h is used now"
 
 
 def test_a_moved_definition_is_no_change_and_is_not_mentioned(library):

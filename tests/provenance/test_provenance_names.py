@@ -219,6 +219,16 @@ OTHER = "def f(x=1):\n    return x\n\n\nX = [1]\nY = 2\n"
         "from entanglement import other\ndef run(o=other):\n    match o:\n        case other.f:\n            return 1\n",
         "from entanglement.other import f\ndef run():\n    global f\n    return f()\n",
         "from entanglement.other import missing as f\ndef run():\n    return f()\n",  # conservative
+        # names of an inner scope end with it
+        "from entanglement.other import f\ndef run():\n    def inner(f):\n        return f\n    return f()\n",
+        "from entanglement.other import f\ndef run():\n    return [f for f in (1, 2)], f()\n",
+        "from entanglement.other import f\ndef run():\n    return (lambda f: f), f()\n",
+        "from entanglement.other import f\ndef run():\n    class Inner:\n        f = 1\n    return f()\n",
+        "from entanglement.other import f\nclass run:\n    f = 1\n    def go(self):\n        return f()\n",
+        "from entanglement.other import f\ndef run(f=f):\n    return 1\n",
+        "from entanglement.other import f\ndef run():\n    return [f for f in f()]\n",
+        "from entanglement.other import f\ndef run(*, x=f()):\n    return x\n",
+        "from entanglement.other import f\ndef run() -> f:\n    return 1\n",
         "from entanglement.other import f as g\ndef run():\n    g = g if 1 else 2\n    return g\nX = g\nrun = X\n",
     ],
 )
@@ -400,6 +410,89 @@ def test_effects_of_imported_modules_count_for_those_who_import_them(tree):
     assert lonely() == NOTHING
 
 
+def test_an_import_in_a_function_has_the_effects_of_its_module(tree):
+    text = "def run():\n    import entanglement.other\n    return 1\n"
+    changed = one(tree, text, roots=[("entanglement.m", "run")], other="X = 1\n")
+    tree.edit("entanglement/other.py", "X = 1", "X = 1\nprint(2)")
+    assert changed() == CODE
+
+
+@pytest.mark.parametrize(
+    ("decorator", "expected"),
+    [
+        ("other.plain", NOTHING),
+        ("other.checked", CODE),  # its module looks at annotations
+        ("functools.cache", NOTHING),
+        ("functools.lru_cache(maxsize=2)", NOTHING),
+        ("pydantic.validate_call", CODE),
+        ("other.Thing", CODE),
+        ("(lambda f: f)", CODE),
+        ("unknown", CODE),
+    ],
+)
+def test_decorators_that_look_at_annotations(tree, decorator, expected):
+    text = (
+        "from __future__ import annotations\nimport functools, pydantic\nfrom entanglement import third, other\n"
+        f"from entanglement.third import Kind\n\n\n@{decorator}\ndef run(x: Kind):\n    return 1\n"
+    )
+    looks = decorator == "other.checked"
+    other = "def plain(f):\n    return f\n\n\nclass Thing:\n    pass\n"
+    if looks:
+        other += "\n\ndef checked(f):\n    typing.get_type_hints(f)\n    return f\n"
+    changed = one(tree, text, other=other, third="Kind = 1\n")
+    tree.edit("entanglement/third.py", "Kind = 1", "Kind = 2")
+    assert changed() == expected
+
+
+def test_effects_count_for_each_definition_of_a_module(tree):
+    changed = one(tree, "def run():\n    return 1\n", roots=[("entanglement.m", "run")])
+    far = one(
+        tree,
+        "def run():\n    return 1\n",
+        roots=[("entanglement.far", "go")],
+        far="def go():\n    return run()\n\n\nfrom entanglement.m import run\n",
+    )
+    tree.edit("entanglement/m.py", "return 1\n", "return 1\n\n\nprint(1)\n")
+    assert (changed(), far()) == (CODE, CODE)
+
+
+def test_a_change_from_elsewhere_comes_with_that_modules_effects(tree):
+    changed = one(
+        tree,
+        "X = 1\n\n\ndef run():\n    return X\n",
+        roots=[("entanglement.m", "run")],
+        other="from entanglement import m\n\nm.X = 2\n",
+    )
+    tree.edit("entanglement/other.py", "m.X = 2", "print(1)\nm.X = 2")
+    assert changed() == CODE
+
+
+def test_circles_are_seen_from_each_of_their_ends(tree):
+    text = "\n\n\n".join(f"def f{n}(x):\n    return f{(n + 1) % 4}(x) + {n}" for n in range(4)) + "\n"
+    for place in range(4):
+        tree.write({"entanglement/m.py": text})
+        watched = [tree.watch([("entanglement.m", f"f{n}")]) for n in range(4)]
+        tree.edit("entanglement/m.py", f"+ {place}", f"- {place}")
+        assert [changed() for changed in watched] == [CODE] * 4
+
+
+def test_a_package_as_an_object_holds_its_modules(tree):
+    tree.write({"entanglement/inner/work.py": OTHER, "entanglement/work.py": OTHER})
+    changed = tree.watch("import entanglement.inner as i\ngetattr(i, name)")
+    tree.edit("entanglement/work.py", "return x", "return -x")
+    assert changed() == NOTHING
+    tree.edit("entanglement/inner/work.py", "return x", "return -x")
+    assert changed() == CODE
+
+
+def test_a_star_in_the_text(library):
+    changed = library.watch("from entanglement.top import *\nThing().run(1)\n")
+    library.edit("entanglement/deep.py", "UNUSED = 4", "UNUSED = 5")
+    assert changed() == NOTHING
+    library.edit("entanglement/deep.py", "LIMIT = 3", "LIMIT = 4")
+    assert changed() == CODE
+
+
 def test_registration_by_a_decorator_of_ours_into_a_plain_dict(tree):
     files = {
         "rules": """
@@ -484,6 +577,18 @@ def test_stars_through_modules(tree):
         ("def field(self, y=1)", "def field(self, y=2)"),
         ("[y for y in Y if y]", "[y for y in Y]"),
         ("lambda y: y", "lambda y: 1"),
+        ("    x: int = 1", "    x: int = 2"),
+        ("@dataclass", "@dataclass(frozen=True)"),
+        ("class run(Base, kind=1)", "class run(Base, kind=2)"),
+        ("class run(Base, kind=1)", "class run(kind=1)"),
+        ("for a in Y for b in a", "for a in LIMIT for b in a"),
+        ("for a in Y for b in a", "for a in Y for b in Y"),
+        ("for a in Y for b in a", "for b in Y for a in b"),
+        ("        global Y", "        global LIMIT"),
+        ("        global Y", "        pass"),
+        ("async def go", "def go"),
+        ("f(key=y)", "f[y]"),
+        ("def inner(", "def outer("),
     ],
 )
 def test_each_piece_of_an_expression_counts(tree, old, new):
@@ -500,10 +605,17 @@ def test_each_piece_of_an_expression_counts(tree, old, new):
         B = 2
 
     @dataclass
-    class run:
+    class run(Base, kind=1):
         x: int = 1
 
+        async def go(self):
+            return [b for a in Y for b in a]
+
         def field(self, y=1):
+            def inner(z):
+                return z
+
+            global Y
             f'{y:.2f} m'.join(y.rate, y[1:], 1.0, b'1', y if y else 2, y < 2)
             return A, B, f(key=y), g(*y), {**y}, [y for y in Y if y], lambda y: y
     """

@@ -165,6 +165,19 @@ def test_which_keywords_are_printed_and_where_things_are_declared_is_no_number(l
     assert dpo() == NOTHING
 
 
+def test_a_registry_told_everything_by_position(library):
+    library.edit(
+        "entanglement/losses/base.py",
+        '"loss", package="entanglement.losses", printed=("title", "formula")',
+        '"loss", "entanglement.losses", ("title", "formula")',
+    )
+    dpo, simpo = used(library, "dpo"), used(library, "simpo")
+    library.edit("entanglement/losses/general.py", '"SimPO"', '"Simple"')
+    assert (dpo(), simpo()) == (NOTHING, NOTHING)
+    library.edit("entanglement/losses/general.py", "return -x", "return x")
+    assert (dpo(), simpo()) == (NOTHING, CODE)
+
+
 def test_a_fact_that_is_not_printed_is_a_number(library):
     dpo, simpo = used(library, "dpo"), used(library, "simpo")
     library.edit("entanglement/losses/strict.py", "hyper=[BETA]", "hyper=[2 * BETA]")

@@ -14,7 +14,7 @@ from entanglement.losses import Loss, get_loss
 from entanglement.losses.base import LossSpec
 from entanglement.optimizers import OPTIMIZERS, make_optimizer, trainable
 from entanglement.pairs import PreferencePair, collate
-from entanglement.training import Account, Monitor, Observer, align, measure, sft
+from entanglement.training import Account, Monitor, Observer, Trajectory, align, measure, sft
 from entanglement.training.settings import moments_of, rate_share
 from entanglement.updates import Joint, NotFinite, get_rule, get_update
 
@@ -194,15 +194,28 @@ def test_the_gradient_of_sft_is_that_of_its_loss(model, tokenizer, ten):
 
 @pytest.mark.parametrize("append_eos", [False, True])
 def test_what_is_measured_on_the_way_counts_the_end_token_as_training_does(model, tokenizer, ten, append_eos):
-    sets = {"some": ten[:3], "others": ten[3:5]}
+    sets, model_before = {"some": ten[:3], "others": ten[3:5]}, copy.deepcopy(model)
     alone = measure(model, tokenizer, sets, append_eos=append_eos, geometry_pairs=1)
     run = align(
         model, tokenizer, ten, steps=1, batch_size=3, append_eos=append_eos, evaluate=sets, evaluate_at=[0],
         geometry_pairs=1,
     )  # fmt: skip
     pd.testing.assert_frame_equal(run.table, alone)
+    first = pair_geometry(model_before, collate([ten[0], ten[3]], tokenizer, append_eos=append_eos))
+    measured = alone.dropna(subset=["cosine"])
+    assert measured["pair"].tolist() == ["p0", "p3"]  # of each set, from its beginning
+    np.testing.assert_allclose(measured["cosine"], first.cosine, rtol=1e-9)
+    np.testing.assert_allclose(measured["rejected_norm"], first.rejected_sq.sqrt(), rtol=1e-9)
     expected = collate(ten[:3], tokenizer, append_eos=append_eos).rejected_len.tolist()
     assert run.table.query("set == 'some'")["rejected_len"].tolist() == expected
+
+
+def test_accuracy_is_the_share_of_pairs_whose_chosen_response_is_likelier():
+    table = pd.DataFrame(
+        {"step": 0, "set": "x", "chosen_logp": [-1.0, -2, -3], "rejected_logp": [-2.0, -3, -1]}
+    )
+    table = table.assign(chosen_norm=1.0, rejected_norm=1.0, cosine=np.nan, case=None)
+    assert Trajectory(table, pd.DataFrame()).means()["accuracy"].item() == pytest.approx(2 / 3)
 
 
 # --- observers ----------------------------------------------------------------------------------------------
@@ -336,7 +349,10 @@ def test_wrong_observers_are_refused(model, tokenizer, ten):
 
 def made(function):
     """Return a loss of a function of PairLogps."""
-    return Loss(LossSpec("made", "made", function, formula="", source="a test", form="separable"), {})
+    spec = LossSpec(
+        "made", "made", function, formula="", source="a test", form="separable", needs_reference=True
+    )
+    return Loss(spec, {})
 
 
 def broken(value=float("nan"), after=0):

@@ -15,8 +15,7 @@ from entanglement_book.bench.measured import measure_all, measure_work
 from entanglement_book.bench.readme import readme, table, write_readme
 from entanglement_book.bench.stored import file_of
 from entanglement_book.bench.timing import THREADS
-from entanglement_book.bench.upkeep import problems
-from entanglement_book.bench.upkeep import restamp as restamp_lines
+from entanglement_book.bench.upkeep import problems, restamp as restamp_lines
 
 __all__ = ["app"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from entanglement_book.bench.trainings import OWN_STEP, SHAPES, step_name
 from entanglement_book.bench.variants import measured_updates
 
-__all__ = ["LINES", "TRAINERS", "Line", "works"]
+__all__ = ["LINES", "TRAINERS", "Line", "update_lines", "works"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ _MARKS: dict[str, tuple[float, float]] = {
 }
 
 
-def _of_updates() -> Iterator[Line]:
+def update_lines() -> Iterator[Line]:
     """Yield the lines of updates: those with marks, then all others of their work."""
     titles = {v.title: v.work for found in measured_updates().values() for v in found}
     for model in SHAPES:
@@ -72,7 +72,7 @@ LINES: tuple[Line, ...] = (
         Line(TRAINERS, OWN_STEP[model], f"TRL's DPOTrainer, {shape}", 1.5, agree=1e-4)
         for model, (shape, _) in SHAPES.items()
     ),
-    *_of_updates(),
+    *update_lines(),
 )
 
 

@@ -15,7 +15,7 @@ from entanglement_book.bench.variants import measured_updates
 from entanglement_book.bench.ways import gpt2_shape
 from entanglement_book.materials import sentiment_pairs
 
-__all__ = ["OWN_STEP", "SHAPES", "STEPS", "Step", "step_name"]
+__all__ = ["OWN_STEP", "SHAPES", "STEPS", "Step", "all_steps", "step_name"]
 
 #: Model → how a line calls it, and on how many pairs an update's step is timed.
 SHAPES: dict[str, tuple[str, int]] = {"nano": ("nano", 32), "gpt2-small": ("GPT-2-small's shape", 8)}
@@ -58,7 +58,8 @@ def step_name(title: str, model: str = "nano") -> str:
     return f"{title}, {SHAPES[model][0]}"
 
 
-def _all_steps() -> dict[str, Step]:
+def all_steps() -> dict[str, Step]:
+    """Return the steps of both trainers and of every update that has lines."""
     found = {}
     for model, (shape, pairs) in SHAPES.items():
         found[OWN_STEP[model]] = Step(our_step, model, pairs)
@@ -72,4 +73,4 @@ def _all_steps() -> dict[str, Step]:
     return found
 
 
-STEPS: dict[str, Step] = _all_steps()
+STEPS: dict[str, Step] = all_steps()

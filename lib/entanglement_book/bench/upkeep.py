@@ -16,7 +16,7 @@ from entanglement_book.bench.made_of import made_of_line, made_of_ways
 from entanglement_book.bench.measured import measure_lines
 from entanglement_book.bench.readme import in_readme, readme, table
 from entanglement_book.bench.stored import file_of, stored
-from entanglement_book.bench.trainings import STEPS
+from entanglement_book.bench.trainings import STEPS, Step
 from entanglement_book.bench.ways import GROWTH, WAYS, gpt2_shape, random_batch, slow_and_fast
 from entanglement_book.grids.made_by import Code
 from entanglement_book.machine import commit, repository, today
@@ -71,18 +71,19 @@ def _other(line: Line, row: dict[str, Any], code: Code) -> bool:
 
 def uses_of(names: list[str]) -> set[Use]:
     """Return what ways or steps look up, found by doing each once in a tiny model."""
+    seen: set[str] = set()
     with recording() as uses:
         for name in names:
-            tiny = gpt2_shape(64, 2, 50257)
-            if name in STEPS:
-                step, pairs = STEPS[name], sentiment_pairs("long_suffix", "train", n=2)
-                loaded = load_model("nano")
-                model: nn.Module = loaded.model if step.model == "nano" else tiny
-                step.prepare(model, loaded.tokenizer, pairs, **step.options)()
+            side = STEPS[name] if name in STEPS else WAYS[name]
+            if (work := f"{side.prepare} {side.options} {getattr(side, 'model', '')}") in seen:
+                continue  # only its size is another one
+            seen.add(work)
+            if isinstance(side, Step):
+                loaded, pairs = load_model("nano"), sentiment_pairs("long_suffix", "train", n=2)
+                model: nn.Module = loaded.model if side.model == "nano" else gpt2_shape(64, 2)
+                side.prepare(model, loaded.tokenizer, pairs, **side.options)()
             else:
-                way = WAYS[name]
-                batch = random_batch(way.pairs, way.response + 2, way.response)
-                way.prepare(tiny, batch, **way.options)()
+                side.prepare(gpt2_shape(64, 2), random_batch(side.pairs, 6, 2), **side.options)()
     return uses
 
 

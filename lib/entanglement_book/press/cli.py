@@ -209,8 +209,7 @@ def check(
     Example: `entanglement-book check --scale smoke --screenshots pictures`
     """
     from entanglement_book.press.browser import NoBrowserError
-    from entanglement_book.press.check import check as check_site
-    from entanglement_book.press.check import pages_of
+    from entanglement_book.press.check import check as check_site, pages_of
 
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--site {str(folder)!r} is not a folder")
@@ -307,8 +306,7 @@ def tidy(
     - `entanglement-book tidy --check notebooks/08_sentiment_gpt2.ipynb`
     """
     from entanglement.files import write_changed
-    from entanglement_book.press.notebooks import complaints, dumps, read
-    from entanglement_book.press.notebooks import tidy as tidied
+    from entanglement_book.press.notebooks import complaints, dumps, read, tidy as tidied
 
     at = book_at(root)
     chosen = paths or [at.notebook(chapter) for chapter in at.chapters()]

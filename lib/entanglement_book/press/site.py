@@ -93,8 +93,9 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     )
     config = book.config()
     config.setdefault("execute", {})["execute_notebooks"] = "off"
-    # The numbers of the whole book, whatever is left out.
-    config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers_of(toc)
+    numbers = numbers_of(toc)
+    if numbers:  # those of the whole book, whatever is left out
+        config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers
     note = _announcement(settings, gone)
     if note:
         options = (

@@ -54,6 +54,7 @@ def stages(jobs: int) -> list[Stage]:
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
         Stage("tables are fresh", book("results", "check")),
+        Stage("benchmark is fresh", book("bench", "check")),
     ]
 
 

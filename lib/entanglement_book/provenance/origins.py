@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from entanglement.files import file_sha256
 from entanglement.uses import FILE, Use
 from entanglement_book.provenance.graph import CodeGraph, Fingerprint, Root
 from entanglement_book.provenance.views import View
@@ -92,8 +92,7 @@ def origin_of(
 
 @cache
 def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def file_digest(path: Path) -> str:

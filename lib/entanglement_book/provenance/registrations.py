@@ -123,7 +123,7 @@ class Registrations:
                 continue
             given = {k.arg: k.value for k in value.keywords}
             kind = value.args[0] if value.args else given.get("what")
-            printed = given.get("printed")
+            printed = value.args[2] if len(value.args) > 2 else given.get("printed")
             if isinstance(kind, ast.Constant) and isinstance(kind.value, str):
                 words = [n.value for n in ast.walk(printed) if isinstance(n, ast.Constant)] if printed else []
                 unit.is_registry = True

@@ -44,10 +44,12 @@ class _Writer(ReferenceWriter):
         self.out.append("call(")
         self.write(node.func)
         self.out.append(":")
-        self.all(node.args)
         left_out = self.left_out if self.declaring else frozenset()
         if self.unit.is_registry and node is getattr(self.top, "value", None):
-            left_out = frozenset({"package", "printed"})  # where entries are is found out otherwise
+            self.all(node.args[:1])  # what it is called; where its entries are is found out otherwise
+            left_out = frozenset({"package", "modules", "printed"})
+        else:
+            self.all(node.args)
         for keyword in node.keywords:
             if keyword.arg in left_out:
                 continue
