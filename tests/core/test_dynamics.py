@@ -9,6 +9,7 @@ from entanglement.training import Trajectory
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch05_dynamics import grid as dynamics, grid_knobs as knobs, tables
+from entanglement_book.studies.ch10_probability import tables as probability_tables
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
