@@ -34,7 +34,7 @@ from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, deci
 from entanglement_book.press.depends import Dependencies, Uses, depends_on, key_of, why_changed
 from entanglement_book.provenance import CodeGraph, Origin
 
-__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times"]
+__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times", "science_now"]
 
 
 @dataclass(frozen=True)
@@ -251,3 +251,16 @@ def judge(book: Book, settings: Settings, state: State | None = None) -> Verdict
     if store.folder.is_dir():
         decided.write(store.verdicts)
     return decided
+
+
+def science_now(book: Book, recorded: VerdictFile) -> dict[str, str]:
+    """Per chapter of a file of verdicts the hash that today's sources give, if it uses what it used then.
+
+    A chapter that is gone has none. Errors: BookError for a notebook that cannot be read.
+    """
+    graph, found = CodeGraph(book.library.parent), {}
+    for chapter, basis in recorded.notebooks.items():
+        if book.notebook(chapter).is_file():
+            uses = [(kind, str(book.root / name) if kind == FILE else name) for kind, name in basis.uses]
+            found[chapter] = depends_on(book, chapter, Settings(recorded.scale), uses, graph).science
+    return found
