@@ -250,8 +250,8 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 
 def is_long(cell: Mapping[str, Any]) -> bool:
-    """Whether a cell's fine-tuning is the long one: its 250 steps at a large rate turn rounding, which differs
-    between two kinds of machine, into tenths of a nat.
+    """Whether a cell's fine-tuning is the long one: its 250 steps at a large rate turn rounding, which
+    differs between two kinds of machine, into tenths of a nat.
     """
     return cell["condition"] == "long_sft"
 
