@@ -106,6 +106,8 @@ def tree(tmp_path_factory):
     bases = VerdictFile.read(copy.book.verdicts("smoke"), "smoke").notebooks
     for chapter in copy.book.chapters():
         if not is_report(chapter):
-            uses = [(kind, str(root / name) if kind == "file" else name) for kind, name in bases[chapter].uses]
+            uses = [
+                (kind, str(root / name) if kind == "file" else name) for kind, name in bases[chapter].uses
+            ]
             store.save(chapter, "{}", [], depends_on(copy.book, chapter, SMOKE, uses, graph), 1.0)
     return copy

@@ -129,9 +129,8 @@ def list_grids() -> None:
             for model in one.kept(scale):
                 problems = problems_of(one, scale, model, code)
                 cells = len(one.cells(scale, model))
-                typer.echo(
-                    f"  {scale:<6} {model:<16} {cells:>4} cells  {problems[0] if problems else 'fresh'}"
-                )
+                state = problems[0].partition(": ")[2] if problems else "fresh"
+                typer.echo(f"  {scale:<6} {model:<16} {cells:>4} cells  {state}")
 
 
 if __name__ == "__main__":
