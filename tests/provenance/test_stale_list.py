@@ -117,6 +117,18 @@ def test_at_first_nothing_is_stale(tree):
     assert tree.stale() == Stale()
 
 
+NEW_LOSS = """
+
+
+@declare_loss(
+    "new", title="New", formula="f_w", source="a test", form="separable", needs_reference=False
+)
+def new(logps: PairLogps) -> torch.Tensor:
+    return -logps.chosen
+""".rstrip()
+NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
+ENTANGLEMENT = "notebooks/03_gradient_entanglement.ipynb"
+SHARING = ("shared/means", "ch11_one_number/grid", "ch12_which_tokens/grid", "ch13_control/grid")
 GENERAL = "lib/entanglement/losses/general.py"
 STUDIES = "lib/entanglement_book/studies"
 #: An edit → the changes that it is made of (path, old text, new text), and what it makes stale.
@@ -140,8 +152,7 @@ EDITS = {
             (
                 "lib/entanglement/losses/separable.py",
                 "\n\n\n@declare_loss(",
-                '\n\n\n@declare_loss(\n    "new", title="New", formula="f_w", source="a test", form="separable", needs_reference=False\n)\n'
-                "def new(logps: PairLogps) -> torch.Tensor:\n    return -logps.chosen\n\n\n@declare_loss(",
+                NEW_LOSS + "\n\n\n@declare_loss(",
             )
         ],
         Stale(),
@@ -151,7 +162,7 @@ EDITS = {
             (
                 "lib/entanglement/updates/pair_rules.py",
                 "\nUPDATES.add(",
-                '\nUPDATES.add("new", by_rule(title="new", function=_joint, safe=False))\nUPDATES.add(',
+                NEW_RULE + "\nUPDATES.add(",
             )
         ],
         Stale(),
@@ -193,9 +204,9 @@ EDITS = {
     ),
     "change prose and a caption": (
         [
-            ("notebooks/03_gradient_entanglement.ipynb", "One chosen gradient $g_w$ (blue)", "A gradient"),
+            (ENTANGLEMENT, "One chosen gradient $g_w$ (blue)", "A gradient"),
             (
-                "notebooks/03_gradient_entanglement.ipynb",
+                ENTANGLEMENT,
                 "We train a model to prefer",
                 "I train a model to prefer",
             ),
