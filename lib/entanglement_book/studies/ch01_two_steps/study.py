@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -24,7 +24,7 @@ from entanglement_book.studies.ch01_two_steps.rewards import LinearReward, fit_r
 __all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
 
 
-@checked(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Sizes:
     """How much is trained and measured: pairs, steps, pairs for the reward, batch, and seeds.
 

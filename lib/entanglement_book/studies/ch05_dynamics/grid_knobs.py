@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 
 from entanglement.losses import get_loss
@@ -23,7 +23,7 @@ from entanglement_book.studies.shared.start import checkpoint, data_pairs, recip
 __all__ = ["Knobs", "describe", "grid_cells", "knobs", "run_cell"]
 
 
-@checked(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Knobs:
     """The map's axes.
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 
 from entanglement.losses import get_loss
@@ -36,7 +36,7 @@ CONDITIONS: dict[str, str] = {
 }
 
 
-@checked(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Recipe:
     """The numbers of one run.
 

@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ DATA: dict[str, str] = {
 }
 
 
-@checked(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Recipe:
     """The numbers of one run.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ _OWNERS = (
 KINDS = ("same words", "other words")
 
 
-@checked(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Sizes:
     """How much is trained and measured.
 
