@@ -56,9 +56,9 @@ class Copy:
 
     def stale(self):
         pages = {topic(c) for c, why in inspect(self.book, SMOKE).stale.items() if why and not is_report(c)}
-        published = VerdictFile.read(self.book.verdicts("book"), "book").notebooks
+        published = VerdictFile.read(self.book.verdicts("book"), "book")
         now = science_now(self.book, published)
-        verdicts = {topic(c) for c, basis in published.items() if now.get(c) != basis.science}
+        verdicts = {topic(c) for c, basis in published.notebooks.items() if now.get(c) != basis.science}
         code = Code(self.root)
         grids = {
             name
