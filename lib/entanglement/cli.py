@@ -55,6 +55,8 @@ def run_app(
         return 130
     except typer.TyperException as error:
         text, status = error.format_message(), 2
+        if type(error).__name__ == "NoArgsIsHelpError":  # its text is the whole help
+            text = "Missing command."
         group = getattr(getattr(error, "ctx", None), "command", None)
         if isinstance(group, TyperGroup) and "ommand" in text:
             text += f" Expected one of {', '.join(group.list_commands(error.ctx))}"  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Preference pairs, and how a list of them becomes tensors.
 
-The prompt and the response are tokenised *separately* and their ids are joined. A byte-pair merge can
+The prompt and the response are tokenized *separately* and their ids are joined. A byte-pair merge can
 therefore never move the boundary between them, so the first response token is the same in training and in
 measurement. Whether the end-of-sequence token belongs to the response is one explicit argument,
 ``append_eos``, that the batch carries with it.
@@ -24,7 +24,7 @@ __all__ = ["PairBatch", "PreferencePair", "collate"]
 class PreferencePair:
     """One comparison: a prompt, the preferred (chosen, w) and the dispreferred (rejected, l) response.
 
-    A response usually begins with a space, because it is tokenised on its own.
+    A response usually begins with a space, because it is tokenized on its own.
     """
 
     prompt: str
@@ -104,7 +104,7 @@ def collate(
     max_length: int | None = None,
     padding_side: Literal["right", "left"] = "right",
 ) -> PairBatch:
-    """Tokenise pairs and pad them to one length.
+    """Tokenize pairs and pad them to one length.
 
     Args:
         pairs: B pairs, B >= 1.

@@ -249,3 +249,26 @@ def test_only_runs_with_default_parameters_are_recorded(executed, capsys):
     assert executed.run("claims", "--scale", "smoke", "--seed", "1") == 0
     assert "first-holds" in capsys.readouterr().out
     assert Book.find(root).verdicts("smoke").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("results",), "Expected one of run, check"),
+        (("results", "nothing"), "'nothing'"),
+        (("results", "run", "--scale", "tiny"), "tiny"),
+        (("results", "run", "--jobs", "-2"), "--jobs"),
+        (("results", "run", "--grid", "x"), "'x'"),
+        (("results", "run", "--model", "no-such/model"), "no-such/model"),
+        (("results", "run", "--model", "/etc"), "config.json"),
+        (("bench", "--only", "nothing"), "nothing"),
+        (("bench", "--device", "moon"), "moon"),
+    ],
+)
+def test_the_commands_of_late_rooms_refuse_in_one_line_too(monkeypatch, capsys, arguments, told):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert told in err

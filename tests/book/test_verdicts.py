@@ -131,8 +131,7 @@ def test_a_claim_is_recorded_by_one_chapter():
         verdicts.decide([CLAIM], measured({"03_first": [GOOD], "06_second": [GOOD]}))
 
 
-# What a committed file keeps. The first notebook measures two claims, one of which this scale cannot decide;
-# the other one.
+# What a committed file keeps. One notebook measures two claims, one of which this scale cannot decide.
 LEDGER = [
     CLAIM,
     replace(CLAIM, id="later", scales=("paper",)),

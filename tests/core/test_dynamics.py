@@ -9,6 +9,7 @@ from entanglement.training import Trajectory
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch05_dynamics import grid as dynamics, grid_knobs as knobs, tables
+from entanglement_book.studies.ch10_probability import tables as probability_tables
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
@@ -141,5 +142,5 @@ def test_tokens_that_not_all_seeds_list_are_left_out():
         for token in ("a", "b", f"only {seed}"):
             row = {"data": "d", "loss": "dpo", "place": "after", "seed": seed, "token": token}
             rows.append(row | {"before": 0.1, "after": 0.2 + seed, "change": 0.1 + seed})
-    found = tables.token_table(pd.DataFrame(rows), "d", "dpo", "after")
+    found = probability_tables.token_table(pd.DataFrame(rows), "d", "dpo", "after")
     assert sorted(found.index) == ["'a'", "'b'"] and found.loc["'a'", "change"] == pytest.approx(0.6)

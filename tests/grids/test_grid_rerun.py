@@ -1,6 +1,7 @@
 """One cell is computed again: every number must be met, and what cannot be met is found out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,13 @@ def test_the_worst_of_all_columns_counts_and_columns_must_be_the_same():
     assert difference(one[["y", "x"]], one) == np.inf
 
 
+@pytest.mark.parametrize(("kept", "worst"), [(float("nan"), 0.0), (3.0, float("inf"))])
+def test_a_column_that_only_other_cells_fill_is_missing_on_both_sides(kept, worst):
+    table = pd.DataFrame({"cell": [0, 1], "x": [1.0, 2.0], "only_in_1": [kept, 5.0]})
+    fresh = {"means": pd.DataFrame({"cell": [0], "x": [1.0]})}
+    assert compare(fresh, Stored({"means": table}, {}), {"cell": 0}) == worst
+
+
 def test_a_table_that_one_side_lacks_differs(toy):
     toy.run()
     stored = read_tables(toy.folder)
@@ -110,6 +118,24 @@ def test_the_commit_draws_the_cell(toy, monkeypatch):
     assert seen == {"a", "b"}
     with pytest.raises(ValueError, match="no cell"):
         draw([], "one")
+
+
+def test_a_cell_that_amplifies_rounding_is_repeated_on_its_own_kind_of_machine_only(toy, monkeypatch):
+    toy.run()
+    stored = read_tables(toy.folder)
+    cells = toy.grid.cells("smoke", "nano")
+    grid = replace(toy.grid, amplifies=lambda cell: cell["seed"] == cells[0]["seed"])
+    at_home, elsewhere = set(), set()
+    for text in map(str, range(40)):
+        monkeypatch.setattr(rerun, "commit", lambda root, text=text: text)
+        at_home.add(drawn_cell(grid, "smoke", "nano", stored, toy.root, {})["seed"])
+        with monkeypatch.context() as patch:
+            patch.setattr(rerun, "machine", lambda: {"processor": "another"})
+            elsewhere.add(drawn_cell(grid, "smoke", "nano", stored, toy.root, {})["seed"])
+            with pytest.raises(ValueError, match="only on the kind of machine"):
+                drawn_cell(grid, "smoke", "nano", stored, toy.root, {"seed": [cells[0]["seed"]]})
+    assert at_home == {cell["seed"] for cell in cells}
+    assert elsewhere == at_home - {cells[0]["seed"]}
 
 
 def test_unknown_names_are_refused_with_what_is_allowed(toy, monkeypatch):

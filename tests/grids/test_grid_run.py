@@ -202,7 +202,10 @@ def test_where_only_names_moved_the_check_says_so(toy):
 
 def test_missing_and_surplus_cells_fail_the_check(toy):
     toy.run()
-    forge(toy, lambda table: table.iloc[:-2])
+    whole = pd.read_csv(toy.folder / "means.csv")
+    forge(toy, lambda table: pd.concat([table, table.tail(1).assign(seed=9)]))
+    assert problems(toy) == ["book/results/smoke/toy-nano: 0 cells are missing, 1 too many"]
+    forge(toy, lambda table: whole.iloc[:-2])
     assert problems(toy) == ["book/results/smoke/toy-nano: 1 cells are missing, 0 too many"]
     forge(toy, lambda table: pd.concat([table, table.assign(seed=9)]))
     assert problems(toy) == ["book/results/smoke/toy-nano: 1 cells are missing, 2 too many"]

@@ -11,6 +11,7 @@ from entanglement_book.drawing import CASE_COLORS, CHOSEN, REJECTED, figure
 from entanglement_book.studies.ch01_two_steps.figures import both_steps
 from entanglement_book.studies.ch02_margin import figures as side_figures
 from entanglement_book.studies.ch05_dynamics import figures as dynamics_figures
+from entanglement_book.studies.ch10_probability import figures as probability_figures
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_pairs_stand_at_their_weighed_ratio():
 
 def test_answers_have_an_interval_each():
     rows = {"chosen": Interval(-1.0, -2.0, 0.0, 3), "likeliest before": Interval(1.0, 0.5, 1.5, 3)}
-    fig = dynamics_figures.answers({"near": rows, "far": rows})
+    fig = probability_figures.answers({"near": rows, "far": rows})
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == list(rows)
     dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
     assert dots[0].get_color() == CHOSEN and len(dots) == 2
@@ -116,7 +117,7 @@ def test_parts_of_the_mass_are_drawn_in_points():
         for place in ("shared", "apart")
         for part, value in (("own", -0.02), ("top", 0.01), ("other", 0.0), ("rest", 0.01))
     ]
-    fig = dynamics_figures.mass({"near": pd.DataFrame(rows)})
+    fig = probability_figures.mass({"near": pd.DataFrame(rows)})
     heights = sorted(round(bar.get_height(), 6) for bar in fig.axes[0].patches)
     assert heights == [-2.0, -2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
 

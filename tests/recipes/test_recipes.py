@@ -172,7 +172,8 @@ def test_a_loss(tree):
     said = {line: tree.run(line) for line in steps("A loss")[2][2].strip().splitlines()}
     shown, tested = said.values()
     assert "squared_hinge: Squared hinge" in shown and "beta = 0.1, in (0, inf)" in shown
-    assert "4 passed" in tested or "5 passed" in tested
+    # Both tests of its weights, its form, its printed formulas, and that the list is whole.
+    assert int(re.search(r"(\d+) passed", tested)[1]) >= 6
     assert [path.name for path in files] == ["strict.py", "test_loss_catalogue.py"]
     lints(tree, map(str, files))
     # The chapter's own cells, and the command without a name.

@@ -102,7 +102,8 @@ class LossSpec:
         hyper: hyper-parameters in order.
         length_normalized: whether log-probabilities enter as means over tokens.
         needs_lengths: whether chosen_len and rejected_len are used at all.
-        d_w, d_l: LaTeX of the weights in closed form, for the table and for tests; may be empty.
+        d_w, d_l: LaTeX of the weights in closed form, for the table; a test evaluates it and the formula for
+            every loss of the registry, so there it must not be empty.
         notes: one sentence for the table.
     """
 

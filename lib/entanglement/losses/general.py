@@ -143,7 +143,8 @@ def fdpo_js(logps: PairLogps, *, beta: float) -> torch.Tensor:
         Hyper("alpha", 0.5, r"\alpha", 0.0, 1.0, low_open=True, high_open=True, meaning="which divergence"),
     ],
     needs_reference=True,
-    d_w=r"\beta S e^{(\alpha-1)\varrho_w}",
+    d_w=r"\beta S e^{(\alpha-1)\varrho_w},\;"
+    r"S=\sigma\Bigl(-\beta\tfrac{e^{(\alpha-1)\varrho_w}-e^{(\alpha-1)\varrho_l}}{\alpha-1}\Bigr)",
     d_l=r"\beta S e^{(\alpha-1)\varrho_l}",
 )
 def fdpo_alpha(logps: PairLogps, *, beta: float, alpha: float) -> torch.Tensor:

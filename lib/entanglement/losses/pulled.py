@@ -95,7 +95,8 @@ def rrhf(logps: PairLogps, *, lam: float) -> torch.Tensor:
         Hyper("lam", 50.0, r"\lambda", low=0.0, meaning="penalty on a chosen response that falls"),
     ],
     needs_reference=True,
-    d_w=r"\beta S\,(1+\lambda\mathbf 1[\varrho_w<0])",
+    d_w=r"\beta S\,(1+\lambda\mathbf 1[\varrho_w<0]),\;"
+    r"S=\sigma\bigl(-\beta(\Delta-\lambda\max(0,-\varrho_w))\bigr)",
     d_l=r"\beta S",
     notes="At the reference, where ϱ_w = 0, the penalty's weight is 0, so training starts at r = 1.",
 )

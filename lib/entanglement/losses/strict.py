@@ -203,8 +203,8 @@ def discopop(logps: PairLogps, *, beta: float, tau: float) -> torch.Tensor:
     form="strict",
     hyper=[beta(0.01), smoothing(0.0)],
     needs_reference=True,
-    d_w=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))",
-    d_l=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))",
+    d_w=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))\text{ at the rank of }z",
+    d_l=r"\beta\,(1-\varepsilon-\sigma(\beta\delta_{(k)}))\text{ at the rank of }z",
     notes="Looks at the batch: k is the pair's rank in it.",
 )
 def aot(logps: PairLogps, *, beta: float, label_smoothing: float) -> torch.Tensor:

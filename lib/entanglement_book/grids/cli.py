@@ -13,11 +13,12 @@ from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.rerun import rerun_one
 from entanglement_book.grids.restamp import repeat_smoke, restamp as restamp_tables
 from entanglement_book.grids.run import run as run_grid
+from entanglement_book.layout import parse_model
 from entanglement_book.machine import repository
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="The grids: runs too long for a notebook, stored as tables.")
+app = typer.Typer(help="The grids: runs too long for a notebook, stored as tables.")
 
 _Grids = Annotated[
     list[str] | None, typer.Option("--grid", help="A grid's name; may be repeated. All of them by default.")
@@ -38,7 +39,9 @@ def _chosen(names: list[str] | None, scale: str = "book") -> list[Grid]:
 
 
 def _models(grid: Grid, scale: str, model: str | None) -> tuple[str, ...]:
-    return (model,) if model else grid.kept(scale) or ("nano",)
+    if model is None:
+        return grid.kept(scale) or ("nano",)
+    return (parse_model(model) or "nano",)
 
 
 @app.command()
@@ -126,9 +129,8 @@ def list_grids() -> None:
             for model in one.kept(scale):
                 problems = problems_of(one, scale, model, code)
                 cells = len(one.cells(scale, model))
-                typer.echo(
-                    f"  {scale:<6} {model:<16} {cells:>4} cells  {problems[0] if problems else 'fresh'}"
-                )
+                state = problems[0].partition(": ")[2] if problems else "fresh"
+                typer.echo(f"  {scale:<6} {model:<16} {cells:>4} cells  {state}")
 
 
 if __name__ == "__main__":

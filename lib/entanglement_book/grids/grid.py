@@ -33,6 +33,8 @@ class Grid:
         models: those whose tables are kept in the repository.
         tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
             1 + |value|. On the same kind the numbers must be equal.
+        amplifies: whether a cell's training lets rounding grow until another kind of machine ends elsewhere;
+            such a cell is repeated on the same kind only.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Grid:
     describe: Callable[[str, str], dict[str, Any]]
     models: tuple[str, ...]
     tolerance: float = 0.02
+    amplifies: Callable[[Cell], bool] | None = None
 
     @property
     def roots(self) -> tuple[Callable[..., Any], ...]:

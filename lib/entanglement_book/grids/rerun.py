@@ -113,10 +113,11 @@ def drawn_cell(
     grid: Grid, scale: str, model: str, stored: Stored, root: Path, only: Mapping[str, Iterable[object]]
 ) -> Cell:
     """Return a cell drawn from the commit's hash, so that over time all are visited; outside a git checkout,
-    from the hash of the code.
+    from the hash of the code. On another kind of machine than the table's, cells that amplify rounding are
+    not drawn.
 
     Raises:
-        ValueError: no cell has the values that are asked for.
+        ValueError: no cell has the values that are asked for, or none that can be repeated here.
     """
     cells = grid.cells(scale, model)
     allowed = {key: list(values) for key, values in only.items()}
@@ -125,6 +126,12 @@ def drawn_cell(
     some = [cell for cell in cells if all(cell[key] in values for key, values in allowed.items())]
     if not some:
         raise ValueError(f"{grid.name}: no cell of {scale}, {model} has {allowed}.")
+    if grid.amplifies is not None and stored.provenance["machine"] != machine():
+        some = [cell for cell in some if not grid.amplifies(cell)]
+        if not some:
+            raise ValueError(
+                f"{grid.name}: cells with {allowed} can be repeated only on the kind of machine of the table."
+            )
     return draw(some, commit(root) or str(stored.provenance["code"]))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.files import sha256
+from entanglement.uses import note_file
 
 __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 
@@ -45,11 +46,13 @@ def as_stored(table: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: as computed.
-        like: the stored table, whose columns of words stay words here, whatever stands in them.
+        like: the stored table, whose columns of words stay words here, whatever stands in them. A column
+            that other cells fill and this one does not is missing here as it is there.
     """
     kept = pd.DataFrame(**json.loads(json.dumps(table.to_dict(orient="split", index=False))))
     words = {str(name): str for name in like.columns if not pd.api.types.is_numeric_dtype(like[name])}
-    return pd.read_csv(io.StringIO(kept.to_csv(index=False)), dtype=words)
+    read = pd.read_csv(io.StringIO(kept.to_csv(index=False)), dtype=words)
+    return read.reindex(columns=like.columns) if set(read.columns) <= set(like.columns) else read
 
 
 def read_tables(folder: Path) -> Stored:
@@ -60,6 +63,7 @@ def read_tables(folder: Path) -> Stored:
         ValueError: a provenance that says nothing, or a table that is not the one that it describes.
     """
     file = folder / "provenance.json"
+    note_file(file)
     try:
         provenance = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -74,6 +78,7 @@ def read_tables(folder: Path) -> Stored:
         raise ValueError(f"{folder.name}/{file.name} lacks {', '.join(lacking)}; make the tables again.")
     tables = {}
     for name, digest in provenance["sha256"].items():
+        note_file(folder / name)
         data = (folder / name).read_bytes()
         if sha256(data) != digest:
             raise ValueError(

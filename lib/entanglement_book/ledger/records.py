@@ -119,7 +119,7 @@ def record(
         ValueError: naming the argument, for numbers that are not finite, ends in the wrong order, a value
             outside its interval, an n that is no positive whole number, or an interval that is given twice.
     """
-    if not isinstance(claim_id, str) or not re.fullmatch(ID_PATTERN, claim_id) or claim_id.endswith("\n"):
+    if not isinstance(claim_id, str) or not re.fullmatch(ID_PATTERN, claim_id):
         raise ValueError(f"claim_id={claim_id!r}: expected lower-case letters, digits and hyphens")
     if n is None and isinstance(value, Measurement):
         n = getattr(value, "n", None)

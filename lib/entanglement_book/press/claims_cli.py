@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
 from entanglement.cli import make_app
-from entanglement.uses import FILE
 from entanglement_book.layout import Book, Settings, UsageError, number_of
 from entanglement_book.options import (
     ModelOption,
@@ -94,25 +92,15 @@ def _show(book: Book, settings: Settings) -> None:
 def _check(book: Book) -> int:
     from entanglement_book.ledger.claims import load_ledger
     from entanglement_book.ledger.verdicts import VerdictFile, check
-    from entanglement_book.press.depends import depends_on
-    from entanglement_book.press.store import measured
-    from entanglement_book.provenance import CodeGraph
+    from entanglement_book.press.store import measured, science_now
 
-    published, graph, science = (
-        VerdictFile.read(book.verdicts("book"), "book"),
-        CodeGraph(book.library.parent),
-        {},
-    )
-    for chapter, basis in published.notebooks.items():
-        uses = [(kind, str(book.root / name) if kind == FILE else name) for kind, name in basis.uses]
-        with contextlib.suppress(OSError):
-            science[chapter] = depends_on(book, chapter, Settings("book"), uses, graph).science
+    published = VerdictFile.read(book.verdicts("book"), "book")
     problems = check(
         load_ledger(book.ledger),
         measured(book, Settings("smoke")),
         VerdictFile.read(book.verdicts("smoke"), "smoke"),
         published,
-        science,
+        science_now(book, published),
     )
     print("\n".join(problems) or "the recorded verdicts hold, and were made by today's library", flush=True)
     return 1 if problems else 0

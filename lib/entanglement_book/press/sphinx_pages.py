@@ -17,7 +17,6 @@ after its letter ("A.1").
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from base64 import b64decode
 from pathlib import Path
@@ -32,6 +31,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from entanglement.files import sha256
 from entanglement_book.press.numbering import APPENDIX, numbers_of
 
 _LOG = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class ShowGluedFigures(SphinxPostTransform):
             return nodes.paragraph(text, text)
         raw = data[kind].encode() if kind == "image/svg+xml" else b64decode(data[kind])
         builder: Any = self.app.builder
-        name = f"{pending['key']}-{hashlib.sha256(raw).hexdigest()[:12]}{_KINDS[kind]}"
+        name = f"{pending['key']}-{sha256(raw)[:12]}{_KINDS[kind]}"
         target = Path(builder.outdir) / builder.imagedir / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(raw)

@@ -34,7 +34,17 @@ from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, deci
 from entanglement_book.press.depends import Dependencies, Uses, depends_on, key_of, why_changed
 from entanglement_book.provenance import CodeGraph, Origin
 
-__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times", "unclaimed"]
+__all__ = [
+    "State",
+    "Store",
+    "exclusive",
+    "inspect",
+    "judge",
+    "measured",
+    "run_times",
+    "science_now",
+    "unclaimed",
+]
 
 
 @dataclass(frozen=True)
@@ -261,3 +271,16 @@ def unclaimed(book: Book, settings: Settings, chapters: Iterable[str]) -> list[s
     ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
     stored = [chapter for chapter in chapters if store.claims(chapter).is_file()]
     return without_claim(ledger, {chapter: read_file(store.claims(chapter)) for chapter in stored})
+
+
+def science_now(book: Book, recorded: VerdictFile) -> dict[str, str]:
+    """Per chapter of a file of verdicts the hash that today's sources give, if it uses what it used then.
+
+    A chapter that is gone has none. Errors: BookError for a notebook that cannot be read.
+    """
+    graph, found = CodeGraph(book.library.parent), {}
+    for chapter, basis in recorded.notebooks.items():
+        if book.notebook(chapter).is_file():
+            uses = [(kind, str(book.root / name) if kind == FILE else name) for kind, name in basis.uses]
+            found[chapter] = depends_on(book, chapter, Settings(recorded.scale), uses, graph).science
+    return found

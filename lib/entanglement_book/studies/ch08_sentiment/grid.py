@@ -249,7 +249,17 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": asdict(recipe(scale, model)), "model": model, "about": about_model(model)}
 
 
+def is_long(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell's fine-tuning is the long one: its 250 steps at a large rate turn rounding, which
+    differs between two kinds of machine, into tenths of a nat.
+    """
+    return cell["condition"] == "long_sft"
+
+
 GRIDS.add(
     "sentiment",
-    Grid("sentiment", grid_cells, run_cell, describe, models=("nano", "nano-unlabeled", "smollm2-135m")),
-)
+    Grid(
+        "sentiment", grid_cells, run_cell, describe, models=("nano", "nano-unlabeled", "smollm2-135m"),
+        amplifies=is_long,
+    ),
+)  # fmt: skip
