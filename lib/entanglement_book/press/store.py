@@ -62,7 +62,6 @@ class Sidecar:
     key: str
     parts: dict[str, str]
     origin: dict[str, Any]
-    science: str
     seconds: float
     sha256: Hashes
 
@@ -71,11 +70,6 @@ class Sidecar:
         origin = Origin.from_json(self.origin)
         files = [(FILE, (root / name).as_posix()) for name in origin.files]
         return (*(origin.uses or ()), *files)
-
-    def basis(self) -> Basis:
-        """What the chapter's numbers rest on, as a verdict keeps it."""
-        origin = Origin.from_json(self.origin)
-        return Basis(self.science, (*(origin.uses or ()), *((FILE, name) for name in origin.files)))
 
 
 _SIDECAR = TypeAdapter(Sidecar)
@@ -154,7 +148,7 @@ class Store:
             notebook=file_sha256(self.notebook(chapter)), claims=file_sha256(self.claims(chapter))
         )
         origin = made.origin.to_json()
-        kept = Sidecar(key_of(made.parts), made.parts, origin, made.science, round(seconds, 1), hashes)
+        kept = Sidecar(key_of(made.parts), made.parts, origin, round(seconds, 1), hashes)
         write_json(self.sidecar(chapter), asdict(kept))
 
     def identity(self, chapter: str) -> str:
@@ -210,12 +204,14 @@ class State:
         stale: per chapter why it is to run, '' if its output is current.
         broken: per chapter whose notebook cannot be read, what is wrong with it.
         inputs: the outputs that the report would read.
+        bases: what the numbers of each chapter rest on today, if it uses what it used when it last ran.
     """
 
     graph: CodeGraph
     stale: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    bases: dict[str, Basis] = field(default_factory=dict)
 
 
 def inspect(book: Book, settings: Settings) -> State:
@@ -236,6 +232,9 @@ def inspect(book: Book, settings: Settings) -> State:
             state.stale[chapter] = "its notebook cannot be read"
             continue
         state.stale[chapter] = store.why_stale(chapter, now)
+        origin = now.origin
+        named = (*(origin.uses or ()), *((FILE, name) for name in origin.files))
+        state.bases[chapter] = Basis(now.science, named)
         if is_report(chapter) and not state.stale[chapter] and any(state.stale.values()):
             state.stale[chapter] = "it reads chapters that are to run"
     return state
@@ -245,8 +244,7 @@ def measured(book: Book, settings: Settings, state: State | None = None) -> Meas
     """What the current outputs of one run recorded. Errors: BookError."""
     state, store = state or inspect(book, settings), Store(book, settings)
     records = {chapter: read_file(store.claims(chapter)) for chapter, why in state.stale.items() if not why}
-    sidecars = {chapter: store.read_sidecar(chapter) for chapter in records}
-    bases = {chapter: sidecar.basis() for chapter, sidecar in sidecars.items() if sidecar is not None}
+    bases = {chapter: state.bases[chapter] for chapter in records}
     return Measured(settings.scale, records, bases, state.stale)
 
 
