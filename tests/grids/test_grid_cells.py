@@ -249,8 +249,8 @@ def at_the_end(tables):
     return (last[last["set"] == "test"] if "set" in last else last).iloc[0]
 
 
-#: Nats. Two ways to add up float32 numbers end up to 1e-5 apart, 3e-5 at four times the rate; a rate that is a
-#: tenth off moves the means by 1e-3 or more.
+#: Nats. Two ways to add up float32 numbers end up to 1e-5 apart, 3e-5 at four times the rate; a rate that is
+#: a tenth off moves the means by 1e-3 or more.
 NEAR = 2e-4
 
 
