@@ -276,12 +276,14 @@ def parse_port(text: str) -> int:
 
 
 def parse_only(text: str | None, chapters: list[str]) -> list[str]:
-    """Chapters named by number (``08``, ``8``) or by file stem, comma separated; None means all."""
+    """Chapters named by number (``08``, ``8``), by file stem or by what follows its number, comma separated;
+    None means all.
+    """
     if text is None:
         return list(chapters)
     chosen = []
     for name in (part.strip() for part in text.split(",")):
-        found = [c for c in chapters if name in (c, number_of(c)) or _same_number(name, number_of(c))]
+        found = [c for c in chapters if name in (c, *c.split("_", 1)) or _same_number(name, number_of(c))]
         if not found:
             known = ", ".join(number_of(c) for c in chapters) or "none yet"
             raise UsageError(f"unknown chapter {name!r}: expected {known}")

@@ -63,7 +63,9 @@ def test_no_command_and_an_unknown_one(capsys):
     assert main([]) == 2
     assert main(["bake"]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
-    assert "Expected one of book, execute" in first and first.endswith("claims, results, bench, nano")
+    assert "Expected one of book, execute" in first and first.endswith(
+        "claims, new-chapter, results, bench, nano"
+    )
     assert "'bake'" in second and "Expected one of book, execute" in second
 
 
@@ -138,6 +140,7 @@ def test_every_command_explains_itself(capsys):
         "browser",
         "test",
         "claims",
+        "new-chapter",
     )
     for name in (*names, *LATE):
         assert f" {name} " in text

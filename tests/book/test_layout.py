@@ -63,9 +63,9 @@ def test_a_damaged_table_of_contents_is_named_in_one_line(book, content):
     assert "\n" not in str(found.value)
 
 
-def test_chapters_may_be_named_in_three_ways():
+def test_chapters_may_be_named_in_four_ways():
     chapters = ["03_first", "06_second", "90_report"]
-    for name in ("03", "3", "03_first"):
+    for name in ("03", "3", "03_first", "first"):
         assert parse_only(name, chapters) == ["03_first"]
     assert parse_only("90, 6", chapters) == ["06_second", "90_report"]
     assert parse_only(None, chapters) == chapters

@@ -1,6 +1,7 @@
 """Origins as they are kept: files, words for what changed, and names that moved."""
 
 import json
+import os
 
 import pytest
 
@@ -9,6 +10,7 @@ from entanglement_book.provenance import (
     Origin,
     changes,
     differences,
+    file_digest,
     only_names_moved,
     origin_of,
     read_uses,
@@ -147,3 +149,25 @@ def test_where_a_thing_is_defined():
     for thing in (inside, lambda: 1, recording().__enter__, 3):
         with pytest.raises(ValueError, match="expected a function or class defined at the top"):
             root_of(thing)
+
+
+def test_a_renewed_stamp_changes_nothing_for_who_reads_the_table(tmp_path):
+    file = tmp_path / "book" / "results" / "smoke" / "grid" / "provenance.json"
+    file.parent.mkdir(parents=True)
+    made = {"code": "one", "shape": "x", "uses": [["loss", "dpo"]], "files": {}, "seeds": [0, 1]}
+
+    def hashed(content, path=file):
+        path.write_text(json.dumps(content))
+        os.utime(path, ns=(hashed.clock, hashed.clock))  # a version of its own
+        hashed.clock += 1
+        return file_digest(path)
+
+    hashed.clock = 1
+    before = hashed({**made, "lines": [{"code": "a", "ratio": 2.0}]})
+    stamped = {**made, "code": "two", "restamped": [{"why": "moved"}], "lines": [{"code": "b", "ratio": 2.0}]}
+    assert hashed(stamped) == before
+    assert hashed({**made, "seeds": [0]}) != before
+    assert hashed({**made, "lines": [{"code": "a", "ratio": 2.1}]}) != before
+    # Elsewhere a file counts as it is.
+    other = tmp_path / "config.json"
+    assert hashed(made, other) != hashed({**made, "code": "two"}, other)

@@ -56,9 +56,9 @@ class Copy:
 
     def stale(self):
         pages = {topic(c) for c, why in inspect(self.book, SMOKE).stale.items() if why and not is_report(c)}
-        published = VerdictFile.read(self.book.verdicts("book"), "book").notebooks
+        published = VerdictFile.read(self.book.verdicts("book"), "book")
         now = science_now(self.book, published)
-        verdicts = {topic(c) for c, basis in published.items() if now.get(c) != basis.science}
+        verdicts = {topic(c) for c, basis in published.notebooks.items() if now.get(c) != basis.science}
         code = Code(self.root)
         grids = {
             name
@@ -111,3 +111,153 @@ def tree(tmp_path_factory):
             ]
             store.save(chapter, "{}", [], depends_on(copy.book, chapter, SMOKE, uses, graph), 1.0)
     return copy
+
+
+def test_at_first_nothing_is_stale(tree):
+    assert tree.stale() == Stale()
+
+
+NEW_LOSS = """
+
+
+@declare_loss(
+    "new", title="New", formula="f_w", source="a test", form="separable", needs_reference=False
+)
+def new(logps: PairLogps) -> torch.Tensor:
+    return -logps.chosen
+""".rstrip()
+NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
+ENTANGLEMENT = "notebooks/03_gradient_entanglement.ipynb"
+SHARING = ("shared/means", "ch11_one_number/grid", "ch12_which_tokens/grid", "ch13_control/grid")
+GENERAL = "lib/entanglement/losses/general.py"
+STUDIES = "lib/entanglement_book/studies"
+#: An edit → the changes that it is made of (path, old text, new text), and what it makes stale.
+EDITS = {
+    "flip SimPO's sign": (
+        [
+            (
+                GENERAL,
+                "return -logsigmoid(beta * (logps.chosen_mean",
+                "return logsigmoid(beta * (logps.chosen_mean",
+            )
+        ],
+        Stale(),
+    ),
+    "double the damping of the decoupled step": (
+        [("lib/entanglement/updates/decoupled.py", "strength = self.damping", "strength = 2 * self.damping")],
+        Stale(),
+    ),
+    "add a loss": (
+        [
+            (
+                "lib/entanglement/losses/separable.py",
+                "\n\n\n@declare_loss(",
+                NEW_LOSS + "\n\n\n@declare_loss(",
+            )
+        ],
+        Stale(),
+    ),
+    "add an update rule": (
+        [
+            (
+                "lib/entanglement/updates/pair_rules.py",
+                "\nUPDATES.add(",
+                NEW_RULE + "\nUPDATES.add(",
+            )
+        ],
+        Stale(),
+    ),
+    "change the title of DPO": (
+        [("lib/entanglement/losses/strict.py", 'title="DPO"', 'title="the DPO loss"')],
+        Stale(),
+    ),
+    "change a title of a grid": (
+        [(f"{STUDIES}/shared/titles.py", '"all tokens (DPO)"', '"every token"')],
+        Stale(),
+    ),
+    "change the accent color": (
+        [("lib/entanglement_book/drawing/style.py", 'ACCENT = "#', 'ACCENT = "#0')],
+        Stale(),
+    ),
+    "edit the loss table": (
+        [("lib/entanglement_book/press/loss_table.py", "<th>loss</th>", "<th>Loss</th>")],
+        Stale(),
+    ),
+    "change how numbers are pasted": (
+        [("lib/entanglement_book/press/pasting.py", "else float(value)", "else float(value) + 0.0")],
+        Stale(),
+    ),
+    "change one chapter's recipe": (
+        [(f"{STUDIES}/ch08_sentiment/grid.py", "dpo_steps=32", "dpo_steps=40")],
+        Stale(),
+    ),
+    "change the grid of another chapter": (
+        [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
+        Stale(),
+    ),
+    "change a docstring, a comment and the layout": (
+        [
+            ("lib/entanglement/training/align.py", '"""', '"""Another first line. '),
+            (GENERAL, "return -logsigmoid(", "# why not\n    return -logsigmoid(\n        "),
+        ],
+        Stale(),
+    ),
+    "change prose and a caption": (
+        [
+            (ENTANGLEMENT, "One chosen gradient $g_w$ (blue)", "A gradient"),
+            (
+                ENTANGLEMENT,
+                "We train a model to prefer",
+                "I train a model to prefer",
+            ),
+        ],
+        Stale(),
+    ),
+    "rename a module": (
+        [
+            ("lib/entanglement/loglinear/__init__.py", "loglinear.tabular", "loglinear.tables_of_logits"),
+            (f"{STUDIES}/ch07_suffix/study.py", "loglinear.tabular", "loglinear.tables_of_logits"),
+        ],
+        Stale(),
+    ),
+    "rename a function": (
+        [
+            (f"{STUDIES}/{name}.py", "set_means", "means_of_sets")
+            for name in (
+                "shared/means",
+                "ch11_one_number/grid",
+                "ch12_which_tokens/grid",
+                "ch13_control/grid",
+            )
+        ],
+        Stale(),
+    ),
+    "change an optimizer": (
+        [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
+        Stale(),
+    ),
+    "change the lock file": ([("requirements.lock", "==", "==9")], Stale()),
+    "change a checkpoint": (
+        [("lib/entanglement/checkpoints/nano/config.json", '"n_head": 4', '"n_head": 2')],
+        Stale(),
+    ),
+    "change a stored table": ([("book/results/smoke/masking-nano/means.csv", "0.0,", "0.1,")], Stale()),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_makes_stale_what_is_written_down_and_nothing_else(tree, edit):
+    changes, expected = EDITS[edit]
+    moved = None
+    try:
+        for path, old, new in changes:
+            tree.change(path, old, new, count=-1 if "rename" in edit else 1)
+        if edit == "rename a module":
+            moved = tree.root / "lib" / "entanglement" / "loglinear" / "tabular.py"
+            moved.rename(moved.with_name("tables_of_logits.py"))
+        found = tree.stale()
+    finally:
+        if moved is not None:
+            moved.with_name("tables_of_logits.py").rename(moved)
+        tree.undo()
+    assert found == expected

@@ -14,9 +14,10 @@ from entanglement.updates.decoupled import Decoupled
 from entanglement.updates.metric import preconditioner
 from entanglement.updates.pair_rules import balanced
 from entanglement.updates.passes import PairPass
+from entanglement.updates.rule import Rule
 from entanglement.updates.split import Split
 from entanglement.updates.token_weighted import TokenWeighted
-from entanglement.updates.weighted import Joint, Rule, Weighted, by_rule, get_rule, list_rules
+from entanglement.updates.weighted import Joint, Weighted, by_rule, get_rule, list_rules
 
 __all__ = [
     "UPDATES",

@@ -24,7 +24,7 @@ from entanglement.pairs import PairBatch
 from entanglement.registry import Registry
 
 if TYPE_CHECKING:
-    from entanglement.updates.weighted import Rule
+    from entanglement.updates.rule import Rule
 
 __all__ = [
     "UPDATES",

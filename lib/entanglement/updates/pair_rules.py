@@ -13,7 +13,8 @@ import torch
 
 from entanglement.geometry import PairGeometry
 from entanglement.updates.base import UPDATES, Declared
-from entanglement.updates.weighted import Joint, Rule, Weights, by_rule
+from entanglement.updates.rule import Rule, Weights
+from entanglement.updates.weighted import Joint, by_rule
 
 __all__ = ["balanced"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.files import sha256
+from entanglement.uses import note_file
 
 __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 
@@ -62,6 +63,7 @@ def read_tables(folder: Path) -> Stored:
         ValueError: a provenance that says nothing, or a table that is not the one that it describes.
     """
     file = folder / "provenance.json"
+    note_file(file)
     try:
         provenance = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -76,6 +78,7 @@ def read_tables(folder: Path) -> Stored:
         raise ValueError(f"{folder.name}/{file.name} lacks {', '.join(lacking)}; make the tables again.")
     tables = {}
     for name, digest in provenance["sha256"].items():
+        note_file(folder / name)
         data = (folder / name).read_bytes()
         if sha256(data) != digest:
             raise ValueError(

@@ -45,6 +45,7 @@ __all__ = [
     "ledger_table",
     "update",
     "verdict",
+    "without_claim",
 ]
 
 REPRODUCED = "reproduced"
@@ -235,6 +236,17 @@ def update(path: Path, ledger: Sequence[Claim], decided: VerdictFile) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none yet"
 
 
+def without_claim(ledger: Iterable[Claim], records: Mapping[str, Sequence[Record]]) -> list[str]:
+    """What chapters recorded that is no claim of theirs in the ledger, one line each."""
+    owner = {claim.id: claim.notebook for claim in ledger}
+    return [
+        f"{chapter} records {record.id!r}, which is no claim of that chapter in the ledger"
+        for chapter, rows in records.items()
+        for record in rows
+        if owner.get(record.id) != chapter
+    ]
+
+
 def check(
     ledger: Sequence[Claim],
     smoke: Measured,
@@ -256,12 +268,7 @@ def check(
     """
     problems = [f"smoke: {chapter} is to run: {why}" for chapter, why in smoke.stale.items() if why]
     owner = {claim.id: claim.notebook for claim in ledger}
-    for chapter, rows in smoke.records.items():
-        for record in rows:
-            if owner.get(record.id) != chapter:
-                problems.append(
-                    f"{chapter} records {record.id!r}, which is no claim of that chapter in the ledger"
-                )
+    problems += without_claim(ledger, smoke.records)
     for name, row in decide(ledger, smoke).claims.items():
         before = recorded.claims[name].verdict if name in recorded.claims else "not recorded"
         if row.verdict == NOT_RUN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def book(
         return 1
     run = Execution(writable(at), settings, count)
     outcomes = run.run(chapters)
+    _warn(at, settings, chapters)
     ran = [outcome for outcome in outcomes if outcome.state == "finished"]
     failed = [outcome for outcome in outcomes if outcome.state not in {"cached", "finished"}]
     if failed:
@@ -116,8 +118,17 @@ def execute(
     at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)
     chapters = parse_only(only, at.chapters())
     outcomes = Execution(writable(at), settings, count).run(chapters)
+    _warn(at, settings, chapters)
     report_failures(outcomes)
     return 0 if all(outcome.state in {"cached", "finished"} for outcome in outcomes) else 1
+
+
+def _warn(at: Book, settings: Settings, chapters: Iterable[str]) -> None:
+    """Say what a chapter lacks to be part of the book: a place in it, or a claim for what it recorded."""
+    from entanglement_book.press.store import unclaimed
+
+    for line in [*at.disagreements(), *unclaimed(at, settings, chapters)]:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def _build_site(at: Book, settings: Settings, partial: bool) -> Path | None:
@@ -286,6 +297,7 @@ def status(
         print(f"{chapter:<28} {why:<44} {took}".rstrip())
     for wrong in state.broken.values():
         print(wrong, file=sys.stderr)
+    _warn(at, settings, [chapter for chapter, why in state.stale.items() if not why])
     return 1 if state.broken else 0
 
 

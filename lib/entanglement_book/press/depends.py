@@ -110,7 +110,8 @@ def key_of(parts: dict[str, str]) -> str:
 def why_changed(before: Origin, now: Origin, parts: Iterable[str]) -> str:
     """Say in a few words what changed, definitions and files by their names."""
     named = [part for part in parts if part not in ("library", "files")]
-    found = differences(before, now)
+    # A change of the cells is told by "code".
+    found = [line for line in differences(before, now) if not line.startswith("(the source)")]
     if len(found) > 2:
         found = [*found[:2], f"and {len(found) - 2} more"]
     return "; ".join([*(["changed: " + ", ".join(named)] if named else []), *found]) or "its key changed"

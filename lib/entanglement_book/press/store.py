@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,21 @@ from entanglement.uses import FILE
 from entanglement_book.layout import Book, BookError, Settings, UsageError, default_workspace, is_report
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import Record, dump_records, read_file
-from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, decide
+from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, decide, without_claim
 from entanglement_book.press.depends import Dependencies, Uses, depends_on, key_of, why_changed
 from entanglement_book.provenance import CodeGraph, Origin
 
-__all__ = ["State", "Store", "exclusive", "inspect", "judge", "measured", "run_times", "science_now"]
+__all__ = [
+    "State",
+    "Store",
+    "exclusive",
+    "inspect",
+    "judge",
+    "measured",
+    "run_times",
+    "science_now",
+    "unclaimed",
+]
 
 
 @dataclass(frozen=True)
@@ -251,6 +261,16 @@ def judge(book: Book, settings: Settings, state: State | None = None) -> Verdict
     if store.folder.is_dir():
         decided.write(store.verdicts)
     return decided
+
+
+def unclaimed(book: Book, settings: Settings, chapters: Iterable[str]) -> list[str]:
+    """What chapters recorded in stored outputs that is no claim of theirs in the ledger, one line each; a
+    chapter without stored output has recorded nothing.
+    """
+    store = Store(book, settings)
+    ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
+    stored = [chapter for chapter in chapters if store.claims(chapter).is_file()]
+    return without_claim(ledger, {chapter: read_file(store.claims(chapter)) for chapter in stored})
 
 
 def science_now(book: Book, recorded: VerdictFile) -> dict[str, str]:

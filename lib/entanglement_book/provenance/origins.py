@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from entanglement.files import file_sha256
+from entanglement.files import digest, file_sha256
 from entanglement.uses import FILE, Use
 from entanglement_book.provenance.graph import CodeGraph, Fingerprint, Root
 from entanglement_book.provenance.views import View
@@ -90,8 +92,22 @@ def origin_of(
     return Origin(view, found.code, found.shape, named, _digests(used or [], root), found.parts)
 
 
+#: What a stored table or benchmark says of the code that made it. Who reads the table does not depend on it:
+#: a stamp that is renewed moves no number.
+STAMP = frozenset({"code", "shape", "uses", "files", "restamped"})
+
+
+def _without_stamps(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_stamps(value) for key, value in content.items() if key not in STAMP}
+    return [_without_stamps(value) for value in content] if isinstance(content, list) else content
+
+
 @cache
 def _digest(path: Path, size: int, changed: int) -> str:
+    if path.suffix == ".json" and "results" in path.parts:
+        with contextlib.suppress(ValueError):
+            return digest(_without_stamps(json.loads(path.read_bytes())))
     return file_sha256(path)
 
 

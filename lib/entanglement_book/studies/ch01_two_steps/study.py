@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -22,23 +24,23 @@ from entanglement_book.studies.ch01_two_steps.rewards import LinearReward, fit_r
 __all__ = ["Sizes", "TwoSteps", "greedy", "run_two_steps", "sizes", "summaries"]
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Sizes:
     """How much is trained and measured: pairs, steps, pairs for the reward, batch, and seeds.
 
     ``longest`` is the longest docstring body that is taken, in characters: short prompts train fast.
     """
 
-    train: int
-    test: int
-    sft_steps: int
-    dpo_steps: int
-    reward_pairs: int
-    batch: int
-    seeds: int
-    sft_lr: float = 5e-5
-    dpo_lr: float = 1e-4
-    longest: int = 300
+    train: PositiveInt
+    test: PositiveInt
+    sft_steps: PositiveInt
+    dpo_steps: PositiveInt
+    reward_pairs: PositiveInt
+    batch: PositiveInt
+    seeds: PositiveInt
+    sft_lr: PositiveFloat = 5e-5
+    dpo_lr: PositiveFloat = 1e-4
+    longest: PositiveInt = 300
 
 
 def sizes(scale: str) -> Sizes:

@@ -6,10 +6,12 @@ A cell starts from the same checkpoints as ``dynamics`` and measures the same he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 
 from entanglement.losses import get_loss
 from entanglement.models import about_model
@@ -21,7 +23,7 @@ from entanglement_book.studies.shared.start import checkpoint, data_pairs, recip
 __all__ = ["Knobs", "describe", "grid_cells", "knobs", "run_cell"]
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Knobs:
     """The map's axes.
 
@@ -31,9 +33,9 @@ class Knobs:
         seeds: how many, at each place.
     """
 
-    betas: tuple[float, ...]
-    rates: tuple[float, ...]
-    seeds: int
+    betas: tuple[PositiveFloat, ...]
+    rates: tuple[PositiveFloat, ...]
+    seeds: PositiveInt
 
 
 def knobs(scale: str) -> Knobs:

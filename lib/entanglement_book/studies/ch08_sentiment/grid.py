@@ -8,10 +8,12 @@ and in which order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 
 from entanglement.losses import get_loss
 from entanglement.models import about_model, load_model
@@ -34,7 +36,7 @@ CONDITIONS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Recipe:
     """The numbers of one run.
 
@@ -50,22 +52,22 @@ class Recipe:
         seeds: how many.
     """
 
-    sft_steps: int
-    sft_lr: float
-    sft_batch: int
-    dpo_steps: int
-    dpo_lr: float
-    dpo_batch: int
-    plain_lr: float
-    test_pairs: int
-    geometry_pairs: int
-    account_pairs: int
-    moments: tuple[int, ...]
-    long_sft_steps: int
-    long_sft_lr: float
-    long_sft_moments: tuple[int, ...]
-    seeds: int
-    beta: float = 0.1
+    sft_steps: PositiveInt
+    sft_lr: PositiveFloat
+    sft_batch: PositiveInt
+    dpo_steps: PositiveInt
+    dpo_lr: PositiveFloat
+    dpo_batch: PositiveInt
+    plain_lr: PositiveFloat
+    test_pairs: PositiveInt
+    geometry_pairs: PositiveInt
+    account_pairs: NonNegativeInt
+    moments: tuple[NonNegativeInt, ...]
+    long_sft_steps: PositiveInt
+    long_sft_lr: PositiveFloat
+    long_sft_moments: tuple[NonNegativeInt, ...]
+    seeds: PositiveInt
+    beta: PositiveFloat = 0.1
 
 
 # SFT: the paper's own steps, batch and rate. DPO: its batch and beta; the rate is five times the paper's,

@@ -6,9 +6,11 @@ The cells of one data set and seed share a checkpoint, batches and held-out pair
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -28,7 +30,7 @@ DATA: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Recipe:
     """The numbers of one run.
 
@@ -44,19 +46,19 @@ class Recipe:
         answer_tokens: length of the models' own answers.
     """
 
-    train_pairs: int
-    sft_steps: int
-    sft_lr: float
-    sft_batch: int
-    steps: int
-    lr: float
-    batch: int
-    test_pairs: int
-    geometry_pairs: int
-    moments: tuple[int, ...]
-    seeds: int
-    account_pairs: int
-    answer_tokens: int
+    train_pairs: PositiveInt
+    sft_steps: PositiveInt
+    sft_lr: PositiveFloat
+    sft_batch: PositiveInt
+    steps: PositiveInt
+    lr: PositiveFloat
+    batch: PositiveInt
+    test_pairs: PositiveInt
+    geometry_pairs: PositiveInt
+    moments: tuple[NonNegativeInt, ...]
+    seeds: PositiveInt
+    account_pairs: NonNegativeInt
+    answer_tokens: PositiveInt
 
 
 _BOOK = Recipe(

@@ -8,8 +8,9 @@ teacher's short answer is taught not to ramble. Each has a control in which the 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -45,7 +46,7 @@ _OWNERS = (
 KINDS = ("same words", "other words")
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Sizes:
     """How much is trained and measured.
 
@@ -61,20 +62,20 @@ class Sizes:
         lr, alone_lr: rates of preference optimization (AdamW), and of plain steps on one pair.
     """
 
-    shown: int
-    train: int
-    test: int
-    alone: int
-    sft_steps: int
-    steps: int
-    alone_steps: int
-    batch: int
-    draws: int
-    seeds: int
-    comply_lr: float = 3e-5
-    teach_lr: float = 1e-4
-    lr: float = 5e-5
-    alone_lr: float = 1e-3
+    shown: PositiveInt
+    train: PositiveInt
+    test: PositiveInt
+    alone: PositiveInt
+    sft_steps: PositiveInt
+    steps: PositiveInt
+    alone_steps: PositiveInt
+    batch: PositiveInt
+    draws: PositiveInt
+    seeds: PositiveInt
+    comply_lr: PositiveFloat = 3e-5
+    teach_lr: PositiveFloat = 1e-4
+    lr: PositiveFloat = 5e-5
+    alone_lr: PositiveFloat = 1e-3
 
 
 def sizes(scale: str) -> Sizes:
