@@ -15,6 +15,7 @@ import pytest
 
 from entanglement_book.bench.lines import LINES
 from entanglement_book.bench.made_of import made_of_line
+from entanglement_book.bench.trainings import STEPS as MEASURED_STEPS
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.grids.made_by import Code
@@ -31,12 +32,18 @@ PARTS = ("lib", "notebooks", "book", "_toc.yml", "_config.yml", "requirements.lo
 
 @dataclass(frozen=True)
 class Stale:
-    """What is stale: chapters by the words of their files, grids, and a line of the benchmark by its side."""
+    """What is stale: chapters by the words of their files, grids, and lines of the benchmark by their side."""
 
     pages: frozenset[str] = frozenset()
     verdicts: frozenset[str] = frozenset()
     grids: frozenset[str] = frozenset()
     bench: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, pages=(), verdicts=None, grids=(), bench=()):
+        """Verdicts are stale with their pages unless told otherwise: what changes numbers changes both."""
+        verdicts = pages if verdicts is None else verdicts
+        return cls(*(frozenset(names) for names in (pages, verdicts, grids, bench)))
 
 
 def topic(chapter):
@@ -127,6 +134,19 @@ def new(logps: PairLogps) -> torch.Tensor:
     return -logps.chosen
 """.rstrip()
 NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
+#: Chapters that train, or take a training step, while their page is made.
+TRAINING = {
+    "controlling_each_response", "measuring_gradients", "one_number", "rlhf_in_two_steps", "sentiment_gpt2",
+    "token_by_token", "training_dynamics", "underspecified_margin", "which_tokens_matter",
+}  # fmt: skip
+#: Chapters that take the loss DPO from the registry: its title might be shown.
+WITH_DPO = (TRAINING - {"controlling_each_response", "token_by_token"}) | {
+    "every_margin_loss", "gradient_entanglement", "one_token",
+}  # fmt: skip
+WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
+ALL = TRAINING | WITH_DPO | {"shared_suffix", "where_the_probability_goes"}
+ALL_GRIDS = set(GRIDS)
+STEPS = {line.ours for line in LINES if line.ours in MEASURED_STEPS}
 ENTANGLEMENT = "notebooks/03_gradient_entanglement.ipynb"
 SHARING = ("shared/means", "ch11_one_number/grid", "ch12_which_tokens/grid", "ch13_control/grid")
 GENERAL = "lib/entanglement/losses/general.py"
@@ -141,11 +161,15 @@ EDITS = {
                 "return logsigmoid(beta * (logps.chosen_mean",
             )
         ],
-        Stale(),
+        Stale.of(pages={"every_margin_loss", "training_dynamics"}, grids={"dynamics"}),
     ),
     "double the damping of the decoupled step": (
         [("lib/entanglement/updates/decoupled.py", "strength = self.damping", "strength = 2 * self.damping")],
-        Stale(),
+        Stale.of(
+            pages={"controlling_each_response", "one_number"},  # the latter goes through all updates
+            grids={"controlling"},
+            bench={"decoupled, all responses, nano", "decoupled, batch, nano"},
+        ),
     ),
     "add a loss": (
         [
@@ -155,7 +179,7 @@ EDITS = {
                 NEW_LOSS + "\n\n\n@declare_loss(",
             )
         ],
-        Stale(),
+        Stale.of(pages={"every_margin_loss"}),
     ),
     "add an update rule": (
         [
@@ -165,42 +189,42 @@ EDITS = {
                 NEW_RULE + "\nUPDATES.add(",
             )
         ],
-        Stale(),
+        Stale.of(pages={"one_number"}),
     ),
     "change the title of DPO": (
         [("lib/entanglement/losses/strict.py", 'title="DPO"', 'title="the DPO loss"')],
-        Stale(),
+        Stale.of(pages=WITH_DPO, verdicts=()),
     ),
     "change a title of a grid": (
         [(f"{STUDIES}/shared/titles.py", '"all tokens (DPO)"', '"every token"')],
-        Stale(),
+        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}),
     ),
     "change the accent color": (
         [("lib/entanglement_book/drawing/style.py", 'ACCENT = "#', 'ACCENT = "#0')],
-        Stale(),
+        Stale.of(pages=ALL, verdicts=()),
     ),
     "edit the loss table": (
         [("lib/entanglement_book/press/loss_table.py", "<th>loss</th>", "<th>Loss</th>")],
-        Stale(),
+        Stale.of(pages={"every_margin_loss"}, verdicts=()),
     ),
     "change how numbers are pasted": (
         [("lib/entanglement_book/press/pasting.py", "else float(value)", "else float(value) + 0.0")],
-        Stale(),
+        Stale.of(pages=ALL, verdicts=()),
     ),
     "change one chapter's recipe": (
         [(f"{STUDIES}/ch08_sentiment/grid.py", "dpo_steps=32", "dpo_steps=40")],
-        Stale(),
+        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"sentiment"}),
     ),
     "change the grid of another chapter": (
         [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
-        Stale(),
+        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}, grids={"masking"}),
     ),
     "change a docstring, a comment and the layout": (
         [
             ("lib/entanglement/training/align.py", '"""', '"""Another first line. '),
             (GENERAL, "return -logsigmoid(", "# why not\n    return -logsigmoid(\n        "),
         ],
-        Stale(),
+        Stale.of(),
     ),
     "change prose and a caption": (
         [
@@ -211,14 +235,14 @@ EDITS = {
                 "I train a model to prefer",
             ),
         ],
-        Stale(),
+        Stale.of(),
     ),
     "rename a module": (
         [
             ("lib/entanglement/loglinear/__init__.py", "loglinear.tabular", "loglinear.tables_of_logits"),
             (f"{STUDIES}/ch07_suffix/study.py", "loglinear.tabular", "loglinear.tables_of_logits"),
         ],
-        Stale(),
+        Stale.of(),
     ),
     "rename a function": (
         [
@@ -230,18 +254,21 @@ EDITS = {
                 "ch13_control/grid",
             )
         ],
-        Stale(),
+        Stale.of(pages=WITH_SET_MEANS, grids={"controlling", "masking", "untangling"}),
     ),
     "change an optimizer": (
         [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
-        Stale(),
+        Stale.of(pages=TRAINING, grids=ALL_GRIDS, bench=STEPS),
     ),
-    "change the lock file": ([("requirements.lock", "==", "==9")], Stale()),
+    "change the lock file": ([("requirements.lock", "==", "==9")], Stale.of(pages=ALL, verdicts=())),
     "change a checkpoint": (
         [("lib/entanglement/checkpoints/nano/config.json", '"n_head": 4', '"n_head": 2')],
-        Stale(),
+        Stale.of(pages=TRAINING | {"gradient_entanglement"}, grids=ALL_GRIDS, bench=STEPS),
     ),
-    "change a stored table": ([("book/results/smoke/masking-nano/means.csv", "0.0,", "0.1,")], Stale()),
+    "change a stored table": (
+        [("book/results/smoke/masking-nano/means.csv", "0.0,", "0.1,")],
+        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}, verdicts=(), grids={"masking"}),
+    ),
 }
 
 
