@@ -32,7 +32,7 @@ PARTS = ("lib", "notebooks", "book", "_toc.yml", "_config.yml", "requirements.lo
 
 @dataclass(frozen=True)
 class Stale:
-    """What is stale: chapters by the words of their files, grids, and lines of the benchmark by their side."""
+    """What is stale: chapters by the words of their files, grids, and the benchmark's lines by their side."""
 
     pages: frozenset[str] = frozenset()
     verdicts: frozenset[str] = frozenset()
