@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -217,11 +218,17 @@ def _is_overload(node: ast.AST) -> bool:
     return any(getattr(d, "id", getattr(d, "attr", "")) == "overload" for d in decorators)
 
 
+@lru_cache(maxsize=2048)
+def _parsed(path: Path, source: str) -> ast.Module:
+    """The tree of a file, which nobody changes: a process that looks again parses only what was edited."""
+    return ast.parse(source)
+
+
 def read_module(name: str, path: Path) -> Module:
     """Read one file. A file that cannot be parsed is one piece of text that all its names stand for."""
     source = path.read_text(encoding="utf-8")
     try:
-        tree = ast.parse(source)
+        tree = _parsed(path, source)
     except SyntaxError:
         module = Module(name, path.name == "__init__.py", source, ast.Module([], []))
         module.whole.atoms.append(Atom(ast.Constant(source), module))
