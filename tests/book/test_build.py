@@ -1,4 +1,4 @@
-"""The site is built from stored outputs: fresh each time, whole or not at all."""
+"""The site is built from stored outputs: fresh when anything changed, whole or not at all."""
 
 import re
 
@@ -29,6 +29,27 @@ def test_prose_and_glued_numbers_are_today_s(executed, capsys):
     page = text_of(executed, "notebooks/03_first.html")
     assert "Better prose" in page
     assert "scale = 'smoke'" not in page.replace('"', "'")  # what papermill injected is on no page
+
+
+def test_a_site_is_built_again_only_if_something_that_it_shows_changed(executed, capsys):
+    page = executed.root / "_build" / "site" / "smoke" / "book" / "intro.html"
+
+    def builds():
+        before = page.stat().st_mtime_ns if page.exists() else 0
+        assert executed.run("site", "--scale", "smoke") == 0
+        return page.stat().st_mtime_ns != before
+
+    assert builds()
+    assert not builds()
+    assert "that of today's pages" in capsys.readouterr().out
+    intro = executed.root / "book" / "intro.md"
+    intro.write_text(intro.read_text().replace("today", "this day"))
+    assert builds() and "this day" in text_of(executed)
+    library = next((executed.root / "lib").rglob("*.py"))  # a docstring may stand on a page
+    library.write_text(library.read_text() + '\n"""More."""\n')
+    assert builds() and not builds()
+    page.parent.parent.joinpath(".made-from").unlink()  # what says nothing of itself is not trusted
+    assert builds()
 
 
 def test_a_warning_is_an_error_and_leaves_no_site(executed, capsys):

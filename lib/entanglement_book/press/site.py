@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from entanglement.files import write_whole
+from entanglement.files import digest, file_sha256, write_whole
 from entanglement_book.layout import Book, Settings, toc_files
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
@@ -25,6 +25,10 @@ from entanglement_book.press.numbering import numbers_of
 from entanglement_book.press.store import Store, exclusive, inspect
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
+
+
+#: The file of a finished site that says what it was made from.
+_MARK = ".made-from"
 
 
 class BuildError(RuntimeError):
@@ -126,20 +130,39 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
     """Build the pages and return the path of ``index.html``.
 
     ``partial``: pages without a current output are left out, and warnings (references to them) are shown and
-    are no errors. The finished site takes its place only when it is whole; an older one is removed first, so
-    that it cannot be taken for this one. Errors: BuildError; UsageError if another build of it is going on.
+    are no errors. A site that was made from just what stands here stays. The finished site takes its place
+    only when it is whole; an older one is removed first, so that it cannot be taken for this one. Errors: BuildError; UsageError if another build of it is going on.
     """
     with exclusive(book.lock_of_site(settings), f"building the site of {settings.label!r}"):
         return _build(book, settings, partial)
 
 
+def _made_from(book: Book, folder: Path) -> str:
+    """A hash of all that the pages are made from: the staged files, the library, whose docstrings and
+    extensions they show, and the installed packages.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    files += [path for path in book.library.parent.rglob("*.py") if path.is_file()]
+    files += [book.lock] if book.lock.is_file() else []
+    hashes = {path.as_posix(): file_sha256(path) for path in files}
+    return digest(hashes, sys.version)
+
+
 def _build(book: Book, settings: Settings, partial: bool) -> Path:
     began = time.monotonic()
     target = book.site(settings)
-    shutil.rmtree(target, ignore_errors=True)
-    folder, gone = stage(book, settings, partial)
+    try:
+        folder, gone = stage(book, settings, partial)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     if gone:
         print(f"left out of the site (no current output): {', '.join(gone)}", flush=True)
+    made_from, mark = _made_from(book, folder), target / _MARK
+    if mark.is_file() and mark.read_text(encoding="utf-8") == made_from:
+        print(f"the site is that of today's pages: {target / 'index.html'}", flush=True)
+        return target / "index.html"
+    shutil.rmtree(target, ignore_errors=True)
     output = book.out / "html-build" / settings.label
     shutil.rmtree(output, ignore_errors=True)
     command = [
@@ -171,6 +194,7 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
     # Jupyter Book's own redirect says neither its language nor what it is.
     redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
     write_whole(html / "index.html", redirect)
+    write_whole(html / _MARK, made_from)
     html.rename(target)
     shutil.rmtree(output, ignore_errors=True)
     index = target / "index.html"
