@@ -131,7 +131,9 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
 
     ``partial``: pages without a current output are left out, and warnings (references to them) are shown and
     are no errors. A site that was made from just what stands here stays. The finished site takes its place
-    only when it is whole; an older one is removed first, so that it cannot be taken for this one. Errors: BuildError; UsageError if another build of it is going on.
+    only when it is whole; an older one is removed first, so that it cannot be taken for this one.
+
+    Errors: BuildError; UsageError if another build of it is going on.
     """
     with exclusive(book.lock_of_site(settings), f"building the site of {settings.label!r}"):
         return _build(book, settings, partial)
