@@ -187,6 +187,38 @@ def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeyp
     assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
 
 
+def test_stages_run_side_by_side_unless_one_wants_all_cores(monkeypatch, capfd, tmp_path):
+    from entanglement_book.press import stages as module
+
+    def meets(own, other):
+        """A command that ends well if the other one starts before it has ended."""
+        text = (
+            f"import pathlib, time\npathlib.Path({str(tmp_path / own)!r}).touch()\n"
+            f"end = time.monotonic() + 20\nwhile not pathlib.Path({str(tmp_path / other)!r}).exists():\n"
+            "    assert time.monotonic() < end\n    time.sleep(0.02)"
+        )
+        return [sys.executable, "-c", text]
+
+    def is_there(name, wanted):
+        path = repr(str(tmp_path / name))
+        text = f"import os, time\ntime.sleep(0.5)\nassert os.path.exists({path}) is {wanted}"
+        return [sys.executable, "-c", text]
+
+    rows = [
+        module.Stage("a", meets("a", "b")),
+        module.Stage("b", meets("b", "a")),
+        module.Stage("whole", is_there("late", False), alone=True),
+        module.Stage(
+            "late", [sys.executable, "-c", f"open({str(tmp_path / 'late')!r}, 'w')"], needs=("whole",)
+        ),
+    ]
+    monkeypatch.setattr(module, "stages", lambda jobs: rows)
+    assert module.run(Book.find(ROOT), 2) == 0
+    out = capfd.readouterr().out
+    summary = out.partition("=== summary")[2].split()
+    assert [word for word in summary if word in {"a", "b", "whole", "late"}] == ["a", "b", "whole", "late"]
+
+
 def test_without_a_browser_one_line_says_so(monkeypatch, capsys):
     from entanglement_book.cli import main
     from entanglement_book.press import browser

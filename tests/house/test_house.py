@@ -64,3 +64,10 @@ def test_no_two_modules_share_a_name_unless_they_are_the_same_kind_of_thing():
         if path.stem not in SAME_THING:
             places[path.stem].append(path.relative_to(ROOT / "lib").as_posix())
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_the_files_that_run_first_are_there():
+    import conftest
+
+    for name in conftest.LONGEST:
+        assert (ROOT / "tests" / name).is_file(), f"{name}: take it out of LONGEST in tests/conftest.py"
