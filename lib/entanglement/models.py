@@ -26,6 +26,7 @@ __all__ = [
     "KnownModel",
     "LoadedModel",
     "about_model",
+    "check_model_folder",
     "check_model_name",
     "list_models",
     "load_model",
@@ -108,6 +109,48 @@ def check_model_name(name: str) -> None:
         raise ValueError(f"model={name!r} is not a model's name; expected {_allowed()}.")
     if (problem := _hub_problem(name)) is not None:
         raise ValueError(f"model={name!r}: {problem}; expected {_allowed()}, which needs a network.")
+
+
+#: What a folder must hold to be a model's: any one file of each kind.
+_PARTS = {
+    "config": ("config.json",),
+    "weights": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
+    "tokenizer": (
+        "tokenizer.json",
+        "tokenizer.model",
+        "spiece.model",
+        "vocab.json",
+        "vocab.txt",
+        "tokenizer_config.json",
+    ),
+}
+
+
+def check_model_folder(path: Path | str) -> None:
+    """Check that a folder holds config, weights and tokenizer of a model; no weight is read.
+
+    Raises:
+        ValueError: one line that names the folder and what it lacks.
+        OSError: it cannot be read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"model={str(path)!r} is not a folder; expected {_allowed()}.")
+    for part, names in _PARTS.items():
+        if not any((folder / name).is_file() for name in names):
+            raise ValueError(f"model={str(path)!r} lacks a model's {part} ({names[0]}).")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"model={str(path)!r}: its config.json is damaged ({reason}).") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ValueError(f"model={str(path)!r}: its config.json names no model_type.")
 
 
 def _folder_of(name: str) -> Path:
