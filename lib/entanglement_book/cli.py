@@ -15,6 +15,7 @@ from entanglement_book.bench import cli as bench
 from entanglement_book.grids import cli as grids
 from entanglement_book.layout import BookError, UsageError
 from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli
+from entanglement_book.press.browser import NoBrowserError
 
 __all__ = ["app", "main"]
 
@@ -35,6 +36,10 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(nano_cli.app)
 
 
+#: What becomes one line, and the exit status; the first that fits counts.
+_ERRORS: dict[type[Exception], int] = {UsageError: 2, BookError: 1, DataError: 1, NoBrowserError: 1}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    return run_app(app, "entanglement-book", arguments, {UsageError: 2, BookError: 1, DataError: 1})
+    return run_app(app, "entanglement-book", arguments, _ERRORS)
