@@ -104,6 +104,7 @@ ARGUMENTS = {
         (["--update", "--check"], "choose one"),
         (["--update", "--seed", "1"], "default seed"),
         (["--check", "--model", "smollm2-135m"], "default seed"),
+        (["--check", "--scale", "smoke"], "leave out --scale"),
     ],
     "results run": [(["--grid", "dynamics", "--grid", "dynamics"], "named twice")],
     "results rerun": [

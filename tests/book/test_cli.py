@@ -4,7 +4,9 @@ import errno
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -252,7 +254,8 @@ def test_without_a_browser_it_says_what_to_run(tiny, monkeypatch, capsys):
     site.mkdir(parents=True)
     (site / "index.html").write_text("<html></html>")
     monkeypatch.setattr("entanglement_book.press.browser._NAMES", ())
-    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tiny.root / "none"))
+    none = SimpleNamespace(chromium=SimpleNamespace(executable_path=str(tiny.root / "none")))
+    monkeypatch.setattr("playwright.sync_api.sync_playwright", lambda: nullcontext(none))
     monkeypatch.delenv("ENTANGLEMENT_BROWSER", raising=False)
     before = everything(tiny.root)
     assert tiny.run("check", "--scale", "smoke", "--screenshots", str(tiny.root / "pictures")) == 1
