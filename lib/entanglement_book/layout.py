@@ -113,8 +113,6 @@ class Book:
 
         Errors: UsageError.
         """
-        if start is not None and not start.exists():
-            raise UsageError(f"no book at {start}: there is no such folder")
         tried = [start] if start else [Path.cwd(), Path(__file__)]
         for place in tried:
             for folder in (place.resolve(), *place.resolve().parents):
@@ -299,7 +297,7 @@ def parse_only(text: str | None, chapters: list[str]) -> list[str]:
     """
     if text is None:
         return list(chapters)
-    chosen = []
+    chosen: list[str] = []
     for name in (part.strip() for part in text.split(",")):
         found = [c for c in chapters if name in (c, *c.split("_", 1)) or _same_number(name, number_of(c))]
         if not found:

@@ -112,6 +112,8 @@ JobsOption = Annotated[
 
 def book_at(root: Path | None, out: Path | None = None) -> Book:
     """The book around ``root`` (default: around the current folder). Errors: UsageError."""
+    if root is not None and not root.exists():  # its parents might be a book
+        raise UsageError(f"no book at {root}: there is no such folder")
     if out is not None:
         check_folder("--out", out)
     book = Book.find(root, out)
