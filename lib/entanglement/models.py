@@ -111,46 +111,37 @@ def check_model_name(name: str) -> None:
         raise ValueError(f"model={name!r}: {problem}; expected {_allowed()}, which needs a network.")
 
 
-#: What a folder must hold to be a model's: any one file of each kind.
-_PARTS = {
-    "config": ("config.json",),
-    "weights": (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ),
-    "tokenizer": (
-        "tokenizer.json",
-        "tokenizer.model",
-        "spiece.model",
-        "vocab.json",
-        "vocab.txt",
-        "tokenizer_config.json",
-    ),
-}
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
-def check_model_folder(path: Path | str) -> None:
-    """Check that a folder holds config, weights and tokenizer of a model; no weight is read.
+def check_model_folder(path: str | Path) -> None:
+    """Check that a folder holds a causal language model and its tokenizer, without loading them.
 
     Raises:
-        ValueError: one line that names the folder and what it lacks.
-        OSError: it cannot be read.
+        ValueError: one line that names the folder, what it lacks, and what is expected.
     """
-    folder = Path(path)
+    if (problem := _folder_problem(Path(path))) is not None:
+        raise ValueError(f"model={str(path)!r} cannot be loaded: {problem}; expected {_allowed()}.")
+
+
+def _folder_problem(folder: Path) -> str | None:
+    """Return what is wrong with a model's folder, in half a line, or None."""
     if not folder.is_dir():
-        raise ValueError(f"model={str(path)!r} is not a folder; expected {_allowed()}.")
-    for part, names in _PARTS.items():
-        if not any((folder / name).is_file() for name in names):
-            raise ValueError(f"model={str(path)!r} lacks a model's {part} ({names[0]}).")
+        return "there is no such folder"
+    if not (folder / "config.json").is_file():
+        return "it has no config.json"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"model={str(path)!r}: its config.json is damaged ({reason}).") from None
+    except (OSError, ValueError) as error:
+        return f"config.json cannot be read ({' '.join(str(error).split())})"
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ValueError(f"model={str(path)!r}: its config.json names no model_type.")
+        return "its config.json has no model_type"
+    if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+        return "it has no weights (model.safetensors)"
+    if not any((folder / name).is_file() for name in _TOKENIZER):
+        return f"it has no tokenizer ({', '.join(_TOKENIZER)})"
+    return None
 
 
 def _folder_of(name: str) -> Path:

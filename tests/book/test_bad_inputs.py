@@ -4,18 +4,18 @@ The commands and their options are those that the two command lines declare, so 
 given wrong values here.
 """
 
-import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import typer
 from typer.core import TyperGroup
 
-from entanglement import cli as science
+from entanglement import cli as science, models
 from entanglement_book import cli as book
 
 LONG = "x" * 300
@@ -38,13 +38,13 @@ WRONG = {
         ("./missing", "not a model's name"),
         ("nope", "the hub did not give it"),
         ("no-such/model", "the hub did not give it"),
-        ("Makefile", "not a folder"),
+        ("Makefile", "no such folder"),
         ("/etc", "config.json"),
         ("..", "config.json"),
         ("../..", "config.json"),
         ("models/bare", "weights"),
         ("models/dumb", "tokenizer"),
-        ("models/torn", "damaged"),
+        ("models/torn", "cannot be read"),
         ("models/odd", "model_type"),
         (LONG, "too long"),
     ],
@@ -167,11 +167,15 @@ def table():
 ROWS = list(table())
 
 
-def model(folder, config='{"model_type": "gpt2"}', *files):
+NANO = Path(models.__file__).parent / "checkpoints" / "nano"
+
+
+def model(folder, *files, config=None):
+    """A folder with some of the files of a model that is whole."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(config)
+    (folder / "config.json").write_text(config or (NANO / "config.json").read_text())
     for name in files:
-        (folder / name).write_text("{}")
+        (folder / name).symlink_to(NANO / name)
 
 
 @pytest.fixture(scope="module")
@@ -181,16 +185,18 @@ def place(tmp_path_factory, fill):
     fill(root)
     (root / "book" / "results").mkdir()
     (root / "Makefile").write_text("all:\n")
+    whole = ("model.safetensors", "tokenizer.json")
+    model(root / "models" / "whole", *whole)
     model(root / "models" / "bare")
-    model(root / "models" / "dumb", '{"model_type": "gpt2"}', "model.safetensors")
-    model(root / "models" / "torn", "{", "model.safetensors", "tokenizer.json")
-    model(root / "models" / "odd", "{}", "model.safetensors", "tokenizer.json")
-    model(root / "models" / "whole", '{"model_type": "gpt2"}', "model.safetensors", "tokenizer.json")
+    model(root / "models" / "dumb", "model.safetensors")
+    model(root / "models" / "torn", *whole, config="{")
+    model(root / "models" / "odd", *whole, config="{}")
     return root
 
 
 def everything(root):
-    return {path: path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+    here = [path for path in root.rglob("*") if not path.is_symlink()]
+    return {path: path.read_bytes() if path.is_file() else None for path in here}
 
 
 def wrong_about(row, place, capsys):
@@ -255,4 +261,3 @@ def test_what_is_allowed_is_not_refused(place, monkeypatch, capsys):
     assert book.main(["tidy", "--check", "notebooks/03_first.ipynb"]) in (0, 1)
     assert book.main(["serve", "--port", "8000", *given]) == 1  # there are no pages
     assert everything(place) == before
-    assert json.loads((place / "models" / "whole" / "config.json").read_text())

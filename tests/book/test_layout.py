@@ -1,10 +1,12 @@
 """Chapters and their numbers, the names of folders, and what a run may be asked for."""
 
-import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
+from entanglement import models
 from entanglement.files import digest
 from entanglement_book.grids.stored import folder_of
 from entanglement_book.layout import (
@@ -115,20 +117,23 @@ def test_no_run_shares_another_s_folder():
     assert [run.is_default for run in runs[:4]] == [True, True, False, False]
 
 
-def a_model(folder, *lacking):
-    """A folder that looks like a model's, without some of its files."""
+FILES = {"config.json": "config.json", "model.safetensors": "weights", "tokenizer.json": "tokenizer"}
+
+
+def a_model(folder, lacking=""):
+    """A folder with the files of a model, but one."""
     folder.mkdir(parents=True)
-    for name in {"config.json", "model.safetensors", "tokenizer.json"} - set(lacking):
-        (folder / name).write_text(json.dumps({"model_type": "gpt2"}))
+    for name in set(FILES) - {lacking}:
+        shutil.copy(Path(models.__file__).parent / "checkpoints" / "nano" / name, folder)
     return folder
 
 
 def test_a_model_s_folder_is_looked_into_and_known_by_its_full_path(tmp_path, monkeypatch):
     a_model(tmp_path / "mine")
-    a_model(tmp_path / "smollm2-135m", "config.json")
-    for number, file in enumerate(("config.json", "model.safetensors", "tokenizer.json")):
+    (tmp_path / "smollm2-135m").mkdir()
+    for number, (file, part) in enumerate(FILES.items()):
         a_model(tmp_path / str(number), file)
-        with pytest.raises(UsageError, match=rf"lacks a model's .*{file}") as found:
+        with pytest.raises(UsageError, match=f"it has no {part}") as found:
             parse_model(str(tmp_path / str(number)))
         assert "\n" not in str(found.value)
     monkeypatch.chdir(tmp_path)
@@ -165,7 +170,6 @@ def test_other_weights_are_another_model(tmp_path):
     (folder / ".git").mkdir()
     (folder / ".git" / "index").write_bytes(b"1")
     assert settings.model_digest() in seen
-    a_model(tmp_path / "same")
     assert Settings("smoke").model_digest() == Settings("smoke", model="gpt2").model_digest() == ""
 
 
