@@ -145,7 +145,7 @@ def test_a_model_s_folder_is_looked_into_and_known_by_its_full_path(tmp_path, mo
     assert parse_model("nano") is parse_model(None) is None
     assert parse_model("smollm2-135m") == "smollm2-135m"  # a name of the ladder is that model
     assert Settings("smoke", model="smollm2-135m").model_digest() == ""
-    (tmp_path / "mine" / "config.json").write_text("[]")
+    (tmp_path / "mine" / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="model_type"):
         parse_model("mine")
 
