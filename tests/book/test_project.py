@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -97,49 +96,6 @@ def test_ci_calls_make_test_and_nothing_else():
     ]
     assert commands == ["exec make test"]
     assert script.stat().st_mode & 0o111
-
-
-PASSED = ("SCALE", "SEED", "MODEL", "ONLY", "JOBS", "PORT")
-ODD = ["$(touch x)", "$$x", "`touch x`", "; touch x", "a 'b' \"c\"", "-1", "#no", "$(PY)"]
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Call make with a Python that writes down its arguments, one a line; returns them."""
-    spy = tmp_path / "a folder" / "python"
-    spy.parent.mkdir()
-    spy.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/said"\n')
-    spy.chmod(0o755)
-
-    def make(target, *given, **environment):
-        inherited = {name: value for name, value in os.environ.items() if name not in PASSED}
-        command = ["make", target, *given, f"PY={spy}", "STAMP=README.md"]
-        done = subprocess.run(command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert not (ROOT / "x").exists()
-        return (tmp_path / "said").read_text().splitlines()
-
-    return make
-
-
-def test_make_passes_what_it_is_given(made):
-    book = ["-m", "entanglement_book"]
-    assert made("book") == [*book, "book", "--jobs", "2"]
-    assert made("book", "SCALE=smoke", "ONLY=03,08", "SEED=1", "MODEL=gpt2", "JOBS=4") == [
-        *book, "book", "--scale", "smoke", "--seed", "1", "--model", "gpt2", "--only", "03,08", "--jobs", "4",
-    ]  # fmt: skip
-    assert made("claims", "SCALE=smoke") == [*book, "claims", "--scale", "smoke"]
-    assert made("serve", "PORT=1") == [*book, "serve", "--port", "1"]
-    assert made("results", "SCALE=smoke") == [*book, "results", "run", "--jobs", "2", "--scale", "smoke"]
-    assert made("bench") == [*book, "bench"]
-    assert made("nano") == [*book, "nano"]
-
-
-@pytest.mark.parametrize("value", ODD)
-def test_make_passes_odd_values_as_they_are(made, value):
-    wanted = ["-m", "entanglement_book", "status", "--scale", value]
-    assert made("status", f"SCALE={value}".replace("\n", "")) == wanted
-    assert made("status", SCALE=value) == wanted
 
 
 def test_make_is_honest_about_an_old_python(tmp_path):
