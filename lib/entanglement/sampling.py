@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import checked, non_empty, torch_seed, whole
 from entanglement.logps import model_device, row_logps
 
 __all__ = ["Continuations", "continuation_logps", "continue_ids", "continue_prompts"]
 
 
+@checked(tokens=whole(1))
 @dataclass(frozen=True)
 class Continuations:
     """n prompts and their continuations as padded rows.
@@ -54,6 +56,7 @@ def _prompts(
     return ids, mask
 
 
+@checked(prompts=non_empty, tokens=whole(1), seed=torch_seed)
 def continue_prompts(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,6 +87,7 @@ def continue_prompts(
     return continue_ids(model, ids, mask, tokens, seed=seed)
 
 
+@checked(tokens=whole(1), seed=torch_seed)
 def continue_ids(
     model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, tokens: int, *, seed: int | None = None
 ) -> Continuations:
@@ -119,6 +123,7 @@ def continue_ids(
     return Continuations(ids, mask, tokens)
 
 
+@checked()
 def continuation_logps(model: nn.Module, some: Continuations) -> torch.Tensor:
     """Return log π(continuation | prompt), (n,), in nats, under any model with the same tokens."""
     response = torch.zeros_like(some.attention_mask, dtype=torch.bool)

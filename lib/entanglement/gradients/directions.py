@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from entanglement.checks import checked
 from entanglement.gradients.naive import response_gradients
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.logps import check_batch, model_device
@@ -19,6 +20,7 @@ from entanglement.shared_prompt import quick_logps
 __all__ = ["directional_change", "flat_gradients", "flatten", "unflatten"]
 
 
+@checked()
 def flatten(
     model: nn.Module, values: Mapping[str, torch.Tensor], parameters: Parameters = "all"
 ) -> torch.Tensor:
@@ -31,6 +33,7 @@ def flatten(
     )
 
 
+@checked()
 def unflatten(
     model: nn.Module, vector: torch.Tensor, parameters: Parameters = "all"
 ) -> dict[str, torch.Tensor]:
@@ -47,6 +50,7 @@ def unflatten(
     return {name: part.view_as(p) for (name, p), part in zip(selected.items(), parts, strict=True)}
 
 
+@checked()
 def flat_gradients(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all"
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +65,7 @@ def flat_gradients(
     return torch.stack(rows[0]), torch.stack(rows[1])
 
 
+@checked()
 def directional_change(
     model: nn.Module,
     batch: PairBatch,

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.prepare import batch_logits, plan_backward, refuse_infinite, set_apart
 from entanglement.gradients.select import (
@@ -31,6 +32,7 @@ from entanglement.pairs import PairBatch
 __all__ = ["pair_geometry", "token_geometry"]
 
 
+@checked()
 def pair_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
 ) -> PairGeometry:
@@ -82,6 +84,7 @@ def _head(plan: Plan, logits: torch.Tensor) -> Call | None:
     return head if fits and alone and all(use.at_one_position for _, use in head.uses) else None
 
 
+@checked()
 def token_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
 ) -> TokenGeometry:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.gradients.tape import Tape, watching
@@ -32,6 +33,7 @@ __all__ = ["GeometryMonitor", "Reading"]
 SMALLEST_WEIGHT = 1e-15
 
 
+@checked()
 @dataclass(frozen=True)
 class Reading:
     """What one backward pass told about B pairs.
@@ -112,6 +114,7 @@ class _Watched:
         return Reading(geometry, measured, -w[:, 0], w[:, 1])
 
 
+@checked()
 class GeometryMonitor:
     """A context in which the backward passes of a model tell the geometry of their pairs.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from entanglement.checks import checked, whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import (
     Parameters,
@@ -29,6 +30,7 @@ __all__ = ["ResponseGradient", "pair_geometry", "response_gradients", "token_geo
 _CHUNK = 1 << 20  # elements turned to float64 at a time
 
 
+@checked(logp=None)
 @dataclass(frozen=True)
 class ResponseGradient:
     """∇ log π(y|x) of one response.
@@ -133,6 +135,7 @@ def _response_gradient(
     return ResponseGradient(float(logp.detach()), grads)
 
 
+@checked()
 def response_gradients(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all"
 ) -> Iterator[tuple[ResponseGradient, ResponseGradient]]:
@@ -156,6 +159,7 @@ def response_gradients(
         yield both[0], both[1]
 
 
+@checked()
 def pair_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = "all") -> PairGeometry:
     """Return a², b², c of every pair. See ``entanglement.gradients.pair_geometry``."""
     numbers: list[tuple[float, float, float]] = []
@@ -193,6 +197,7 @@ def _gram64(rows: list[torch.Tensor]) -> torch.Tensor:
     return total
 
 
+@checked(budget=whole(1))
 def token_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, budget: int = 1 << 28
 ) -> TokenGeometry:

@@ -7,11 +7,13 @@ from typing import Literal
 
 import torch
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 
 __all__ = ["TokenGeometry"]
 
 
+@checked()
 @dataclass(frozen=True)
 class TokenGeometry:
     """Inner products between the token gradients of one pair; chosen tokens first, then rejected; N = n_w +

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.geometry import Case, Numbers, PairGeometry
+from entanglement.checks import checked, columns, non_negative, positive, whole
+from entanglement.geometry import Case, Numbers, PairGeometry, as_float64
 from entanglement.gradients import Parameters, response_gradients, select_parameters
 from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
@@ -58,15 +59,14 @@ class SteppedPair(NamedTuple):
 
 
 def _per_pair(value: Numbers, n: int, name: str) -> list[float]:
-    tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+    tensor = as_float64(value, name)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != n):
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected one number or ({n},).")
     return [float(v) for v in tensor.expand(n)]
 
 
 def _step_size(lr: float) -> float:
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr={lr!r}; expected a finite number, at least 0.")
+    non_negative("lr", lr)
     return float(lr)
 
 
@@ -93,6 +93,7 @@ def _moved_logps(
                 p.copy_(before[name])
 
 
+@checked()
 def model_steps(
     model: nn.Module,
     batch: PairBatch,
@@ -141,6 +142,7 @@ def model_steps(
         yield SteppedPair(pair.ids[0], geometry, up, down, change)
 
 
+@checked()
 def log_linear_steps(
     pairs: LogLinear, d_w: Numbers = 1.0, d_l: Numbers = 1.0, name: str = "pair"
 ) -> Iterator[SteppedPair]:
@@ -168,6 +170,7 @@ def log_linear_steps(
         yield SteppedPair(f"{name} {i}", one.geometry(), up, down, change, bound)
 
 
+@checked()
 def plain_step(
     model: nn.Module,
     batch: PairBatch,
@@ -193,6 +196,7 @@ def plain_step(
     return chosen, rejected
 
 
+@checked(first=positive, doublings=whole(0, 60), at_least=non_negative)
 def step_ladder(
     pairs: Iterable[SteppedPair], *, first: float = 1.1e-3, doublings: int = 12, at_least: float = 1e-3
 ) -> pd.DataFrame:
@@ -267,6 +271,7 @@ def step_ladder(
     return table
 
 
+@checked(ladder=columns("pair", "response", "rung", "exact"), at_least=non_negative)
 def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
     """Return, for every response of every pair, its first rung with an exact change of at least ``at_least``.
 
@@ -284,6 +289,7 @@ def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
     return small.reset_index(drop=True)
 
 
+@checked()
 def case_of_changes(chosen: Iterable[float], rejected: Iterable[float]) -> list[Case]:
     """Return the case that measured changes show, a list of B strings as in ``PairGeometry.case``."""
     names: dict[tuple[bool, bool], Case] = {
@@ -295,6 +301,7 @@ def case_of_changes(chosen: Iterable[float], rejected: Iterable[float]) -> list[
     return [names[bool(w < 0), bool(l > 0)] for w, l in zip(chosen, rejected, strict=True)]  # noqa: E741
 
 
+@checked(ladder=columns("pair", "chosen_sq", "rejected_sq", "inner"))
 def ladder_geometry(ladder: pd.DataFrame) -> PairGeometry:
     """Return the geometry of the pairs of a ladder (or of its small steps), in order of appearance."""
     one = ladder.drop_duplicates("pair")
@@ -302,6 +309,7 @@ def ladder_geometry(ladder: pd.DataFrame) -> PairGeometry:
     return PairGeometry(a2, b2, c, tuple(one["pair"]))
 
 
+@checked(small=columns("pair", "response", "exact", "alone", "case", "chosen_sq", "inner"))
 def measured_cases(small: pd.DataFrame) -> pd.DataFrame:
     """Return the case of each pair: as predicted, as predicted without the inner product, and as measured.
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, grouped_logps, shuffled
+from entanglement.checks import checked, positive, share, whole
 from entanglement.gradients.select import fused_activations
 from entanglement.losses import Loss, get_loss
 from entanglement.optimizers import OptimizerFactory, make_optimizer
@@ -25,6 +26,14 @@ from entanglement.updates.base import NotFinite, StepReport, Update, get_update
 __all__ = ["align"]
 
 
+@checked(
+    steps=whole(0),
+    lr=positive,
+    batch_size=whole(1),
+    warmup=share,
+    max_grad_norm=positive,
+    geometry_pairs=whole(0),
+)
 def align(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

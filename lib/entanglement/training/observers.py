@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left
+from entanglement.checks import checked, non_negative, whole
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, Reading
 from entanglement.pairs import PreferencePair
@@ -26,6 +27,7 @@ from entanglement.updates.base import Update, Watch
 __all__ = ["Account", "Monitor", "Observer", "Run", "Taken", "Together"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Run:
     """The training that an observer is to observe.
@@ -45,6 +47,7 @@ class Run:
     append_eos: bool = False
 
 
+@checked(step=whole(1), lr=non_negative)
 @dataclass(frozen=True)
 class Taken:
     """A step that was taken.
@@ -95,6 +98,7 @@ class Observer(Watch):
         return {}
 
 
+@checked()
 class Together(Observer):
     """Several observers as one."""
 
@@ -211,6 +215,7 @@ def _summary(reading: Reading, lr: float) -> dict[str, float]:
     return row | {"plain_chosen": float(chosen.mean()), "plain_rejected": float(rejected.mean())}
 
 
+@checked(pairs=whole(1))
 class Account(Observer):
     """Keeps the account of Δ log π of each step (``training.account``).
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import checked, one_of
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PreferencePair, collate
@@ -21,6 +22,7 @@ from entanglement.pairs import PreferencePair, collate
 __all__ = ["align_plainly"]
 
 
+@checked(optimizer=one_of("adamw", "sgd"))
 def align_plainly(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], *,
     loss: str | Loss = "dpo", steps: int, lr: float, batch_size: int, optimizer: str = "adamw",

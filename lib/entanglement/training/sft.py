@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, shuffled
+from entanglement.checks import checked, non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.optimizers import make_optimizer, trainable
@@ -24,6 +25,7 @@ from entanglement.updates.base import NotFinite
 __all__ = ["sft", "sft_loss"]
 
 
+@checked()
 def sft(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -99,6 +101,7 @@ def sft(
     return Trajectory(joined, pd.DataFrame(losses, columns=["step", "loss", "lr", "grad_norm"]))
 
 
+@checked(pairs=non_empty)
 def sft_loss(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
 ) -> torch.Tensor:

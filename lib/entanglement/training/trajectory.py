@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from entanglement.checks import checked
 from entanglement.geometry import CASES
 
 __all__ = ["Trajectory"]
 
 
+@checked()
 @dataclass
 class Trajectory:
     """What was seen along a training run.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.updates.base import UPDATES, Declared
 from entanglement.updates.rule import Rule, Weights
@@ -19,6 +20,7 @@ from entanglement.updates.weighted import Joint, by_rule
 __all__ = ["balanced"]
 
 
+@checked()
 def balanced(d_w: torch.Tensor, d_l: torch.Tensor, ratio: torch.Tensor) -> Weights:
     """Return the weights with u_w/u_l = ratio and u_w u_l = d_w d_l.
 

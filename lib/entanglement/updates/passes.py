@@ -20,6 +20,7 @@ from typing import overload
 import torch
 from torch import nn
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.layers import Use, inner_products
 from entanglement.gradients.prepare import batch_logits, plan_backward, set_apart
@@ -77,6 +78,7 @@ class _Entry:
         return self.x[0] is self.x[1]
 
 
+@checked()
 class PairPass:
     """The forward and the first half of the backward pass over B pairs.
 

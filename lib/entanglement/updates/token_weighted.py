@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import nn
 
+from entanglement.checks import checked
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, token_logps
 from entanglement.losses import Loss
@@ -33,6 +34,7 @@ def _joined(parts: Sequence[PairLogps]) -> PairLogps:
     return PairLogps(**{name: torch.cat(values) for name, values in columns.items()})
 
 
+@checked()
 @dataclass
 class TokenWeighted(Update):
     """A loss of weighted responses.

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import response_logps
@@ -49,6 +50,7 @@ class Joint(Update):
         return StepReport(losses.detach(), d_w, d_l, d_w, d_l)
 
 
+@checked()
 @dataclass
 class Weighted(Update):
     """A rule's weights in place of the loss's own.
@@ -69,11 +71,6 @@ class Weighted(Update):
     level: Literal["pair", "batch"] = "pair"
     metric: Literal["plain", "optimizer"] = "plain"
     weighs_pairs: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("level", ("pair", "batch")), ("metric", ("plain", "optimizer"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
 
     def gradient(self, work: Work) -> StepReport:
         """See :class:`~entanglement.updates.base.Update`."""
@@ -125,6 +122,7 @@ class _ByRule:
         return Weighted(self.rule.with_options(**options), level, metric)
 
 
+@checked()
 def by_rule(
     title: str,
     function: Callable[..., Weights],
@@ -143,6 +141,7 @@ def list_rules() -> dict[str, Rule]:
     return {name: declared.rule for name, declared in UPDATES.items() if declared.rule is not None}
 
 
+@checked()
 def get_rule(name: str, **options: float) -> Rule:
     """Return a rule, with options in place of its defaults.
 
