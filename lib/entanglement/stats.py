@@ -39,7 +39,7 @@ def _clean(values: Sequence[float] | np.ndarray | pd.Series, where: str) -> np.n
 
 
 #: Of an interval.
-LEVEL = between(0, 1, low_open=True, high_open=True)
+LEVEL = between(0, 1, low_open=True, high_open=True, expected="a number between 0 and 1")
 
 
 @checked(values=None, level=LEVEL)

@@ -158,7 +158,7 @@ def test_a_tied_weight_is_one_parameter_under_either_name(tiny_model, tokenizer,
 
 def test_selection_errors(tiny_model):
     model = tiny_model("gpt2-tied")
-    with pytest.raises(ValueError, match="parameters='some'; expected 'all', 'trainable' or a predicate"):
+    with pytest.raises(ValueError, match="parameters='some'; expected 'all' or 'trainable', or a function"):
         select_parameters(model, "some")
     with pytest.raises(ValueError, match="selects none"):
         select_parameters(model, lambda name: False)

@@ -227,8 +227,6 @@ class Account(Observer):
     """
 
     def __init__(self, pairs: int) -> None:
-        if not isinstance(pairs, int) or isinstance(pairs, bool) or pairs < 1:
-            raise ValueError(f"Account: pairs={pairs!r}; expected a positive whole number.")
         self.pairs = pairs
         self._run: Run | None = None
         self._begun: StepAccount | None = None
