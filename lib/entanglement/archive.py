@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,10 +20,20 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from entanglement.checks import checked
+from entanglement.checks import Check, checked
 from entanglement.files import sha256, write_whole
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
+
+
+_EXACT = Check(
+    "an exact requirement, name==version",
+    lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]+==[\w.+!-]+", v) is not None,
+)
+_DIGEST = Check(
+    "a SHA-256 in hexadecimal digits",
+    lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) is not None,
+)
 
 
 class DataError(RuntimeError):
@@ -50,7 +61,7 @@ def _pip_download(requirement: str, *, source: bool) -> bytes:
         return files[0].read_bytes()
 
 
-@checked()
+@checked(requirement=_EXACT, digest=_DIGEST)
 def fetch_package(
     requirement: str,
     digest: str,

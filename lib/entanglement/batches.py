@@ -57,7 +57,7 @@ def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[in
 
     No position comes twice in an epoch; what is left at its end and too small for a batch is left out.
     """
-    rng = random.Random(seed)
+    rng = random.Random(int(seed))
     left: list[int] = []
     for _ in range(steps):
         if len(left) < batch_size:

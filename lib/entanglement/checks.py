@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "Check",
+    "any_number",
     "between",
     "checked",
     "columns",
@@ -152,6 +153,8 @@ positive = between(0, low_open=True, expected="a positive finite number")
 non_negative = between(0, expected="a finite number, at least 0")
 #: From 0 to 1, both allowed.
 share = between(0, 1, expected="a share from 0 to 1")
+#: Also nan and infinity, where these say that something is not known or has no bound.
+any_number = Check("a number", lambda v: _number(v) is not None)
 #: For bounds that may be none at all.
 positive_or_inf = positive | Check("inf", lambda v: _number(v) is not None and v == math.inf)
 number_or_inf = finite | Check("±inf", lambda v: _number(v) is not None and abs(v) == math.inf)
@@ -254,14 +257,18 @@ def _in_order(value: Any) -> bool:
     )
 
 
-def _sequence(elements: Check | None) -> Check:
-    if elements is None:
-        return Check("a sequence", _in_order)
-    # What has a dtype holds numbers, and is looked at by whoever computes with it.
-    return Check(
-        f"a sequence, each {elements.expected}",
-        lambda v: _in_order(v) and (hasattr(v, "dtype") or all(map(elements.holds, v))),
-    )
+def _sequence(elements: Check | None, *classes: type) -> Check:
+    """Return the check for some things in order; ``classes`` if they must be in one of these."""
+    said = " or ".join(c.__name__ for c in classes) or "sequence"
+
+    def holds(value: Any) -> bool:
+        if not (isinstance(value, classes) if classes else _in_order(value)):
+            return False
+        return elements is None or all(
+            map(elements.holds, value.tolist() if hasattr(value, "tolist") else value)
+        )
+
+    return Check(f"a {said}" + ("" if elements is None else f", each {elements.expected}"), holds)
 
 
 def _tuple(parts: Sequence[Check | None]) -> Check:
@@ -310,7 +317,8 @@ def of_annotation(hint: Any) -> Check | None:
     if kind_of is Callable:
         return Check("a function", callable)
     if kind_of in (Sequence, list, tuple):
-        return _sequence(of_annotation(arguments[0]) if arguments else None)
+        classes = () if kind_of is Sequence else (list, tuple)
+        return _sequence(of_annotation(arguments[0]) if arguments else None, *classes)
     if kind_of in (Mapping, dict):
         return _mapping(of_annotation(arguments[1]) if arguments else None)
     if kind_of in (Iterable, Iterator):

@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from entanglement.checks import checked, non_negative, shown
+from entanglement.checks import checked, device, non_negative, shown
 
 __all__ = ["CASES", "Case", "PairGeometry", "as_float64"]
 
@@ -35,6 +35,7 @@ UNDERFLOW = torch.finfo(torch.float64).tiny ** 0.5
 TIE = 16 * torch.finfo(torch.float64).eps
 
 
+@checked(value=None, device=device)
 def as_float64(value: Numbers, name: str, *, device: str | None = "cpu") -> torch.Tensor:
     """Return a number, a list of them or a tensor as a float64 tensor without its graph.
 
@@ -140,7 +141,14 @@ class PairGeometry:
 
     def select(self, index: int | Sequence[int] | torch.Tensor) -> PairGeometry:
         """Return the geometry of some of the pairs (positions, or a (B,) boolean mask)."""
-        where = torch.arange(len(self))[torch.as_tensor(index)].reshape(-1)
+        wanted, n = torch.as_tensor(index), len(self)
+        if wanted.dtype == torch.bool:
+            good = wanted.shape == (n,)
+        else:
+            good = not wanted.is_floating_point() and not bool(((wanted < 0) | (wanted >= n)).any())
+        if not good and wanted.numel():
+            raise ValueError(f"index={shown(index)}; expected places from 0 to {n - 1}, or a mask of {n}.")
+        where = torch.arange(n)[wanted if wanted.dtype == torch.bool else wanted.long()].reshape(-1)
         ids = tuple(self.ids[i] for i in where.tolist()) if self.ids else ()
         return PairGeometry(self.chosen_sq[where], self.rejected_sq[where], self.inner[where], ids)
 

@@ -235,6 +235,15 @@ def response_logits(
 
     Arguments and errors: as ``row_logps``.
     """
+    for name, value in (
+        ("input_ids", input_ids), ("attention_mask", attention_mask), ("position_ids", position_ids),
+        ("response_mask", response_mask),
+    ):  # fmt: skip
+        if value.ndim != 2 or value.shape != input_ids.shape or value.is_floating_point():
+            raise ValueError(
+                f"row_logps: {name} is {tuple(value.shape)} of {value.dtype}; expected whole numbers, (R, T) "
+                f"like input_ids, {tuple(input_ids.shape)}."
+            )
     accepted = _forward_arguments(model)
     extra: dict[str, Any] = {}
     if "position_ids" in accepted:

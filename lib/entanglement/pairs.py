@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -95,11 +94,14 @@ class PairBatch:
             response_mask=self.response_mask.to(device),
         )
 
+    @checked()
     def select(self, index: int | Sequence[int]) -> PairBatch:
         """Return the batch of the named pairs (positions within this batch), padding untouched."""
-        wanted = [int(index)] if isinstance(index, Integral) else list(index)  # type: ignore[arg-type]
+        one = not isinstance(index, Sequence) and getattr(index, "ndim", 0) == 0
+        wanted = [index] if one else list(index)  # type: ignore[arg-type]
         for place in wanted:  # a negative one would count from the end of the rejected rows
             whole(0, len(self) - 1)("index", place)
+        wanted = [int(place) for place in wanted]  # type: ignore[call-overload]
         rows = torch.tensor(wanted + [i + len(self) for i in wanted], device=self.input_ids.device)
         return replace(
             self,

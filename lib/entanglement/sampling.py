@@ -99,8 +99,21 @@ def continue_ids(
         tokens: length, in tokens; the context must have room for it.
         seed: as in ``continue_prompts``.
     """
+    for name, value in (("ids", ids), ("mask", mask)):
+        if value.ndim != 2 or value.shape != ids.shape or 0 in value.shape or value.is_floating_point():
+            raise ValueError(
+                f"continue_ids: {name} is {tuple(value.shape)} of {value.dtype}; expected whole numbers, "
+                "(n, T)."
+            )
+    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    # The last token drawn is not read any more.
+    if context is not None and int(mask.sum(1).max()) + tokens - 1 > context:
+        raise ValueError(
+            f"continue_ids: tokens={tokens} after {int(mask.sum(1).max())} of a prompt; "
+            f"expected no more than the context of {context} has room for."
+        )
     ids, mask = (part.to(model_device(model)) for part in (ids, mask))
-    draw = torch.Generator().manual_seed(seed or 0)
+    draw = torch.Generator().manual_seed(int(seed or 0))
     past, new = None, ids
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():

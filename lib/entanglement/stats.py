@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from entanglement.checks import between, checked, columns, non_empty, shown, whole
+from entanglement.checks import between, checked, non_empty, shown, whole
 
 __all__ = ["Interval", "mean_interval", "median_interval", "share_interval", "summarize"]
 
@@ -109,7 +109,11 @@ def summarize(
     Returns:
         One row a group: the ``by`` columns, then value, low, high, n (number of units).
     """
-    columns(value, *by, unit)("table", table)
+    for name, wanted in (("value", value), *(("by", name) for name in by), ("unit", unit)):
+        if wanted not in table.columns:
+            raise ValueError(
+                f"{name}={wanted!r}; expected a column of the table, {', '.join(table.columns)}."
+            )
     per_unit = table.dropna(subset=[value]).groupby([*by, unit], sort=True)[value].mean().reset_index()
     rows = []
     for key, group in per_unit.groupby(list(by), sort=True):

@@ -384,7 +384,7 @@ def test_tdpo_refuses():
         with pytest.raises(ValueError, match=rf"^version={version!r}; expected 1 or 2\.$"):
             tdpo(logps, k, k, version=version)
     for alpha in (-0.1, math.nan, math.inf):
-        with pytest.raises(ValueError, match=rf"^alpha={alpha}; expected a number in \[0, inf\)\.$"):
+        with pytest.raises(ValueError, match=rf"^alpha={alpha}; expected a number in \[0, inf\), or None\.$"):
             tdpo(logps, k, k, alpha=alpha)
     with pytest.raises(ValueError, match=r"^tdpo: alpha=0\.5; expected 1 with version=1"):
         tdpo(logps, k, k, alpha=0.5, version=1)

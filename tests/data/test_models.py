@@ -102,9 +102,7 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
 
 def test_another_number_of_heads_is_refused(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(
-        json.dumps(config | {"n_head": 2})
-    )  # the weights fit
+    (checkpoint / "config.json").write_text(json.dumps(config | {"n_head": 2}))  # the weights fit
     with pytest.raises(DataError, match=r"^nano/config.json has SHA-256"):
         load_model("nano")
 

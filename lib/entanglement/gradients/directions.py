@@ -91,6 +91,10 @@ def directional_change(
     where = "directional_change"
     check_batch(batch, where)
     check_deterministic(model, where)
+    if isinstance(direction, torch.Tensor):
+        size = sum(p.numel() for p in select_parameters(model, parameters).values())
+        if direction.shape != (size,):
+            raise ValueError(f"{where}: direction is {tuple(direction.shape)}; expected ({size},).")
     named = (
         unflatten(model, direction, parameters) if isinstance(direction, torch.Tensor) else dict(direction)
     )

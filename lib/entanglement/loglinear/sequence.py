@@ -53,6 +53,9 @@ class LogLinear:
     rejected: torch.Tensor
 
     def __post_init__(self) -> None:
+        for side in ("chosen", "rejected"):
+            if getattr(self, side).ndim != 2:
+                raise ValueError(f"LogLinear: {side} is {tuple(getattr(self, side).shape)}; expected (B, T).")
         n = len(self.chosen)
         for name in ("weight", "chosen_features", "rejected_features"):
             object.__setattr__(self, name, as64(getattr(self, name), name))
@@ -65,10 +68,10 @@ class LogLinear:
         _, vocab, dim = self.weight.shape
         for side in ("chosen", "rejected"):
             tokens, features = getattr(self, side), getattr(self, f"{side}_features")
-            if tokens.ndim != 2 or len(tokens) != n or features.shape != (*tokens.shape, dim):
+            if len(tokens) != n or features.shape != (*tokens.shape, dim):
                 raise ValueError(
-                    f"LogLinear: {side} is {tuple(tokens.shape)} with features {tuple(features.shape)}; "
-                    f"expected ({n}, T) and ({n}, T, {dim})."
+                    f"LogLinear: {side} is {tuple(tokens.shape)} with {side}_features "
+                    f"{tuple(features.shape)}; expected ({n}, T) and ({n}, T, {dim})."
                 )
             check_tokens(tokens, vocab, side)
 
@@ -186,6 +189,7 @@ class LogLinear:
         """Return the pairs with W + update, (B, V, d)."""
         return replace(self, weight=self.weight + update)
 
+    @checked()
     def step(self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0) -> Self:
         """Return the pairs after one gradient step of size eta, each on its own W."""
         return self.apply(eta * self.direction(d_w, d_l))
@@ -198,12 +202,14 @@ class LogLinear:
         )
         return w, l
 
+    @checked()
     def change(
         self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the exact (Δ log π_w, Δ log π_l), each (B,), nats, of ``step``: not a first-order value."""
         return self.change_along(eta * self.direction(d_w, d_l))
 
+    @checked()
     def defect_bound(
         self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.checks import checked, columns, non_negative, positive, whole
+from entanglement.checks import checked, columns, finite, instance_of, non_negative, positive, shown, whole
 from entanglement.geometry import Case, Numbers, PairGeometry, as_float64
 from entanglement.gradients import Parameters, response_gradients, select_parameters
 from entanglement.loglinear import LogLinear
@@ -62,6 +62,8 @@ def _per_pair(value: Numbers, n: int, name: str) -> list[float]:
     tensor = as_float64(value, name)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != n):
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected one number or ({n},).")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name}={shown(value)}; expected finite numbers.")
     return [float(v) for v in tensor.expand(n)]
 
 
@@ -224,6 +226,7 @@ def step_ladder(
     """
     rows: list[dict[str, object]] = []
     for pair in pairs:
+        instance_of(SteppedPair)("pairs", pair)
         up, down = (float(rate[0]) for rate in pair.geometry.rates(pair.d_w, pair.d_l))
         a2, b2 = float(pair.geometry.chosen_sq[0]), float(pair.geometry.rejected_sq[0])
         largest = max(abs(up), abs(down))
@@ -263,6 +266,8 @@ def step_ladder(
                     }
                 )
             rung += 1
+    if not rows:
+        raise ValueError("step_ladder: pairs is empty; expected at least one.")
     table = pd.DataFrame(rows)
     magnitude = table["exact"].abs()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -292,13 +297,22 @@ def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
 @checked()
 def case_of_changes(chosen: Iterable[float], rejected: Iterable[float]) -> list[Case]:
     """Return the case that measured changes show, a list of B strings as in ``PairGeometry.case``."""
+    changes = {"chosen": list(chosen), "rejected": list(rejected)}
+    for side, some in changes.items():
+        if not all(map(finite.holds, some)):
+            raise ValueError(f"{side}={shown(some)}; expected finite numbers.")
+    if len(changes["chosen"]) != len(changes["rejected"]):
+        raise ValueError(
+            f"case_of_changes: {len(changes['chosen'])} numbers are chosen and {len(changes['rejected'])} "
+            "rejected; expected as many."
+        )
     names: dict[tuple[bool, bool], Case] = {
         (False, False): "ideal",
         (True, False): "both_down",
         (False, True): "both_up",
         (True, True): "reversed",
     }
-    return [names[bool(w < 0), bool(l > 0)] for w, l in zip(chosen, rejected, strict=True)]  # noqa: E741
+    return [names[bool(w < 0), bool(l > 0)] for w, l in zip(*changes.values(), strict=True)]  # noqa: E741
 
 
 @checked(ladder=columns("pair", "chosen_sq", "rejected_sq", "inner"))

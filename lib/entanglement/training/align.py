@@ -89,13 +89,12 @@ def align(
     """
     loss = get_loss(loss) if isinstance(loss, str) else loss
     update = get_update(update) if isinstance(update, str) else update
-    if steps is None and isinstance(batch_size, int) and batch_size > 0:
+    if steps is None:
         steps = len(pairs) // batch_size
     check_settings(
-        len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+        len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,
         geometry_pairs=geometry_pairs, warmup=warmup, smallest_batch=update.smallest_batch,
     )  # fmt: skip
-    assert steps is not None
     moments = moments_of(steps, evaluate_at)
     stepper = make_optimizer(optimizer, model, lr)
     model.eval()

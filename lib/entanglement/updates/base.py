@@ -11,21 +11,19 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from entanglement.checks import checked, positive
+from entanglement.checks import any_number, checked, positive
 from entanglement.geometry import PairGeometry
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss
 from entanglement.optimizers import trainable
 from entanglement.pairs import PairBatch
 from entanglement.registry import Registry
-
-if TYPE_CHECKING:
-    from entanglement.updates.rule import Rule
+from entanglement.updates.rule import Rule
 
 __all__ = [
     "UPDATES",
@@ -63,7 +61,7 @@ class Watch:
         """Follow the backward pass: the gradient is in ``.grad``, not yet clipped."""
 
 
-@checked(grad_norm=None)
+@checked(grad_norm=any_number)
 @dataclass(frozen=True)
 class StepReport:
     """What a step started from and what it did. Pairs are in the order of the batches.

@@ -27,6 +27,11 @@ def balanced(d_w: torch.Tensor, d_l: torch.Tensor, ratio: torch.Tensor) -> Weigh
     Where a weight is not positive, or the ratio is not a positive number, there is nothing to balance: the
     loss's own weights stay.
     """
+    for name, value in (("d_w", d_w), ("d_l", d_l), ("ratio", ratio)):
+        if value.shape != d_w.shape:
+            raise ValueError(
+                f"balanced: {name} is {tuple(value.shape)}; expected {tuple(d_w.shape)} like d_w."
+            )
     possible = (d_w > 0) & (d_l > 0) & torch.isfinite(ratio) & (ratio > 0)
     mean = (d_w.clamp(min=0) * d_l.clamp(min=0)).sqrt()
     root = torch.where(possible, ratio, torch.ones_like(ratio)).sqrt()
