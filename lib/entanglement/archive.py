@@ -20,8 +20,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from entanglement.checks import Check, checked
+from entanglement.checks import Check
 from entanglement.files import sha256, write_whole
+from entanglement.signatures import checked
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
 

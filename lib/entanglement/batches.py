@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.checks import checked, non_empty, whole
+from entanglement.checks import non_empty, whole
 from entanglement.logps import PairLogps
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logps", "shuffled"]
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from entanglement.checks import checked
+from entanglement.signatures import checked
 
 __all__ = ["app", "main", "make_app", "run_app"]
 

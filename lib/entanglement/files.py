@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from entanglement.checks import checked, shown
+from entanglement.checks import shown
+from entanglement.signatures import checked
 
 __all__ = ["digest", "file_sha256", "sha256", "sweep", "write_changed", "write_json", "write_whole"]
 

@@ -17,7 +17,8 @@ from typing import Literal
 
 import torch
 
-from entanglement.checks import checked, device, non_negative, shown
+from entanglement.checks import device, non_negative, shown
+from entanglement.signatures import checked
 
 __all__ = ["CASES", "Case", "PairGeometry", "as_float64"]
 

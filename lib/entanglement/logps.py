@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "PairLogps",

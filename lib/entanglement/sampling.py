@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.checks import checked, non_empty, torch_seed, whole
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, row_logps
+from entanglement.signatures import checked
 
 __all__ = ["Continuations", "continuation_logps", "continue_ids", "continue_prompts"]
 

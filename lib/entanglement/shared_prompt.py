@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.logps import check_batch, model_device, response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ARCHITECTURES", "can_share", "quick_logps", "shared_logps"]
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from entanglement.checks import between, checked, non_empty, shown, whole
+from entanglement.checks import between, non_empty, shown, whole
+from entanglement.signatures import checked
 
 __all__ = ["Interval", "mean_interval", "median_interval", "share_interval", "summarize"]
 

@@ -55,6 +55,7 @@ MACHINERY = (
     "gradients.tape",
     "gradients.uncovered",
     "loglinear._exact",
+    "signatures",
     "updates.halves",
     "uses",
 )

@@ -11,7 +11,6 @@ import torch
 
 from entanglement.checks import (
     between,
-    checked,
     finite,
     one_of,
     positive,
@@ -26,6 +25,7 @@ from entanglement.outcomes.quality import distinct, length
 from entanglement.outcomes.squeezing import token_moves
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continue_ids, continue_prompts
+from entanglement.signatures import checked
 from entanglement.stats import mean_interval, median_interval, share_interval, summarize
 from entanglement.training import align, align_plainly, sft
 from entanglement.updates import get_update

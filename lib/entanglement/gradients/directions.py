@@ -10,12 +10,12 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from entanglement.checks import checked
 from entanglement.gradients.naive import response_gradients
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["directional_change", "flat_gradients", "flatten", "unflatten"]
 

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.prepare import batch_logits, plan_backward, refuse_infinite, set_apart
 from entanglement.gradients.select import (
@@ -28,6 +27,7 @@ from entanglement.gradients.tokens import TokenGeometry
 from entanglement.gradients.uncovered import slow_gradients, slow_pairs
 from entanglement.logps import ResponseLogits, check_batch, model_device
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["pair_geometry", "token_geometry"]
 

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.gradients.tape import Tape, watching
 from entanglement.gradients.uncovered import announce, slow_pairs
+from entanglement.signatures import checked
 
 __all__ = ["GeometryMonitor", "Reading"]
 

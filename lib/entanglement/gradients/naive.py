@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from entanglement.checks import any_number, checked, whole
+from entanglement.checks import any_number, whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import (
     Parameters,
@@ -24,6 +24,7 @@ from entanglement.gradients.select import (
 from entanglement.gradients.tokens import TokenGeometry
 from entanglement.logps import check_batch, model_device, row_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ResponseGradient", "pair_geometry", "response_gradients", "token_geometry"]
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers.activations import NewGELUActivation
 
-from entanglement.checks import checked
+from entanglement.signatures import checked
 
 __all__ = [
     "Parameters",

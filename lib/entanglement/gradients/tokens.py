@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 
 __all__ = ["TokenGeometry"]
 

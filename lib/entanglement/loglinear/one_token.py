@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from entanglement.checks import checked, shown
+from entanglement.checks import shown
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear._exact import as64, check_tokens, logp_change, scores
+from entanglement.signatures import checked
 
 __all__ = ["OneToken", "TrainableOneToken"]
 

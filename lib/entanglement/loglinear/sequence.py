@@ -12,9 +12,10 @@ from typing import NamedTuple, Self
 
 import torch
 
-from entanglement.checks import checked, one_of, whole
+from entanglement.checks import one_of, whole
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear._exact import as64, check_tokens, logp_change, range_sq, scores
+from entanglement.signatures import checked
 
 __all__ = ["GapTerms", "LogLinear"]
 

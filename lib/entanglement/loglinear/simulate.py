@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
-from entanglement.checks import Check, between, checked, non_negative, positive, whole
+from entanglement.checks import Check, between, non_negative, positive, whole
 from entanglement.loglinear.one_token import OneToken, TrainableOneToken
 from entanglement.loglinear.sequence import LogLinear
+from entanglement.signatures import checked
 
 __all__ = [
     "Relation",

@@ -10,9 +10,10 @@ from typing import NamedTuple, Self
 
 import torch
 
-from entanglement.checks import checked, non_negative, whole
+from entanglement.checks import non_negative, whole
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear.sequence import LogLinear
+from entanglement.signatures import checked
 
 __all__ = ["PositionTabular", "PrefixTabular", "PrefixTerms"]
 

@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from entanglement.checks import Check, between, checked, interval, number_or_inf
+from entanglement.checks import Check, between, interval, number_or_inf
 from entanglement.logps import PairLogps
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 
 __all__ = [
     "FORMS",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from entanglement.checks import checked
 from entanglement.logps import PairLogps
 from entanglement.losses.base import Loss, LossSpec
+from entanglement.signatures import checked
 
 __all__ = ["goal_loss"]
 

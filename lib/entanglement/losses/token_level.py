@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from entanglement.checks import checked
 from entanglement.logps import (
     PairLogps,
     ResponseLogits,
@@ -30,6 +29,7 @@ from entanglement.logps import (
 from entanglement.losses.base import Hyper
 from entanglement.losses.strict import BETA, dpo
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ld_dpo", "ld_logps", "logps_and_kl", "position_kl", "sequential_kl", "tdpo"]
 

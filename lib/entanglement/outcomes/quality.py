@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.checks import checked, non_empty, torch_seed, whole
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.sampling import continuation_logps, continue_prompts
+from entanglement.signatures import checked
 
 __all__ = ["answer_quality", "distinct", "length", "repeated"]
 

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.checks import checked, non_empty, torch_seed, whole
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, response_logits
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continuation_logps, continue_prompts
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["answer_moves", "first_difference", "mass_moves", "next_token_probs", "token_moves"]
 

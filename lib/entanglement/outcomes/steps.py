@@ -17,12 +17,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.checks import checked, columns, finite, instance_of, non_negative, positive, shown, whole
+from entanglement.checks import columns, finite, instance_of, non_negative, positive, shown, whole
 from entanglement.geometry import Case, Numbers, PairGeometry, as_float64
 from entanglement.gradients import Parameters, response_gradients, select_parameters
 from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "SteppedPair",

@@ -23,10 +23,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.gradients import directional_change, pair_geometry
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["TERMS", "StepAccount"]
 

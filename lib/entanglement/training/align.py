@@ -12,11 +12,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, grouped_logps, shuffled
-from entanglement.checks import checked, positive, share, whole
+from entanglement.checks import positive, share, whole
 from entanglement.gradients.select import fused_activations
 from entanglement.losses import Loss, get_loss
 from entanglement.optimizers import OptimizerFactory, make_optimizer
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.observers import Observer, Run, Taken, Together
 from entanglement.training.settings import check_settings, moments_of, rate_share

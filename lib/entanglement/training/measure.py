@@ -11,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left, grouped_logps
-from entanglement.checks import checked, non_empty, whole
+from entanglement.checks import non_empty, whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 
 __all__ = ["PairSets", "looking", "measure"]
 

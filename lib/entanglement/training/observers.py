@@ -17,10 +17,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left
-from entanglement.checks import checked, non_negative, whole
+from entanglement.checks import non_negative, whole
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, Reading
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.account import StepAccount
 from entanglement.updates.base import Update, Watch
 

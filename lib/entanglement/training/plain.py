@@ -14,10 +14,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.checks import checked, one_of, share
+from entanglement.checks import one_of, share
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PreferencePair, collate
+from entanglement.signatures import checked
 from entanglement.training.settings import check_settings
 
 __all__ = ["align_plainly"]

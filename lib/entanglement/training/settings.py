@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from entanglement.checks import checked, positive, share, whole
+from entanglement.checks import positive, share, whole
+from entanglement.signatures import checked
 
 __all__ = ["check_settings", "moments_of", "rate_share"]
 

@@ -12,11 +12,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, shuffled
-from entanglement.checks import checked, non_empty
+from entanglement.checks import non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.optimizers import make_optimizer, trainable
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.settings import check_settings, moments_of
 from entanglement.training.trajectory import Trajectory

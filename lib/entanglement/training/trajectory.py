@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from entanglement.checks import checked
 from entanglement.geometry import CASES
+from entanglement.signatures import checked
 
 __all__ = ["Trajectory"]
 

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from entanglement.checks import checked, non_negative, positive, torch_seed, whole
+from entanglement.checks import non_negative, positive, torch_seed, whole
 from entanglement.logps import model_device, row_logps
 from entanglement.losses import Loss
 from entanglement.optimizers import OPTIMIZERS
 from entanglement.pairs import PairBatch
 from entanglement.sampling import continue_ids
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 
 __all__ = ["Adversarial", "Discriminator", "drawn_batch"]

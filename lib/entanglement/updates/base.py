@@ -16,13 +16,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from entanglement.checks import any_number, checked, positive
+from entanglement.checks import any_number, positive
 from entanglement.geometry import PairGeometry
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss
 from entanglement.optimizers import trainable
 from entanglement.pairs import PairBatch
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 from entanglement.updates.rule import Rule
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from entanglement.checks import between, checked
+from entanglement.checks import between
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import batch_geometry, descent, first_half, set_gradient
 

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from entanglement.checks import checked, non_negative, positive_or_inf
+from entanglement.checks import non_negative, positive_or_inf
 from entanglement.gradients import flat_gradients, flatten, unflatten
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import first_half, mean_gradients, set_gradient
 

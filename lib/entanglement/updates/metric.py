@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from entanglement.checks import checked
+from entanglement.signatures import checked
 
 __all__ = ["preconditioner"]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared
 from entanglement.updates.rule import Rule, Weights
 from entanglement.updates.weighted import Joint, by_rule

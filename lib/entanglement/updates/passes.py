@@ -20,7 +20,6 @@ from typing import overload
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.layers import Use, inner_products
 from entanglement.gradients.prepare import batch_logits, plan_backward, set_apart
@@ -30,6 +29,7 @@ from entanglement.gradients.uncovered import slow_pairs
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import can_share, shared_logps
+from entanglement.signatures import checked
 
 __all__ = ["PairPass"]
 

@@ -14,10 +14,11 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from entanglement.checks import between, checked, positive_or_inf, shown, whole
+from entanglement.checks import between, positive_or_inf, shown, whole
 from entanglement.geometry import PairGeometry, as_float64
 from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 from entanglement.updates.passes import PairPass
 
 __all__ = ["VERDICTS", "Plan", "Reached", "Verdict", "plan", "reach"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from entanglement.checks import checked, share
+from entanglement.checks import share
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 
 __all__ = ["Rule", "Weights"]
 

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 
 __all__ = ["Split"]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import nn
 
-from entanglement.checks import checked
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, token_logps
 from entanglement.losses import Loss
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.token_weights import (
     FromGeometry,

@@ -26,10 +26,11 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
-from entanglement.checks import between, checked, instance_of, non_negative, positive
+from entanglement.checks import between, instance_of, non_negative, positive
 from entanglement.gradients import TokenGeometry, token_geometry
 from entanglement.logps import TokenLogps, model_device, token_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "FromGeometry",

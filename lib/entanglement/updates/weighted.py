@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 
 import torch
 
-from entanglement.checks import checked
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import response_logps
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import batch_geometry, descent, first_half, set_gradient
 from entanglement.updates.metric import preconditioner
