@@ -18,7 +18,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from entanglement.losses import get_loss, loss_spec
 from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
 from entanglement.pairs import PreferencePair, collate
 from entanglement.sampling import continue_ids
+from entanglement.training import Trajectory
 from entanglement.updates import get_rule, get_update
 from entanglement.updates.base import Watch
 
@@ -93,11 +94,6 @@ CALLED = {
     "at": "at|evaluate_at",
     "n_pairs": "n_pairs|pairs",
 }
-#: (callable, argument) that may be anything at all.
-ANYTHING = {
-    ("models.about_model", "name"),
-}
-
 JUNK = {
     "nan": math.nan,
     "inf": math.inf,
@@ -333,13 +329,13 @@ def infinite(value, depth=0):
         parts = value
     elif isinstance(value, nn.Module):
         parts = value.parameters()
-    elif is_dataclass(value) and not inspect.isclass(value):
-        parts = [getattr(value, f.name) for f in fields(value)]
+    elif type(value).__module__.startswith("entanglement."):
+        parts = vars(value).values()
     return next((bad for part in parts if (bad := infinite(part, depth + 1)) is not None), None)
 
 
 def test_the_lists_name_what_is_there():
-    assert set(NOT_FINITE) <= set(PUBLIC) and {short for short, _ in ANYTHING} <= set(PUBLIC)
+    assert set(NOT_FINITE) <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("short", PUBLIC)
@@ -371,12 +367,14 @@ def what_is_wrong(stage, short, valid, name, junk):
         return "more than one line" if "\n" in said else None
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:80]}"
-    if isinstance(junk, type(JUNK["object"])) and type(junk) is object and (short, name) not in ANYTHING:
+    if junk is JUNK["object"]:
         return "was taken"
-    if (
-        short not in NOT_FINITE and (bad := infinite(found)) is not None and bad is not junk
-    ):  # a record holds what it was given
+    bad = infinite(found)
+    held = bad is junk and isinstance(junk, torch.Tensor)  # a record of tensors holds what it was given
+    if bad is not None and not held and short not in NOT_FINITE:
         return "an answer that is not finite"
+    if isinstance(found, Trajectory) and infinite(found.losses) is not None:
+        return "a training whose loss is not finite"
     if model is not None and infinite(model) is not None:
         return "the model is not finite any more"
     return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from entanglement.checks import any_number, whole
+from entanglement.checks import whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import (
     Parameters,
@@ -31,7 +31,7 @@ __all__ = ["ResponseGradient", "pair_geometry", "response_gradients", "token_geo
 _CHUNK = 1 << 20  # elements turned to float64 at a time
 
 
-@checked(logp=any_number)
+@checked()
 @dataclass(frozen=True)
 class ResponseGradient:
     """∇ log π(y|x) of one response.
