@@ -138,6 +138,16 @@ def test_an_advantage_needs_two_responses(scene):
         align(*scene, steps=1, batch_size=1, update="adversarial")
 
 
+@pytest.mark.parametrize("value", [-1, 0, NAN, INF, True, "1"])
+def test_a_step_by_hand_is_clipped_to_a_positive_norm(scene, value):
+    model, tokenizer, pairs = scene
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"^max_grad_norm=.*; expected a positive finite number, or None"):
+        get_update("joint").step(
+            model, optimizer, [collate(pairs, tokenizer)], get_loss("simpo"), max_grad_norm=value
+        )
+
+
 def test_numpys_scalars_train_as_pythons_do(scene, tiny_model):
     mine = align(*scene, steps=np.int64(2), lr=np.float64(1e-3), batch_size=np.int32(2), seed=np.int64(3))
     theirs = align(tiny_model("gpt2-tied"), *scene[1:], steps=2, lr=1e-3, batch_size=2, seed=3)
