@@ -358,7 +358,7 @@ def test_direction_errors(tiny_model, tokenizer, pairs):
         directional_change(model, batch, {"nothing": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"direction\['transformer.wpe.weight'\] has shape \(1,\)"):
         directional_change(model, batch, {"transformer.wpe.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"vector is \(3,\); expected"):
+    with pytest.raises(ValueError, match=r"direction is \(3,\); expected"):
         directional_change(model, batch, torch.zeros(3))
 
 
