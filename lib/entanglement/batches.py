@@ -13,9 +13,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import non_empty, whole
 from entanglement.logps import PairLogps
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logps", "shuffled"]
 
@@ -23,12 +25,14 @@ __all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logp
 GROUP = 8
 
 
+@checked()
 def context_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the longest sequence, in tokens; None for no limit, which tokenizers give as a huge number."""
     longest = tokenizer.model_max_length
     return longest if longest is not None and longest < 1_000_000 else None
 
 
+@checked()
 def collate_left(
     pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
 ) -> PairBatch:
@@ -41,18 +45,20 @@ def collate_left(
     )
 
 
+@checked(size=whole(1))
 def by_length(pairs: Sequence[PreferencePair], size: int = GROUP) -> list[list[int]]:
     """Split the positions of pairs into groups with prompts of similar length."""
     order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i].prompt), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+@checked(n=whole(0), steps=whole(0), batch_size=whole(1))
 def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Yield ``steps`` batches of positions among n: epoch after epoch in a new order.
 
     No position comes twice in an epoch; what is left at its end and too small for a batch is left out.
     """
-    rng = random.Random(seed)
+    rng = random.Random(int(seed))
     left: list[int] = []
     for _ in range(steps):
         if len(left) < batch_size:
@@ -61,6 +67,7 @@ def shuffled(n: int, steps: int, batch_size: int, seed: int) -> Iterator[list[in
         left = left[batch_size:]
 
 
+@checked(pairs=non_empty)
 def grouped_logps(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
 ) -> PairLogps:

@@ -15,9 +15,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from entanglement.signatures import checked
+
 __all__ = ["app", "main", "make_app", "run_app"]
 
 
+@checked()
 def make_app(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """Return an empty command line: help in plain paragraphs and lists, errors left to ``run_app``."""
     return typer.Typer(
@@ -35,6 +38,7 @@ def _command(app: typer.Typer) -> Any:
     return typer.main.get_command(app)
 
 
+@checked()
 def run_app(
     app: typer.Typer,
     name: str,
@@ -145,6 +149,7 @@ def models() -> None:
         print(f"{name}: {known.about}")
 
 
+@checked()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     return run_app(app, "entanglement", arguments, {ValueError: 2})

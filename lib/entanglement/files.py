@@ -9,12 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from entanglement.checks import shown
+from entanglement.signatures import checked
+
 __all__ = ["digest", "file_sha256", "sha256", "sweep", "write_changed", "write_json", "write_whole"]
 
 #: How the names of files end that are still being written.
 PART = ".part"
 
 
+@checked(content=None)
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that another process sees all of it or nothing, also when this one is killed.
 
@@ -41,6 +45,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+@checked()
 def write_changed(path: Path, text: str) -> bool:
     """Write a text whole, unless the file holds just that already; returns whether it was written."""
     try:
@@ -52,11 +57,17 @@ def write_changed(path: Path, text: str) -> bool:
     return True
 
 
+@checked()
 def write_json(path: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:
     """Write a JSON file whole, with a final newline."""
-    write_whole(path, json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+    try:
+        text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"content={shown(content)}; expected what JSON can hold ({error}).") from None
+    write_whole(path, text + "\n")
 
 
+@checked()
 def sweep(folder: Path) -> int:
     """Remove what writers that were killed left in a folder (not below it); returns how many files.
 
@@ -68,11 +79,13 @@ def sweep(folder: Path) -> int:
     return len(left)
 
 
+@checked()
 def sha256(data: str | bytes) -> str:
     """Return the SHA-256 of bytes, or of a text in UTF-8, as a hexadecimal string."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+@checked()
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:

@@ -17,7 +17,10 @@ from typing import Literal
 
 import torch
 
-__all__ = ["CASES", "Case", "PairGeometry"]
+from entanglement.checks import device, non_negative, shown
+from entanglement.signatures import checked
+
+__all__ = ["CASES", "Case", "PairGeometry", "as_float64"]
 
 Case = Literal["ideal", "both_down", "both_up", "reversed"]
 #: In the order in which tables and figures show them.
@@ -33,9 +36,26 @@ UNDERFLOW = torch.finfo(torch.float64).tiny ** 0.5
 TIE = 16 * torch.finfo(torch.float64).eps
 
 
-def _vector(value: Numbers) -> torch.Tensor:
-    # The dtype is said at once: a list of numbers would otherwise pass through float32.
-    return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
+@checked(value=None, device=device)
+def as_float64(value: Numbers, name: str, *, device: str | None = "cpu") -> torch.Tensor:
+    """Return a number, a list of them or a tensor as a float64 tensor without its graph.
+
+    Args:
+        value: as it was given.
+        name: of the argument, for the message.
+        device: where it is wanted; None for where it is.
+
+    Raises:
+        ValueError: no numbers.
+    """
+    try:
+        # The dtype is said at once: a list of numbers would otherwise pass through float32.
+        found = torch.as_tensor(value, dtype=torch.float64, device=device).detach()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        found = None
+    if found is None or isinstance(value, bool):
+        raise ValueError(f"{name}={shown(value)}; expected numbers.")
+    return found
 
 
 def _difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -44,6 +64,7 @@ def _difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.where(gap.abs() <= TIE * torch.maximum(x.abs(), y.abs()), torch.zeros_like(gap), gap)
 
 
+@checked(chosen_sq=None, rejected_sq=None, inner=None)
 @dataclass(frozen=True)
 class PairGeometry:
     """a², b² and c of B pairs, float64 on the CPU, each (B,).
@@ -66,7 +87,7 @@ class PairGeometry:
 
     def __post_init__(self) -> None:
         for name in ("chosen_sq", "rejected_sq", "inner"):
-            value = _vector(getattr(self, name))
+            value = as_float64(getattr(self, name), name)
             object.__setattr__(self, name, value.reshape(1) if value.ndim == 0 else value)
         shapes = {n: tuple(getattr(self, n).shape) for n in ("chosen_sq", "rejected_sq", "inner")}
         if len(set(shapes.values())) != 1 or self.inner.ndim != 1:
@@ -96,7 +117,7 @@ class PairGeometry:
     @classmethod
     def from_vectors(cls, g_w: Numbers, g_l: Numbers, ids: tuple[str, ...] = ()) -> PairGeometry:
         """Return the geometry of gradients given as vectors, (D,) for one pair or (B, D)."""
-        w, l = torch.atleast_2d(_vector(g_w)), torch.atleast_2d(_vector(g_l))  # noqa: E741
+        w, l = torch.atleast_2d(as_float64(g_w, "g_w")), torch.atleast_2d(as_float64(g_l, "g_l"))  # noqa: E741
         if w.shape != l.shape or w.ndim != 2:
             raise ValueError(
                 f"from_vectors: g_w is {tuple(w.shape)}, g_l is {tuple(l.shape)}; expected the same (B, D)."
@@ -121,7 +142,14 @@ class PairGeometry:
 
     def select(self, index: int | Sequence[int] | torch.Tensor) -> PairGeometry:
         """Return the geometry of some of the pairs (positions, or a (B,) boolean mask)."""
-        where = torch.arange(len(self))[torch.as_tensor(index)].reshape(-1)
+        wanted, n = torch.as_tensor(index), len(self)
+        if wanted.dtype == torch.bool:
+            good = wanted.shape == (n,)
+        else:
+            good = not wanted.is_floating_point() and not bool(((wanted < 0) | (wanted >= n)).any())
+        if not good and wanted.numel():
+            raise ValueError(f"index={shown(index)}; expected places from 0 to {n - 1}, or a mask of {n}.")
+        where = torch.arange(n)[wanted if wanted.dtype == torch.bool else wanted.long()].reshape(-1)
         ids = tuple(self.ids[i] for i in where.tolist()) if self.ids else ()
         return PairGeometry(self.chosen_sq[where], self.rejected_sq[where], self.inner[where], ids)
 
@@ -181,7 +209,7 @@ class PairGeometry:
     def _weights(self, d_w: Numbers, d_l: Numbers, where: str) -> tuple[torch.Tensor, torch.Tensor]:
         weights = []
         for name, value in (("d_w", d_w), ("d_l", d_l)):
-            w = _vector(value)
+            w = as_float64(value, name)
             if w.ndim > 1 or (w.ndim == 1 and len(w) != len(self)):
                 raise ValueError(
                     f"{where}: {name} has shape {tuple(w.shape)}; expected one number or ({len(self)},)."
@@ -208,9 +236,8 @@ class PairGeometry:
             lr: step size η, finite and at least 0.
             d_w, d_l: the loss's weights, numbers or (B,).
         """
+        non_negative("lr", lr, "predicted_change")
         step = float(lr)
-        if not 0 <= step < float("inf"):
-            raise ValueError(f"predicted_change: lr={lr!r}; expected a finite number, at least 0.")
         up, down = self.rates(d_w, d_l)
         return step * up, step * down
 

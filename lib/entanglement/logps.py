@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "PairLogps",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@checked()
 @dataclass(frozen=True)
 class TokenLogps:
     """Per-token log-probabilities of B pairs, in nats.
@@ -153,11 +155,13 @@ class PairLogps:
         return replace(self, **{k: v.detach() for k, v in values.items() if v is not None})
 
 
+@checked()
 def model_device(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter (the CPU if it has none)."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+@checked()
 def check_batch(batch: PairBatch, where: str) -> None:
     """Refuse a batch with a response that is empty or has nothing before it to be predicted from.
 
@@ -190,6 +194,7 @@ def _forward_arguments(model: nn.Module) -> set[str]:
     return set(inspect.signature(inner.forward).parameters)
 
 
+@checked()
 @dataclass(frozen=True)
 class ResponseLogits:
     """The logits of one forward pass, and where in them each of the N response tokens is predicted.
@@ -218,6 +223,7 @@ class ResponseLogits:
         return values.new_zeros(self.shape).index_put((self.rows, self.columns), values)
 
 
+@checked()
 def response_logits(
     model: nn.Module,
     input_ids: torch.Tensor,
@@ -229,6 +235,15 @@ def response_logits(
 
     Arguments and errors: as ``row_logps``.
     """
+    for name, value in (
+        ("input_ids", input_ids), ("attention_mask", attention_mask), ("position_ids", position_ids),
+        ("response_mask", response_mask),
+    ):  # fmt: skip
+        if value.ndim != 2 or value.shape != input_ids.shape or value.is_floating_point():
+            raise ValueError(
+                f"row_logps: {name} is {tuple(value.shape)} of {value.dtype}; expected whole numbers, (R, T) "
+                f"like input_ids, {tuple(input_ids.shape)}."
+            )
     accepted = _forward_arguments(model)
     extra: dict[str, Any] = {}
     if "position_ids" in accepted:
@@ -258,6 +273,7 @@ def response_logits(
     return ResponseLogits(logits, rows, slots, columns + 1, targets, shape)
 
 
+@checked()
 def row_logps(
     model: nn.Module,
     input_ids: torch.Tensor,
@@ -276,6 +292,7 @@ def row_logps(
     return response_logits(model, input_ids, attention_mask, position_ids, response_mask).logps()
 
 
+@checked()
 def token_logps(model: nn.Module, batch: PairBatch) -> TokenLogps:
     """Return the per-token log-probabilities of a batch, from one forward over its 2B rows.
 
@@ -297,11 +314,13 @@ def token_logps(model: nn.Module, batch: PairBatch) -> TokenLogps:
     return TokenLogps(values[:n], values[n:], batch.response_mask[:n], batch.response_mask[n:])
 
 
+@checked()
 def response_logps(model: nn.Module, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (log π_w, log π_l), each (B,), in nats: sums over response tokens. See ``token_logps``."""
     return token_logps(model, batch).sums()
 
 
+@checked()
 def pair_logps(
     model: nn.Module,
     batch: PairBatch,

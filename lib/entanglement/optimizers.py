@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from entanglement.checks import non_negative
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 
 __all__ = ["OPTIMIZERS", "OptimizerFactory", "make_optimizer", "trainable"]
 
@@ -19,6 +21,7 @@ OPTIMIZERS.add("adamw", lambda parameters, lr: torch.optim.AdamW(parameters, lr=
 OPTIMIZERS.add("sgd", lambda parameters, lr: torch.optim.SGD(parameters, lr=lr))  # the theory's plain step
 
 
+@checked()
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that require gradients.
 
@@ -31,6 +34,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return found
 
 
+@checked(lr=non_negative)
 def make_optimizer(optimizer: str | OptimizerFactory, model: nn.Module, lr: float) -> torch.optim.Optimizer:
     """Return an optimizer of a model's trainable parameters.
 

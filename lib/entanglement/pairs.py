@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+from entanglement.checks import device, whole
+from entanglement.signatures import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PairBatch", "PreferencePair", "collate"]
 
 
+@checked()
 @dataclass(frozen=True)
 class PreferencePair:
     """One comparison: a prompt, the preferred (chosen, w) and the dispreferred (rejected, l) response.
@@ -33,6 +37,7 @@ class PreferencePair:
     id: str = ""
 
 
+@checked()
 @dataclass(frozen=True)
 class PairBatch:
     """B pairs as 2B padded sequences: rows 0..B-1 are chosen, rows B..2B-1 are rejected.
@@ -50,6 +55,16 @@ class PairBatch:
     response_mask: torch.Tensor
     append_eos: bool
     ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.input_ids.shape)
+        for name in ("input_ids", "attention_mask", "response_mask"):
+            found = tuple(getattr(self, name).shape)
+            if len(found) != 2 or found != shape or shape[0] != 2 * len(self.ids):
+                raise ValueError(
+                    f"PairBatch: {name} has shape {found}; expected (2B, T), the same as input_ids, "
+                    f"for B = {len(self.ids)} ids."
+                )
 
     def __len__(self) -> int:
         return self.input_ids.shape[0] // 2
@@ -70,6 +85,7 @@ class PairBatch:
         """(B,) number of rejected response tokens n_l."""
         return self.response_mask[len(self) :].sum(dim=1)
 
+    @checked(device=device)
     def to(self, device: torch.device | str) -> PairBatch:
         """Return the same batch on another device."""
         return replace(
@@ -79,9 +95,14 @@ class PairBatch:
             response_mask=self.response_mask.to(device),
         )
 
+    @checked()
     def select(self, index: int | Sequence[int]) -> PairBatch:
         """Return the batch of the named pairs (positions within this batch), padding untouched."""
-        wanted = [index] if isinstance(index, int) else list(index)
+        one = not isinstance(index, Sequence) and getattr(index, "ndim", 0) == 0
+        given: list[Any] = [index] if one else list(index)  # type: ignore[arg-type]
+        for place in given:  # a negative one would count from the end of the rejected rows
+            whole(0, len(self) - 1)("index", place)
+        wanted = [int(place) for place in given]
         rows = torch.tensor(wanted + [i + len(self) for i in wanted], device=self.input_ids.device)
         return replace(
             self,
@@ -96,6 +117,7 @@ def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@checked(max_length=whole(1))
 def collate(
     pairs: Sequence[PreferencePair],
     tokenizer: PreTrainedTokenizerBase,
@@ -124,10 +146,8 @@ def collate(
             no tokens with a tokenizer that has no beginning-of-sequence token, or ``append_eos`` without an
             end-of-sequence token. The message names the pair.
     """
-    if not pairs:
+    if len(pairs) == 0:
         raise ValueError("collate: got no pairs; expected at least one PreferencePair.")
-    if padding_side not in ("right", "left"):
-        raise ValueError(f"collate: padding_side={padding_side!r}; expected 'right' or 'left'.")
     if append_eos and tokenizer.eos_token_id is None:
         raise ValueError("collate: append_eos=True, but the tokenizer has no end-of-sequence token.")
     names = tuple(pair.id or f"pair {i}" for i, pair in enumerate(pairs))

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Generic, TypeVar
 
+from entanglement.signatures import checked
 from entanglement.uses import EVERYTHING, note
 
 __all__ = ["Registry"]
@@ -25,6 +26,7 @@ __all__ = ["Registry"]
 Thing = TypeVar("Thing")
 
 
+@checked()
 class Registry(Generic[Thing]):
     """Names and what they stand for, in order of declaration.
 

@@ -13,11 +13,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, row_logps
+from entanglement.signatures import checked
 
 __all__ = ["Continuations", "continuation_logps", "continue_ids", "continue_prompts"]
 
 
+@checked(tokens=whole(1))
 @dataclass(frozen=True)
 class Continuations:
     """n prompts and their continuations as padded rows.
@@ -54,6 +57,7 @@ def _prompts(
     return ids, mask
 
 
+@checked(prompts=non_empty, tokens=whole(1), seed=torch_seed)
 def continue_prompts(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,6 +88,7 @@ def continue_prompts(
     return continue_ids(model, ids, mask, tokens, seed=seed)
 
 
+@checked(tokens=whole(1), seed=torch_seed)
 def continue_ids(
     model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, tokens: int, *, seed: int | None = None
 ) -> Continuations:
@@ -95,8 +100,21 @@ def continue_ids(
         tokens: length, in tokens; the context must have room for it.
         seed: as in ``continue_prompts``.
     """
+    for name, value in (("ids", ids), ("mask", mask)):
+        if value.ndim != 2 or value.shape != ids.shape or 0 in value.shape or value.is_floating_point():
+            raise ValueError(
+                f"continue_ids: {name} is {tuple(value.shape)} of {value.dtype}; expected whole numbers, "
+                "(n, T)."
+            )
+    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    # The last token drawn is not read any more.
+    if context is not None and int(mask.sum(1).max()) + tokens - 1 > context:
+        raise ValueError(
+            f"continue_ids: tokens={tokens} after {int(mask.sum(1).max())} of a prompt; "
+            f"expected no more than the context of {context} has room for."
+        )
     ids, mask = (part.to(model_device(model)) for part in (ids, mask))
-    draw = torch.Generator().manual_seed(seed or 0)
+    draw = torch.Generator().manual_seed(int(seed or 0))
     past, new = None, ids
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
@@ -119,6 +137,7 @@ def continue_ids(
     return Continuations(ids, mask, tokens)
 
 
+@checked()
 def continuation_logps(model: nn.Module, some: Continuations) -> torch.Tensor:
     """Return log π(continuation | prompt), (n,), in nats, under any model with the same tokens."""
     response = torch.zeros_like(some.attention_mask, dtype=torch.bool)

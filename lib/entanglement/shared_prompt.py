@@ -19,6 +19,7 @@ from torch import nn
 
 from entanglement.logps import check_batch, model_device, response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ARCHITECTURES", "can_share", "quick_logps", "shared_logps"]
 
@@ -27,6 +28,7 @@ ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 _ATTENTION = ("eager", "sdpa")
 
 
+@checked()
 def can_share(model: nn.Module) -> bool:
     """Whether the model is known to take a mask (B, 1, T, T) and positions of our own."""
     unwrap = getattr(model, "get_base_model", None)  # peft
@@ -37,6 +39,7 @@ def can_share(model: nn.Module) -> bool:
     )
 
 
+@checked()
 def shared_logps(model: nn.Module, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return (log π_w, log π_l), each (B,), in nats, from one forward over B sequences.
 
@@ -104,6 +107,7 @@ def shared_logps(model: nn.Module, batch: PairBatch) -> tuple[torch.Tensor, torc
     return sums[0], sums[1]
 
 
+@checked()
 def quick_logps(model: nn.Module, batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (log π_w, log π_l), each (B,), in nats, with each prompt computed once wherever that is known
     to be possible: ``shared_logps``, or else ``response_logps``.

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from entanglement.checks import between, non_empty, shown, whole
+from entanglement.signatures import checked
+
 __all__ = ["Interval", "mean_interval", "median_interval", "share_interval", "summarize"]
 
 
@@ -26,17 +29,21 @@ class Interval(NamedTuple):
 
 
 def _clean(values: Sequence[float] | np.ndarray | pd.Series, where: str) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
+    expected = "a non-empty list of finite numbers"
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: values={shown(values)}; expected {expected}.") from None
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"{where}: expected a non-empty list of finite numbers, got shape {array.shape}.")
+        raise ValueError(f"{where}: values={shown(values)}; expected {expected}, got shape {array.shape}.")
     return array
 
 
-def _check_level(level: float, where: str) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"{where}: level={level!r}; expected a number between 0 and 1.")
+#: Of an interval.
+LEVEL = between(0, 1, low_open=True, high_open=True, expected="a number between 0 and 1")
 
 
+@checked(values=None, level=LEVEL)
 def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> Interval:
     """Return the mean and its t interval; each value is one independent draw (a seed, not a pair).
 
@@ -45,7 +52,6 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float
     Raises:
         ValueError: no values, one that is not finite, or a level outside (0, 1).
     """
-    _check_level(level, "mean_interval")
     array = _clean(values, "mean_interval")
     mean = float(array.mean())
     if array.size == 1:
@@ -54,6 +60,7 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float
     return Interval(mean, mean - half, mean + half, array.size)
 
 
+@checked(values=None, level=LEVEL)
 def median_interval(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> Interval:
     """Return the median and the distribution-free interval between two order statistics.
 
@@ -64,7 +71,6 @@ def median_interval(values: Sequence[float] | np.ndarray | pd.Series, level: flo
     Raises:
         ValueError: no values, one that is not finite, or a level outside (0, 1).
     """
-    _check_level(level, "median_interval")
     array = np.sort(_clean(values, "median_interval"))
     median = float(np.median(array))
     found = stats.quantile_test(array, q=median, p=0.5).confidence_interval(level)
@@ -72,21 +78,20 @@ def median_interval(values: Sequence[float] | np.ndarray | pd.Series, level: flo
     return Interval(median, float(low), float(high), array.size)
 
 
+@checked(successes=whole(0), n=whole(1), level=LEVEL)
 def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Return a share and its Clopper-Pearson interval, which stays honest at 0 and at 1.
 
     Raises:
         ValueError: not 0 <= successes <= n with n >= 1, or a level outside (0, 1).
     """
-    _check_level(level, "share_interval")
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(
-            f"share_interval: successes={successes}, n={n}; expected 0 <= successes <= n, n >= 1."
-        )
+    if successes > n:
+        raise ValueError(f"share_interval: successes={successes}; expected at most n={n}.")
     found = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="exact")
     return Interval(successes / n, float(found.low), float(found.high), n)
 
 
+@checked(by=non_empty, level=LEVEL)
 def summarize(
     table: pd.DataFrame, value: str, by: Sequence[str], *, unit: str = "seed", level: float = 0.95
 ) -> pd.DataFrame:
@@ -105,6 +110,11 @@ def summarize(
     Returns:
         One row a group: the ``by`` columns, then value, low, high, n (number of units).
     """
+    for name, wanted in (("value", value), *(("by", name) for name in by), ("unit", unit)):
+        if wanted not in table.columns:
+            raise ValueError(
+                f"{name}={wanted!r}; expected a column of the table, {', '.join(table.columns)}."
+            )
     per_unit = table.dropna(subset=[value]).groupby([*by, unit], sort=True)[value].mean().reset_index()
     rows = []
     for key, group in per_unit.groupby(list(by), sort=True):

@@ -158,7 +158,7 @@ def test_a_tied_weight_is_one_parameter_under_either_name(tiny_model, tokenizer,
 
 def test_selection_errors(tiny_model):
     model = tiny_model("gpt2-tied")
-    with pytest.raises(ValueError, match="parameters='some'; expected 'all', 'trainable' or a predicate"):
+    with pytest.raises(ValueError, match="parameters='some'; expected 'all' or 'trainable', or a function"):
         select_parameters(model, "some")
     with pytest.raises(ValueError, match="selects none"):
         select_parameters(model, lambda name: False)
@@ -358,7 +358,7 @@ def test_direction_errors(tiny_model, tokenizer, pairs):
         directional_change(model, batch, {"nothing": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"direction\['transformer.wpe.weight'\] has shape \(1,\)"):
         directional_change(model, batch, {"transformer.wpe.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"vector is \(3,\); expected"):
+    with pytest.raises(ValueError, match=r"direction is \(3,\); expected"):
         directional_change(model, batch, torch.zeros(3))
 
 

@@ -548,7 +548,7 @@ def test_suffix_relations():
         assert (m.chosen != m.rejected).sum(-1).tolist() == [1] * 60
     assert torch.equal(suffixes().chosen, suffixes().chosen)
     for bad in ({"relation": "opposite"}, {"relation": "scaled", "strength": 0.0}, {"shared_tokens": "none"}):
-        with pytest.raises(ValueError, match="suffix_pairs"):
+        with pytest.raises(ValueError, match=r"relation=|shared_tokens=|strength="):
             suffixes(**bad)
     with pytest.raises(ValueError, match="strength=2"):
         suffixes("similar", 2)
@@ -561,16 +561,16 @@ def test_exact_models_refuse_bad_input():
     logits = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="same token in some instance"):
         OneToken(logits, torch.tensor([0, 1]), torch.tensor([1, 1]))
-    with pytest.raises(ValueError, match="rejected must be"):
+    with pytest.raises(ValueError, match=r"rejected=.*expected token ids from 0 to 2"):
         OneToken(logits, torch.tensor([0, 1]), torch.tensor([1, 3]))
-    with pytest.raises(ValueError, match="kappa must be above 0"):
+    with pytest.raises(ValueError, match=r"kappa=.*expected numbers above 0"):
         OneToken(logits, torch.tensor([0, 1]), torch.tensor([1, 0]), 0.0)
     with pytest.raises(ValueError, match=r"logits are \(3,\)"):
         OneToken(torch.zeros(3), torch.tensor([0]), torch.tensor([1]))
     with pytest.raises(ValueError, match="weight is"):
         TrainableOneToken(torch.zeros(1, 3, 2), torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]))
     tokens = torch.tensor([[0, 1]])
-    with pytest.raises(ValueError, match="rejected has a token id outside"):
+    with pytest.raises(ValueError, match=r"rejected=.*expected token ids from 0 to 2"):
         LogLinear(torch.zeros(3, 2), torch.zeros(1, 2, 2), tokens, torch.zeros(1, 2, 2), tokens + 2)
     with pytest.raises(ValueError, match="chosen is"):
         LogLinear(torch.zeros(3, 2), torch.zeros(1, 3, 2), tokens, torch.zeros(1, 2, 2), tokens)

@@ -351,9 +351,7 @@ def test_they_are_no_rows_of_the_registry():
 def test_ld_dpo_refuses_alpha(alpha):
     tokens = Tokens()
     for call in (ld_dpo, ld_logps):
-        with pytest.raises(
-            ValueError, match=rf"^{call.__name__}: alpha={alpha}; expected a number in \[0, 1\]\.$"
-        ):
+        with pytest.raises(ValueError, match=rf"^alpha={alpha}; expected a number in \[0, 1\]\.$"):
             call(tokens.policy(), tokens.reference(), alpha=alpha)
 
 
@@ -361,9 +359,9 @@ def test_ld_dpo_refuses_alpha(alpha):
 def test_beta_is_refused(beta):
     tokens = Tokens()
     k = torch.zeros(B, dtype=torch.float64)
-    with pytest.raises(ValueError, match=rf"^ld_dpo: beta={beta}; expected a number in \(0, inf\)\.$"):
+    with pytest.raises(ValueError, match=rf"^beta={beta}; expected a number in \(0, inf\)\.$"):
         ld_dpo(tokens.policy(), tokens.reference(), beta=beta)
-    with pytest.raises(ValueError, match=rf"^tdpo: beta={beta}; expected a number in \(0, inf\)\.$"):
+    with pytest.raises(ValueError, match=rf"^beta={beta}; expected a number in \(0, inf\)\.$"):
         tdpo(tokens.sums(), k, k, beta=beta)
 
 
@@ -383,10 +381,10 @@ def test_ld_dpo_refuses_other_pairs_and_empty_responses():
 def test_tdpo_refuses():
     logps, k = Tokens().sums(), torch.zeros(B, dtype=torch.float64)
     for version in (0, 3, True, "2"):
-        with pytest.raises(ValueError, match=rf"^tdpo: version={version!r}; expected 1 or 2\.$"):
+        with pytest.raises(ValueError, match=rf"^version={version!r}; expected 1 or 2\.$"):
             tdpo(logps, k, k, version=version)
     for alpha in (-0.1, math.nan, math.inf):
-        with pytest.raises(ValueError, match=rf"^tdpo: alpha={alpha}; expected a number in \[0, inf\)\.$"):
+        with pytest.raises(ValueError, match=rf"^alpha={alpha}; expected a number in \[0, inf\), or None\.$"):
             tdpo(logps, k, k, alpha=alpha)
     with pytest.raises(ValueError, match=r"^tdpo: alpha=0\.5; expected 1 with version=1"):
         tdpo(logps, k, k, alpha=0.5, version=1)

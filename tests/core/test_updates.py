@@ -181,17 +181,17 @@ def test_wrong_names_and_values_are_refused():
         get_rule("magic")
     with pytest.raises(ValueError, match="band: unknown option 'width'; it has slack"):
         get_rule("band", width=1.0)
-    with pytest.raises(ValueError, match=r"band: slack=2; expected a number from 0 to 1"):
+    with pytest.raises(ValueError, match=r"band: slack=2; expected a share from 0 to 1"):
         get_rule("band", slack=2)
     with pytest.raises(ValueError, match=r"update 'magic' is not known; expected .* split"):
         get_update("magic")
     with pytest.raises(ValueError, match="split: unknown option 'kind'; it has order, seed"):
         get_update("split", kind=1)
-    with pytest.raises(ValueError, match="order='both'; expected chosen, rejected or random"):
+    with pytest.raises(ValueError, match="order='both'; expected 'chosen', 'rejected' or 'random'"):
         get_update("split", order="both")
     with pytest.raises(ValueError, match=r"momentum=1.0; expected"):
         get_update("calibrated", momentum=1.0)
-    with pytest.raises(ValueError, match="level='token'; expected one of pair, batch"):
+    with pytest.raises(ValueError, match="level='token'; expected 'pair' or 'batch'"):
         get_update("normalized", level="token")
     with pytest.raises(ValueError, match="got no geometry for 1 pairs"):
         get_rule("normalized").weights(None, one(1), one(1))

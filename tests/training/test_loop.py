@@ -338,7 +338,7 @@ def test_what_cannot_be_observed_is_refused(model, tokenizer, ten, update, obser
 
 def test_wrong_observers_are_refused(model, tokenizer, ten):
     for pairs in (0, -1, 1.5, True, None):
-        with pytest.raises(ValueError, match=r"Account: pairs=.*; expected a positive whole number"):
+        with pytest.raises(ValueError, match=r"pairs=.*; expected a whole number of at least 1"):
             Account(pairs)
     with pytest.raises(ValueError, match="two of them make a table 'account'"):
         align(model, tokenizer, ten, steps=1, batch_size=3, observers=[Account(1), Account(1)])

@@ -1,14 +1,14 @@
 """What is particular to one family of updates, beyond the formula of its step."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from entanglement.geometry import PairGeometry
-from entanglement.gradients import token_geometry
-from entanglement.logps import token_logps
+from entanglement.gradients import TokenGeometry, token_geometry
+from entanglement.logps import TokenLogps, token_logps
 from entanglement.losses import get_loss
 from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
@@ -125,7 +125,7 @@ def test_the_way_is_as_long_as_its_steps(tiny_model, tokenizer, near_copies):
 
 @pytest.mark.parametrize("targets", [(math.nan, 0.0), (0.0, math.inf)])
 def test_a_goal_is_finite(targets):
-    with pytest.raises(ValueError, match="expected finite numbers"):
+    with pytest.raises(ValueError, match="expected a finite number"):
         goal_loss(*targets)
 
 
@@ -162,7 +162,7 @@ def test_long_responses_are_aligned_whatever_tokens_are_frequent():
     response[:, 0] = False
     batch = PairBatch(ids, mask, response, False, ("long",))
     zeros = torch.zeros(1, 252)
-    weights = contrasting(None, batch, SimpleNamespace(chosen=zeros, rejected=zeros))
+    weights = contrasting(nn.Identity(), batch, TokenLogps(zeros, zeros, zeros.bool(), zeros.bool()))
     assert weights.sum(1).tolist() == [1.0, 1.0] and weights[:, 1].tolist() == [1.0, 1.0]
 
 
@@ -170,7 +170,8 @@ def test_safe_weights_let_no_rejected_response_rise():
     g_w, g_l = vector(3.0, 0.0), vector(1.0, 0.0)
     rows = torch.stack([g_w, g_l])
     # All the margin that can be had raises the rejected response: then nothing is had.
-    weights = safe_token_weights(SimpleNamespace(gram=rows @ rows.T, n_chosen=1))
+    here = torch.arange(2)
+    weights = safe_token_weights(TokenGeometry(rows @ rows.T, torch.zeros(2), here, here, n_chosen=1))
     rise = float(g_l @ (weights[0] * g_w - weights[1] * g_l))
     assert rise <= 1e-9
 

@@ -15,10 +15,12 @@ from entanglement.gradients.select import Parameters, check_deterministic, selec
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["directional_change", "flat_gradients", "flatten", "unflatten"]
 
 
+@checked()
 def flatten(
     model: nn.Module, values: Mapping[str, torch.Tensor], parameters: Parameters = "all"
 ) -> torch.Tensor:
@@ -31,6 +33,7 @@ def flatten(
     )
 
 
+@checked()
 def unflatten(
     model: nn.Module, vector: torch.Tensor, parameters: Parameters = "all"
 ) -> dict[str, torch.Tensor]:
@@ -47,6 +50,7 @@ def unflatten(
     return {name: part.view_as(p) for (name, p), part in zip(selected.items(), parts, strict=True)}
 
 
+@checked()
 def flat_gradients(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all"
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +65,7 @@ def flat_gradients(
     return torch.stack(rows[0]), torch.stack(rows[1])
 
 
+@checked()
 def directional_change(
     model: nn.Module,
     batch: PairBatch,
@@ -86,6 +91,10 @@ def directional_change(
     where = "directional_change"
     check_batch(batch, where)
     check_deterministic(model, where)
+    if isinstance(direction, torch.Tensor):
+        size = sum(p.numel() for p in select_parameters(model, parameters).values())
+        if direction.shape != (size,):
+            raise ValueError(f"{where}: direction is {tuple(direction.shape)}; expected ({size},).")
     named = (
         unflatten(model, direction, parameters) if isinstance(direction, torch.Tensor) else dict(direction)
     )

@@ -27,10 +27,12 @@ from entanglement.gradients.tokens import TokenGeometry
 from entanglement.gradients.uncovered import slow_gradients, slow_pairs
 from entanglement.logps import ResponseLogits, check_batch, model_device
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["pair_geometry", "token_geometry"]
 
 
+@checked()
 def pair_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
 ) -> PairGeometry:
@@ -82,6 +84,7 @@ def _head(plan: Plan, logits: torch.Tensor) -> Call | None:
     return head if fits and alone and all(use.at_one_position for _, use in head.uses) else None
 
 
+@checked()
 def token_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, strict: bool = False
 ) -> TokenGeometry:

@@ -25,6 +25,7 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import Parameters, check_deterministic, select_parameters
 from entanglement.gradients.tape import Tape, watching
 from entanglement.gradients.uncovered import announce, slow_pairs
+from entanglement.signatures import checked
 
 __all__ = ["GeometryMonitor", "Reading"]
 
@@ -32,6 +33,7 @@ __all__ = ["GeometryMonitor", "Reading"]
 SMALLEST_WEIGHT = 1e-15
 
 
+@checked()
 @dataclass(frozen=True)
 class Reading:
     """What one backward pass told about B pairs.
@@ -112,6 +114,7 @@ class _Watched:
         return Reading(geometry, measured, -w[:, 0], w[:, 1])
 
 
+@checked()
 class GeometryMonitor:
     """A context in which the backward passes of a model tell the geometry of their pairs.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from entanglement.checks import whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import (
     Parameters,
@@ -23,12 +24,14 @@ from entanglement.gradients.select import (
 from entanglement.gradients.tokens import TokenGeometry
 from entanglement.logps import check_batch, model_device, row_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ResponseGradient", "pair_geometry", "response_gradients", "token_geometry"]
 
 _CHUNK = 1 << 20  # elements turned to float64 at a time
 
 
+@checked()
 @dataclass(frozen=True)
 class ResponseGradient:
     """∇ log π(y|x) of one response.
@@ -133,6 +136,7 @@ def _response_gradient(
     return ResponseGradient(float(logp.detach()), grads)
 
 
+@checked()
 def response_gradients(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all"
 ) -> Iterator[tuple[ResponseGradient, ResponseGradient]]:
@@ -156,6 +160,7 @@ def response_gradients(
         yield both[0], both[1]
 
 
+@checked()
 def pair_geometry(model: nn.Module, batch: PairBatch, parameters: Parameters = "all") -> PairGeometry:
     """Return a², b², c of every pair. See ``entanglement.gradients.pair_geometry``."""
     numbers: list[tuple[float, float, float]] = []
@@ -193,6 +198,7 @@ def _gram64(rows: list[torch.Tensor]) -> torch.Tensor:
     return total
 
 
+@checked(budget=whole(1))
 def token_geometry(
     model: nn.Module, batch: PairBatch, parameters: Parameters = "all", *, budget: int = 1 << 28
 ) -> TokenGeometry:

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers.activations import NewGELUActivation
 
+from entanglement.signatures import checked
+
 __all__ = [
     "Parameters",
     "check_deterministic",
@@ -29,6 +31,7 @@ __all__ = [
 Parameters = Literal["all", "trainable"] | Callable[[str], bool]
 
 
+@checked()
 def select_parameters(model: nn.Module, parameters: Parameters = "all") -> dict[str, nn.Parameter]:
     """Return the selected parameters, each once, under its first name.
 
@@ -37,8 +40,6 @@ def select_parameters(model: nn.Module, parameters: Parameters = "all") -> dict[
     Raises:
         ValueError: unknown selection, nothing selected, or a selected parameter that is not floating point.
     """
-    if not callable(parameters) and parameters not in ("all", "trainable"):
-        raise ValueError(f"parameters={parameters!r}; expected 'all', 'trainable' or a predicate on names.")
     names: dict[int, list[str]] = {}
     tensors: dict[int, nn.Parameter] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -62,6 +63,7 @@ def select_parameters(model: nn.Module, parameters: Parameters = "all") -> dict[
     return chosen
 
 
+@checked()
 def check_deterministic(model: nn.Module, where: str) -> None:
     """Refuse a model whose forward is random or mixes examples: a gradient of a response would not exist.
 
@@ -89,6 +91,7 @@ def check_deterministic(model: nn.Module, where: str) -> None:
 
 
 @contextmanager
+@checked()
 def measuring(model: nn.Module, selected: dict[str, nn.Parameter]) -> Iterator[None]:
     """Ask for gradients of exactly the selected parameters; put every requires_grad flag back afterwards."""
     wanted = {id(p) for p in selected.values()}
@@ -105,6 +108,7 @@ def measuring(model: nn.Module, selected: dict[str, nn.Parameter]) -> Iterator[N
 
 
 @contextmanager
+@checked()
 def fused_activations(model: nn.Module) -> Iterator[None]:
     """Compute GPT-2's activation as one operation while the context lasts.
 
@@ -138,6 +142,7 @@ class _Touched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@checked()
 def touched_parameters(run: Callable[[], Any], selected: dict[str, nn.Parameter]) -> set[str]:
     """Return the names of the selected parameters that enter any operation while ``run`` is called."""
     with torch.no_grad(), _Touched() as mode:

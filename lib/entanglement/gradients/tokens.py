@@ -8,10 +8,12 @@ from typing import Literal
 import torch
 
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 
 __all__ = ["TokenGeometry"]
 
 
+@checked()
 @dataclass(frozen=True)
 class TokenGeometry:
     """Inner products between the token gradients of one pair; chosen tokens first, then rejected; N = n_w +

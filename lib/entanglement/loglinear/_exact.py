@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["as64", "logp_change", "range_sq", "scores"]
+from entanglement.checks import shown
+from entanglement.geometry import Numbers, as_float64
+
+__all__ = ["as64", "check_tokens", "logp_change", "range_sq", "scores"]
 
 
-def as64(value: torch.Tensor | float) -> torch.Tensor:
-    """Return a detached float64 tensor."""
-    return torch.as_tensor(value, dtype=torch.float64).detach()
+def as64(value: Numbers, name: str) -> torch.Tensor:
+    """Return a detached float64 tensor of finite numbers.
+
+    Raises:
+        ValueError: no numbers, or one that is not finite; it says the argument's name.
+    """
+    found = as_float64(value, name, device=None)
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError(f"{name}={shown(value)}; expected finite numbers.")
+    return found
+
+
+def check_tokens(value: torch.Tensor, vocab: int, name: str) -> None:
+    """Refuse what are no token ids below ``vocab``."""
+    if value.is_floating_point() or bool(((value < 0) | (value >= vocab)).any()):
+        raise ValueError(f"{name}={shown(value)}; expected token ids from 0 to {vocab - 1}.")
 
 
 def scores(probs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

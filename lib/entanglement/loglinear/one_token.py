@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from entanglement.checks import shown
 from entanglement.geometry import PairGeometry
-from entanglement.loglinear._exact import as64, logp_change, scores
+from entanglement.loglinear._exact import as64, check_tokens, logp_change, scores
+from entanglement.signatures import checked
 
 __all__ = ["OneToken", "TrainableOneToken"]
 
@@ -22,13 +24,14 @@ Weight = float | torch.Tensor
 
 def _force(s_w: torch.Tensor, s_l: torch.Tensor, d_w: Weight, d_l: Weight) -> torch.Tensor:
     """d_w s_w − d_l s_l, (N, V)."""
-    return as64(d_w).reshape(-1, 1) * s_w - as64(d_l).reshape(-1, 1) * s_l
+    return as64(d_w, "d_w").reshape(-1, 1) * s_w - as64(d_l, "d_l").reshape(-1, 1) * s_l
 
 
 def _check_tokens(chosen: torch.Tensor, rejected: torch.Tensor, shape: tuple[int, int], where: str) -> None:
     n, vocab = shape
     for name, value in (("chosen", chosen), ("rejected", rejected)):
-        if value.shape != (n,) or bool(((value < 0) | (value >= vocab)).any()):
+        check_tokens(value, vocab, name)
+        if value.shape != (n,):
             raise ValueError(
                 f"{where}: {name} must be ({n},) token ids below {vocab}; got {tuple(value.shape)}."
             )
@@ -36,6 +39,7 @@ def _check_tokens(chosen: torch.Tensor, rejected: torch.Tensor, shape: tuple[int
         raise ValueError(f"{where}: chosen and rejected are the same token in some instance.")
 
 
+@checked(logits=None, kappa=None)
 @dataclass(frozen=True)
 class OneToken:
     """N one-token pairs with logit kernel κI (paper §4.1; the one-token theorem).
@@ -52,22 +56,22 @@ class OneToken:
     kappa: torch.Tensor | float = 1.0
 
     def __post_init__(self) -> None:
-        logits = as64(self.logits)
-        if logits.ndim != 2 or not bool(torch.isfinite(logits).all()):
-            raise ValueError(f"OneToken: logits are {tuple(logits.shape)}; expected (N, V), finite.")
+        logits = as64(self.logits, "logits")
+        if logits.ndim != 2:
+            raise ValueError(f"OneToken: logits are {tuple(logits.shape)}; expected (N, V).")
         object.__setattr__(self, "logits", logits)
         _check_tokens(self.chosen, self.rejected, (logits.shape[0], logits.shape[1]), "OneToken")
-        kappa = as64(self.kappa).expand(logits.shape[0])
-        if bool((kappa <= 0).any()):
-            raise ValueError("OneToken: kappa must be above 0.")
-        object.__setattr__(self, "kappa", kappa)
+        kappa = as64(self.kappa, "kappa")
+        if kappa.shape not in ((), (logits.shape[0],)) or bool((kappa <= 0).any()):
+            raise ValueError(f"OneToken: kappa={shown(self.kappa)}; expected numbers above 0, one or (N,).")
+        object.__setattr__(self, "kappa", kappa.expand(logits.shape[0]))
 
     @classmethod
     def from_probs(
         cls, probs: torch.Tensor, chosen: int | torch.Tensor, rejected: int | torch.Tensor, kappa: float = 1.0
     ) -> OneToken:
         """Return the instances with these probabilities, (N, V), all above 0; one token id serves all."""
-        p = as64(probs)
+        p = as64(probs, "probs")
         n = len(p)
         return cls(p.log(), torch.as_tensor(chosen).expand(n), torch.as_tensor(rejected).expand(n), kappa)
 
@@ -114,7 +118,7 @@ class OneToken:
     def kernel_geometry(self, kernel: torch.Tensor) -> PairGeometry:
         """Return s_wᵀKs_w, s_lᵀKs_l, s_wᵀKs_l for any logit kernel K, (V, V) or (N, V, V)."""
         s_w, s_l = self.scores()
-        k = as64(kernel).expand(len(self), self.logits.shape[1], self.logits.shape[1])
+        k = as64(kernel, "kernel").expand(len(self), self.logits.shape[1], self.logits.shape[1])
         k_w, k_l = torch.einsum("nuv,nv->nu", k, s_w), torch.einsum("nuv,nv->nu", k, s_l)
         return PairGeometry((s_w * k_w).sum(-1), (s_l * k_l).sum(-1), (s_w * k_l).sum(-1))
 
@@ -132,6 +136,7 @@ class OneToken:
         kappa = torch.as_tensor(self.kappa).unsqueeze(1)
         return eta * kappa * _force(*self.scores(), d_w, d_l)
 
+    @checked(d_w=None, d_l=None)
     def change(self, eta: float, d_w: Weight = 1.0, d_l: Weight = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the exact (Δ log p_w, Δ log p_l), each (N,), nats, of one step of size eta.
 
@@ -140,11 +145,13 @@ class OneToken:
         delta = self._delta(eta, d_w, d_l)
         return logp_change(self.logits, delta, self.chosen), logp_change(self.logits, delta, self.rejected)
 
+    @checked(d_w=None, d_l=None)
     def step(self, eta: float, d_w: Weight = 1.0, d_l: Weight = 1.0) -> OneToken:
         """Return the instances after one gradient step of size eta on the trained logits or output matrix."""
         return replace(self, logits=self.logits + self._delta(eta, d_w, d_l))
 
 
+@checked(weight=None, features=None)
 @dataclass(frozen=True)
 class TrainableOneToken:
     """N one-token pairs with z = Wh where both W and h train: the one-token theorem no longer holds.
@@ -161,7 +168,7 @@ class TrainableOneToken:
     rejected: torch.Tensor
 
     def __post_init__(self) -> None:
-        weight, features = as64(self.weight), as64(self.features)
+        weight, features = as64(self.weight, "weight"), as64(self.features, "features")
         if weight.ndim != 3 or features.shape != (weight.shape[0], weight.shape[2]):
             raise ValueError(
                 f"TrainableOneToken: weight is {tuple(weight.shape)}, features {tuple(features.shape)}; "

@@ -12,8 +12,10 @@ from typing import NamedTuple, Self
 
 import torch
 
+from entanglement.checks import one_of, whole
 from entanglement.geometry import PairGeometry
-from entanglement.loglinear._exact import as64, logp_change, range_sq, scores
+from entanglement.loglinear._exact import as64, check_tokens, logp_change, range_sq, scores
+from entanglement.signatures import checked
 
 __all__ = ["GapTerms", "LogLinear"]
 
@@ -32,6 +34,7 @@ class GapTerms(NamedTuple):
     asymmetry: torch.Tensor
 
 
+@checked(weight=None, chosen_features=None, rejected_features=None)
 @dataclass(frozen=True)
 class LogLinear:
     """B pairs, each with a W of its own (or a shared one) that is stepped for that pair alone.
@@ -51,26 +54,33 @@ class LogLinear:
     rejected: torch.Tensor
 
     def __post_init__(self) -> None:
+        for side in ("chosen", "rejected"):
+            if getattr(self, side).ndim != 2:
+                raise ValueError(f"LogLinear: {side} is {tuple(getattr(self, side).shape)}; expected (B, T).")
         n = len(self.chosen)
         for name in ("weight", "chosen_features", "rejected_features"):
-            object.__setattr__(self, name, as64(getattr(self, name)))
+            object.__setattr__(self, name, as64(getattr(self, name), name))
         if self.weight.ndim == 2:
             object.__setattr__(self, "weight", self.weight.expand(n, -1, -1))
+        if self.weight.ndim != 3 or len(self.weight) != n:
+            raise ValueError(
+                f"LogLinear: weight is {tuple(self.weight.shape)}; expected ({n}, V, d) or (V, d)."
+            )
         _, vocab, dim = self.weight.shape
         for side in ("chosen", "rejected"):
             tokens, features = getattr(self, side), getattr(self, f"{side}_features")
-            if tokens.ndim != 2 or len(tokens) != n or features.shape != (*tokens.shape, dim):
+            if len(tokens) != n or features.shape != (*tokens.shape, dim):
                 raise ValueError(
-                    f"LogLinear: {side} is {tuple(tokens.shape)} with features {tuple(features.shape)}; "
-                    f"expected ({n}, T) and ({n}, T, {dim})."
+                    f"LogLinear: {side} is {tuple(tokens.shape)} with {side}_features "
+                    f"{tuple(features.shape)}; expected ({n}, T) and ({n}, T, {dim})."
                 )
-            if bool(((tokens < 0) | (tokens >= vocab)).any()):
-                raise ValueError(f"LogLinear: {side} has a token id outside 0..{vocab - 1}.")
+            check_tokens(tokens, vocab, side)
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def _side(self, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+        one_of("chosen", "rejected")("side", side)
         return getattr(self, f"{side}_features"), getattr(self, side)
 
     def logits(self, side: str) -> torch.Tensor:
@@ -170,7 +180,7 @@ class LogLinear:
     def direction(self, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0) -> torch.Tensor:
         """Return U = d_w G_w − d_l G_l, (B, V, d); weights are numbers or (B,)."""
         g_w, g_l = self.gradients()
-        return as64(d_w).reshape(-1, 1, 1) * g_w - as64(d_l).reshape(-1, 1, 1) * g_l
+        return as64(d_w, "d_w").reshape(-1, 1, 1) * g_w - as64(d_l, "d_l").reshape(-1, 1, 1) * g_l
 
     def _moved(self, side: str, update: torch.Tensor) -> torch.Tensor:
         """Return the logit changes δ_t = U h_t, (B, T, V)."""
@@ -180,6 +190,7 @@ class LogLinear:
         """Return the pairs with W + update, (B, V, d)."""
         return replace(self, weight=self.weight + update)
 
+    @checked()
     def step(self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0) -> Self:
         """Return the pairs after one gradient step of size eta, each on its own W."""
         return self.apply(eta * self.direction(d_w, d_l))
@@ -192,12 +203,14 @@ class LogLinear:
         )
         return w, l
 
+    @checked()
     def change(
         self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the exact (Δ log π_w, Δ log π_l), each (B,), nats, of ``step``: not a first-order value."""
         return self.change_along(eta * self.direction(d_w, d_l))
 
+    @checked()
     def defect_bound(
         self, eta: float, d_w: float | torch.Tensor = 1.0, d_l: float | torch.Tensor = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -237,10 +250,7 @@ class LogLinear:
 
     def truncate(self, length: int) -> Self:
         """Return the pairs with only the first ``length`` tokens of each response."""
-        if not 1 <= length <= min(self.chosen.shape[1], self.rejected.shape[1]):
-            raise ValueError(
-                f"truncate: length={length}; expected 1..{min(self.chosen.shape[1], self.rejected.shape[1])}."
-            )
+        whole(1, min(self.chosen.shape[1], self.rejected.shape[1]))("length", length, "truncate")
         return replace(
             self,
             chosen_features=self.chosen_features[:, :length],

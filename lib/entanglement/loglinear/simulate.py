@@ -7,8 +7,10 @@ from typing import Literal
 
 import torch
 
+from entanglement.checks import Check, between, non_negative, positive, whole
 from entanglement.loglinear.one_token import OneToken, TrainableOneToken
 from entanglement.loglinear.sequence import LogLinear
+from entanglement.signatures import checked
 
 __all__ = [
     "Relation",
@@ -24,21 +26,27 @@ __all__ = [
 Relation = Literal["identical", "orthogonal", "scaled", "similar"]
 
 
+_SCALE = positive | Check(
+    "two of them, from low to high",
+    lambda v: isinstance(v, tuple) and len(v) == 2 and all(map(positive.holds, v)) and v[0] <= v[1],
+)
+
+
 def _normal(*shape: int, generator: torch.Generator | None) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+@checked(n=whole(0), vocab=whole(2))
 def distinct_tokens(
     n: int, vocab: int, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return two (n,) tensors of token ids, different in every place."""
-    if vocab < 2:
-        raise ValueError(f"distinct_tokens: vocab={vocab}; expected at least 2.")
     first = torch.randint(vocab, (n,), generator=generator)
     shift = torch.randint(1, vocab, (n,), generator=generator)
     return first, (first + shift) % vocab
 
 
+@checked(n=whole(0), vocab=whole(2), scale=_SCALE)
 def random_one_token(
     n: int,
     vocab: int = 50,
@@ -63,6 +71,7 @@ def random_one_token(
     return OneToken(logits, chosen, rejected)
 
 
+@checked(n=whole(0), vocab=whole(2), dim=whole(1))
 def random_trainable(
     n: int, vocab: int = 12, dim: int = 6, *, generator: torch.Generator | None = None
 ) -> TrainableOneToken:
@@ -73,16 +82,24 @@ def random_trainable(
     return TrainableOneToken(weight, features, chosen, rejected)
 
 
+@checked(n=whole(3))
 def simplex_grid(n: int) -> torch.Tensor:
     """Return the (M, 3) interior points of the simplex with coordinates (i, j, k)/n, i + j + k = n, all ≥
     1.
     """
-    if n < 3:
-        raise ValueError(f"simplex_grid: n={n}; expected at least 3.")
     points = [(i, j, n - i - j) for i in range(1, n - 1) for j in range(1, n - i)]
     return torch.tensor(points, dtype=torch.float64) / n
 
 
+@checked(
+    n=whole(0),
+    n_w=whole(1),
+    n_l=whole(1),
+    vocab=whole(1),
+    dim=whole(1),
+    logit_scale=non_negative,
+    similarity=between(0, 1, high_open=True),
+)
 def random_log_linear(
     n: int,
     n_w: int = 6,
@@ -105,8 +122,6 @@ def random_log_linear(
             more entanglement.
         generator: source of randomness.
     """
-    if not 0 <= similarity < 1:
-        raise ValueError(f"random_log_linear: similarity={similarity}; expected a number in [0, 1).")
     weight = logit_scale / math.sqrt(dim) * _normal(n, vocab, dim, generator=generator)
     common = _normal(n, 1, dim, generator=generator)
 
@@ -120,6 +135,9 @@ def random_log_linear(
     return LogLinear(weight, features_w, chosen, features_l, rejected)
 
 
+@checked(
+    draws=whole(0), suffix=whole(0), prefix=whole(0), vocab=whole(2), dim=whole(1), logit_scale=non_negative
+)
 def suffix_pairs(
     draws: int,
     suffix: int,
@@ -154,16 +172,10 @@ def suffix_pairs(
     Raises:
         ValueError: unknown relation or shared_tokens, or a strength outside its range.
     """
-    if shared_tokens not in ("sampled", "uniform"):
-        raise ValueError(f"suffix_pairs: shared_tokens={shared_tokens!r}; expected 'sampled' or 'uniform'.")
-    if relation not in ("identical", "orthogonal", "scaled", "similar"):
-        raise ValueError(
-            f"suffix_pairs: relation={relation!r}; expected identical, orthogonal, scaled or similar."
-        )
-    if relation == "scaled" and not strength > 0:
-        raise ValueError(f"suffix_pairs: strength={strength}; expected above 0 for relation='scaled'.")
-    if relation == "similar" and not -1 <= strength <= 1:
-        raise ValueError(f"suffix_pairs: strength={strength}; expected in [-1, 1] for relation='similar'.")
+    if relation == "scaled":
+        positive("strength", strength, "suffix_pairs, relation='scaled'")
+    if relation == "similar":
+        between(-1, 1)("strength", strength, "suffix_pairs, relation='similar'")
     weight = logit_scale / math.sqrt(dim) * _normal(draws, vocab, dim, generator=generator)
     head = _normal(draws, prefix + 1, dim, generator=generator)
     tail_w = _normal(draws, suffix, dim, generator=generator)

@@ -10,8 +10,10 @@ from typing import NamedTuple, Self
 
 import torch
 
+from entanglement.checks import non_negative, whole
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear.sequence import LogLinear
+from entanglement.signatures import checked
 
 __all__ = ["PositionTabular", "PrefixTabular", "PrefixTerms"]
 
@@ -76,6 +78,7 @@ class PrefixTerms(NamedTuple):
         return 1 - self.p_w + self.p_l + self.after_w, 1 - self.p_l + self.p_w + self.after_l
 
 
+@checked(weight=None, chosen_features=None, rejected_features=None)
 @dataclass(frozen=True)
 class PrefixTabular(LogLinear):
     """Independent logits for every prefix: the shared prefix is one, the rest is apart.
@@ -85,6 +88,7 @@ class PrefixTabular(LogLinear):
     """
 
     @classmethod
+    @checked(vocab=whole(1), scale=non_negative)
     def build(
         cls,
         chosen: torch.Tensor,
@@ -138,11 +142,13 @@ class PrefixTabular(LogLinear):
         )
 
 
+@checked(weight=None, chosen_features=None, rejected_features=None)
 @dataclass(frozen=True)
 class PositionTabular(LogLinear):
     """Independent logits for every position, whatever came before (the position-tabular theorem)."""
 
     @classmethod
+    @checked(vocab=whole(1), scale=non_negative)
     def build(
         cls,
         chosen: torch.Tensor,

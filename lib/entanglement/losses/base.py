@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from entanglement.checks import Check, between, interval, number_or_inf
 from entanglement.logps import PairLogps
 from entanglement.registry import Registry
+from entanglement.signatures import checked
 
 __all__ = [
     "FORMS",
@@ -38,6 +40,7 @@ Form = Literal["strict", "general", "pulled", "separable", "hybrid"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
+@checked(low=number_or_inf, high=number_or_inf)
 @dataclass(frozen=True)
 class Hyper:
     """One hyper-parameter: its name, default and allowed range.
@@ -61,11 +64,14 @@ class Hyper:
     meaning: str = ""
 
     @property
+    def allowed(self) -> Check:
+        """The check for its values."""
+        return between(self.low, self.high, low_open=self.low_open, high_open=self.high_open)
+
+    @property
     def range_text(self) -> str:
         """The interval in mathematical notation, e.g. ``(0, inf)``."""
-        left = "(" if self.low_open or math.isinf(self.low) else "["
-        right = ")" if self.high_open or math.isinf(self.high) else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return interval(self.low, self.high, low_open=self.low_open, high_open=self.high_open)
 
     def check(self, loss: str, value: object) -> float:
         """Return the value as a float.
@@ -74,19 +80,14 @@ class Hyper:
             ValueError: not a finite number inside the range; the message names loss, hyper-parameter and
                 range.
         """
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if good:
-            number = float(value)  # type: ignore[arg-type]
-            above = number > self.low if self.low_open else number >= self.low
-            below = number < self.high if self.high_open else number <= self.high
-            if above and below:
-                return number
-        raise ValueError(f"loss {loss!r}: {self.name}={value!r}; expected a number in {self.range_text}.")
+        self.allowed(self.name, value, f"loss {loss!r}")
+        return float(value)  # type: ignore[arg-type]
 
 
 LossFunction = Callable[..., torch.Tensor]
 
 
+@checked()
 @dataclass(frozen=True)
 class LossSpec:
     """A loss's declaration: everything that is said about it, in one place.
@@ -129,6 +130,7 @@ LOSSES: Registry[LossSpec] = Registry(
 )
 
 
+@checked()
 def declare_loss(name: str, **facts: Any) -> Callable[[LossFunction], LossFunction]:
     """Declare the decorated function as a loss.
 
@@ -151,6 +153,7 @@ def declare_loss(name: str, **facts: Any) -> Callable[[LossFunction], LossFuncti
     return register
 
 
+@checked()
 class Loss:
     """A loss with its hyper-parameters fixed: ``loss(logps)`` and ``loss.weights(logps)``.
 
@@ -224,6 +227,7 @@ def loss_specs() -> list[LossSpec]:
     return sorted(LOSSES.values(), key=lambda spec: FORMS.index(spec.form))
 
 
+@checked()
 def loss_spec(name: str) -> LossSpec:
     """Return one declaration.
 
@@ -233,6 +237,7 @@ def loss_spec(name: str) -> LossSpec:
     return LOSSES[name]
 
 
+@checked()
 def get_loss(name: str, **hyper: float) -> Loss:
     """Return a loss by name, with its hyper-parameters.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from entanglement.logps import PairLogps
 from entanglement.losses.base import Loss, LossSpec
+from entanglement.signatures import checked
 
 __all__ = ["goal_loss"]
 
 
+@checked()
 def goal_loss(chosen: float, rejected: float) -> Loss:
     """Return ½(ϱ_w − chosen)² + ½(ϱ_l − rejected)²: one term for each response, with its own target.
 
@@ -21,8 +21,6 @@ def goal_loss(chosen: float, rejected: float) -> Loss:
     Raises:
         ValueError: a target that is not a finite number.
     """
-    if not (math.isfinite(chosen) and math.isfinite(rejected)):
-        raise ValueError(f"goal_loss: chosen={chosen!r}, rejected={rejected!r}; expected finite numbers.")
 
     def function(logps: PairLogps) -> torch.Tensor:
         return (

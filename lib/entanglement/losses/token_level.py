@@ -29,21 +29,13 @@ from entanglement.logps import (
 from entanglement.losses.base import Hyper
 from entanglement.losses.strict import BETA, dpo
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = ["ld_dpo", "ld_logps", "logps_and_kl", "position_kl", "sequential_kl", "tdpo"]
 
 #: The tail's weight in LD-DPO, and the divergences' weight in TDPO.
 LD_ALPHA = Hyper("alpha", 0.5, r"\alpha", low=0.0, high=1.0)
 TDPO_ALPHA = Hyper("alpha", 0.5, r"\alpha", low=0.0)
-
-
-def _check(where: str, hyper: Hyper, value: float) -> None:
-    """Refuse a value outside its range, naming the function instead of a loss of the registry."""
-    try:
-        hyper.check(where, value)
-    except ValueError:
-        message = f"{where}: {hyper.name}={value!r}; expected a number in {hyper.range_text}."
-        raise ValueError(message) from None
 
 
 def _check_tokens(policy: TokenLogps, reference: TokenLogps) -> None:
@@ -65,6 +57,7 @@ def _tail_weights(mask: torch.Tensor, shared: torch.Tensor, alpha: float) -> tor
     return mask.double().masked_fill(mask & tail, alpha)
 
 
+@checked(alpha=LD_ALPHA.allowed)
 def ld_logps(policy: TokenLogps, reference: TokenLogps, *, alpha: float = 0.5) -> PairLogps:
     """Return LD-DPO's length-desensitized log-probabilities f̃ in place of f.
 
@@ -82,7 +75,6 @@ def ld_logps(policy: TokenLogps, reference: TokenLogps, *, alpha: float = 0.5) -
     Raises:
         ValueError: α outside [0, 1], masks that differ, or an empty response.
     """
-    _check("ld_logps", LD_ALPHA, alpha)
     _check_tokens(policy, reference)
     lengths = policy.chosen_mask.sum(dim=1), policy.rejected_mask.sum(dim=1)
     shared = torch.minimum(*lengths)  # (B,)
@@ -97,6 +89,7 @@ def ld_logps(policy: TokenLogps, reference: TokenLogps, *, alpha: float = 0.5) -
     )
 
 
+@checked(beta=BETA.allowed, alpha=LD_ALPHA.allowed)
 def ld_dpo(
     policy: TokenLogps, reference: TokenLogps, *, beta: float = 0.1, alpha: float = 0.5
 ) -> torch.Tensor:
@@ -117,8 +110,6 @@ def ld_dpo(
     Raises:
         ValueError: β or α outside its range, masks that differ, or an empty response.
     """
-    _check("ld_dpo", BETA, beta)
-    _check("ld_dpo", LD_ALPHA, alpha)
     return dpo(ld_logps(policy, reference, alpha=alpha), beta=beta)
 
 
@@ -130,6 +121,7 @@ def _log_probs(logits: ResponseLogits) -> torch.Tensor:
     return picked.log_softmax(dim=-1)
 
 
+@checked()
 def position_kl(policy: ResponseLogits, reference: ResponseLogits) -> torch.Tensor:
     """Return KL(π_ref ‖ π_θ) of the next-token distributions at every response position.
 
@@ -174,6 +166,7 @@ def _forward(model: nn.Module, batch: PairBatch) -> ResponseLogits:
     )
 
 
+@checked()
 def logps_and_kl(
     model: nn.Module, batch: PairBatch, ref: nn.Module
 ) -> tuple[PairLogps, torch.Tensor, torch.Tensor]:
@@ -203,6 +196,7 @@ def logps_and_kl(
     return PairLogps(sums[:n], sums[n:], ref_sums[:n], ref_sums[n:], *lengths), kl[:n], kl[n:]
 
 
+@checked()
 def sequential_kl(model: nn.Module, batch: PairBatch, ref: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return TDPO's sequential divergences K = Σ_t KL(π_ref(·|x, y_<t) ‖ π_θ(·|x, y_<t)) of both responses.
 
@@ -217,6 +211,7 @@ def sequential_kl(model: nn.Module, batch: PairBatch, ref: nn.Module) -> tuple[t
     return chosen_kl, rejected_kl
 
 
+@checked(beta=BETA.allowed, alpha=TDPO_ALPHA.allowed)
 def tdpo(
     logps: PairLogps,
     chosen_kl: torch.Tensor,
@@ -251,12 +246,8 @@ def tdpo(
     Raises:
         ValueError: β, α or version outside its range, divergences that are not (B,), or no reference.
     """
-    if isinstance(version, bool) or version not in (1, 2):
-        raise ValueError(f"tdpo: version={version!r}; expected 1 or 2.")
-    _check("tdpo", BETA, beta)
     if alpha is None:
         alpha = 1.0 if version == 1 else 0.5
-    _check("tdpo", TDPO_ALPHA, alpha)
     if version == 1 and alpha != 1:
         raise ValueError(f"tdpo: alpha={alpha!r}; expected 1 with version=1 (TDPO1 has no other).")
     for name, value in (("chosen_kl", chosen_kl), ("rejected_kl", rejected_kl)):

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.sampling import continuation_logps, continue_prompts
+from entanglement.signatures import checked
 
 __all__ = ["answer_quality", "distinct", "length", "repeated"]
 
@@ -19,6 +21,7 @@ def _until(answer: Sequence[int], end: int | None) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
+@checked(n=whole(1))
 def distinct(answers: Sequence[Sequence[int]], n: int) -> float:
     """Return distinct-n: different n-grams of all answers over all their n-grams; nan if they have none.
 
@@ -28,17 +31,20 @@ def distinct(answers: Sequence[Sequence[int]], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else float("nan")
 
 
+@checked()
 def repeated(answers: Sequence[Sequence[int]]) -> float:
     """Return the share of tokens that stood in the same answer before; nan without tokens."""
     tokens = sum(len(a) for a in answers)
     return 1 - sum(len(set(a)) for a in answers) / tokens if tokens else float("nan")
 
 
+@checked(answers=non_empty)
 def length(answers: Sequence[Sequence[int]]) -> float:
     """Return the mean number of tokens."""
     return sum(len(a) for a in answers) / len(answers)
 
 
+@checked(prompts=non_empty, tokens=whole(1), draws=whole(1), seed=torch_seed)
 def answer_quality(
     model: nn.Module,
     reference: nn.Module,

@@ -16,14 +16,17 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, response_logits
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.sampling import continuation_logps, continue_prompts
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["answer_moves", "first_difference", "mass_moves", "next_token_probs", "token_moves"]
 
 
+@checked()
 def next_token_probs(model: nn.Module, batch: PairBatch) -> list[torch.Tensor]:
     """Return, for each of the 2B rows, the (n, V) distributions that predict its n response tokens."""
     batch = batch.to(model_device(model))
@@ -36,6 +39,7 @@ def next_token_probs(model: nn.Module, batch: PairBatch) -> list[torch.Tensor]:
     return list(torch.split(probs, counts))
 
 
+@checked()
 def first_difference(chosen: Sequence[int], rejected: Sequence[int]) -> int:
     """Return the first place in which two lists of tokens differ; the shorter's length if none does."""
     for place, (w, l) in enumerate(zip(chosen, rejected, strict=False)):  # noqa: E741
@@ -44,6 +48,7 @@ def first_difference(chosen: Sequence[int], rejected: Sequence[int]) -> int:
     return min(len(chosen), len(rejected))
 
 
+@checked(pairs=non_empty, size=whole(1))
 def mass_moves(
     before: nn.Module,
     after: nn.Module,
@@ -73,6 +78,7 @@ def mass_moves(
     return table.mean().assign(positions=table.size()).reset_index()
 
 
+@checked(pairs=non_empty, most=whole(1), size=whole(1))
 def token_moves(
     before: nn.Module,
     after: nn.Module,
@@ -115,6 +121,7 @@ def token_moves(
     return pd.DataFrame(rows)
 
 
+@checked(pairs=non_empty, tokens=whole(1), seed=torch_seed)
 def answer_moves(
     before: nn.Module,
     after: nn.Module,

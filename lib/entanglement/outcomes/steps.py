@@ -17,11 +17,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.geometry import Case, Numbers, PairGeometry
+from entanglement.checks import columns, finite, instance_of, non_negative, positive, shown, whole
+from entanglement.geometry import Case, Numbers, PairGeometry, as_float64
 from entanglement.gradients import Parameters, response_gradients, select_parameters
 from entanglement.loglinear import LogLinear
 from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "SteppedPair",
@@ -58,15 +60,16 @@ class SteppedPair(NamedTuple):
 
 
 def _per_pair(value: Numbers, n: int, name: str) -> list[float]:
-    tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+    tensor = as_float64(value, name)
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != n):
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected one number or ({n},).")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name}={shown(value)}; expected finite numbers.")
     return [float(v) for v in tensor.expand(n)]
 
 
 def _step_size(lr: float) -> float:
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr={lr!r}; expected a finite number, at least 0.")
+    non_negative("lr", lr)
     return float(lr)
 
 
@@ -93,6 +96,7 @@ def _moved_logps(
                 p.copy_(before[name])
 
 
+@checked()
 def model_steps(
     model: nn.Module,
     batch: PairBatch,
@@ -141,6 +145,7 @@ def model_steps(
         yield SteppedPair(pair.ids[0], geometry, up, down, change)
 
 
+@checked()
 def log_linear_steps(
     pairs: LogLinear, d_w: Numbers = 1.0, d_l: Numbers = 1.0, name: str = "pair"
 ) -> Iterator[SteppedPair]:
@@ -168,6 +173,7 @@ def log_linear_steps(
         yield SteppedPair(f"{name} {i}", one.geometry(), up, down, change, bound)
 
 
+@checked()
 def plain_step(
     model: nn.Module,
     batch: PairBatch,
@@ -193,6 +199,7 @@ def plain_step(
     return chosen, rejected
 
 
+@checked(first=positive, doublings=whole(0, 60), at_least=non_negative)
 def step_ladder(
     pairs: Iterable[SteppedPair], *, first: float = 1.1e-3, doublings: int = 12, at_least: float = 1e-3
 ) -> pd.DataFrame:
@@ -220,6 +227,7 @@ def step_ladder(
     """
     rows: list[dict[str, object]] = []
     for pair in pairs:
+        instance_of(SteppedPair)("pairs", pair)
         up, down = (float(rate[0]) for rate in pair.geometry.rates(pair.d_w, pair.d_l))
         a2, b2 = float(pair.geometry.chosen_sq[0]), float(pair.geometry.rejected_sq[0])
         largest = max(abs(up), abs(down))
@@ -259,6 +267,8 @@ def step_ladder(
                     }
                 )
             rung += 1
+    if not rows:
+        raise ValueError("step_ladder: pairs is empty; expected at least one.")
     table = pd.DataFrame(rows)
     magnitude = table["exact"].abs()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -267,6 +277,7 @@ def step_ladder(
     return table
 
 
+@checked(ladder=columns("pair", "response", "rung", "exact"), at_least=non_negative)
 def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
     """Return, for every response of every pair, its first rung with an exact change of at least ``at_least``.
 
@@ -284,17 +295,28 @@ def small_steps(ladder: pd.DataFrame, at_least: float = 1e-3) -> pd.DataFrame:
     return small.reset_index(drop=True)
 
 
+@checked()
 def case_of_changes(chosen: Iterable[float], rejected: Iterable[float]) -> list[Case]:
     """Return the case that measured changes show, a list of B strings as in ``PairGeometry.case``."""
+    changes = {"chosen": list(chosen), "rejected": list(rejected)}
+    for side, some in changes.items():
+        if not all(map(finite.holds, some)):
+            raise ValueError(f"{side}={shown(some)}; expected finite numbers.")
+    if len(changes["chosen"]) != len(changes["rejected"]):
+        raise ValueError(
+            f"case_of_changes: {len(changes['chosen'])} numbers are chosen and {len(changes['rejected'])} "
+            "rejected; expected as many."
+        )
     names: dict[tuple[bool, bool], Case] = {
         (False, False): "ideal",
         (True, False): "both_down",
         (False, True): "both_up",
         (True, True): "reversed",
     }
-    return [names[bool(w < 0), bool(l > 0)] for w, l in zip(chosen, rejected, strict=True)]  # noqa: E741
+    return [names[bool(w < 0), bool(l > 0)] for w, l in zip(*changes.values(), strict=True)]  # noqa: E741
 
 
+@checked(ladder=columns("pair", "chosen_sq", "rejected_sq", "inner"))
 def ladder_geometry(ladder: pd.DataFrame) -> PairGeometry:
     """Return the geometry of the pairs of a ladder (or of its small steps), in order of appearance."""
     one = ladder.drop_duplicates("pair")
@@ -302,6 +324,7 @@ def ladder_geometry(ladder: pd.DataFrame) -> PairGeometry:
     return PairGeometry(a2, b2, c, tuple(one["pair"]))
 
 
+@checked(small=columns("pair", "response", "exact", "alone", "case", "chosen_sq", "inner"))
 def measured_cases(small: pd.DataFrame) -> pd.DataFrame:
     """Return the case of each pair: as predicted, as predicted without the inner product, and as measured.
 

@@ -26,6 +26,7 @@ from torch import nn
 from entanglement.gradients import directional_change, pair_geometry
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 
 __all__ = ["TERMS", "StepAccount"]
 
@@ -46,6 +47,7 @@ def _norm(values: Mapping[str, torch.Tensor]) -> float:
     return float(torch.stack([v.double().square().sum() for v in values.values()]).sum().sqrt())
 
 
+@checked()
 @dataclass
 class StepAccount:
     """Begin before ``optimizer.step()`` (after backward, before clipping), finish after it.

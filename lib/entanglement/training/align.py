@@ -12,10 +12,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, grouped_logps, shuffled
+from entanglement.checks import positive, share, whole
 from entanglement.gradients.select import fused_activations
 from entanglement.losses import Loss, get_loss
 from entanglement.optimizers import OptimizerFactory, make_optimizer
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.observers import Observer, Run, Taken, Together
 from entanglement.training.settings import check_settings, moments_of, rate_share
@@ -25,6 +27,14 @@ from entanglement.updates.base import NotFinite, StepReport, Update, get_update
 __all__ = ["align"]
 
 
+@checked(
+    steps=whole(0),
+    lr=positive,
+    batch_size=whole(1),
+    warmup=share,
+    max_grad_norm=positive,
+    geometry_pairs=whole(0),
+)
 def align(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -80,13 +90,12 @@ def align(
     """
     loss = get_loss(loss) if isinstance(loss, str) else loss
     update = get_update(update) if isinstance(update, str) else update
-    if steps is None and isinstance(batch_size, int) and batch_size > 0:
+    if steps is None:
         steps = len(pairs) // batch_size
     check_settings(
-        len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+        len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,
         geometry_pairs=geometry_pairs, warmup=warmup, smallest_batch=update.smallest_batch,
     )  # fmt: skip
-    assert steps is not None
     moments = moments_of(steps, evaluate_at)
     stepper = make_optimizer(optimizer, model, lr)
     model.eval()

@@ -11,15 +11,18 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left, grouped_logps
+from entanglement.checks import non_empty, whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 
 __all__ = ["PairSets", "looking", "measure"]
 
 PairSets = Mapping[str, Sequence[PreferencePair]]
 
 
+@checked(sets=non_empty, step=whole(0), geometry_pairs=whole(0))
 def measure(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -79,6 +82,7 @@ def _numpy(values: torch.Tensor | None) -> np.ndarray:
     return values.cpu().numpy()
 
 
+@checked(geometry_pairs=whole(0))
 def looking(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

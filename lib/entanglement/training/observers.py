@@ -17,15 +17,18 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left
+from entanglement.checks import non_negative, whole
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, Reading
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.account import StepAccount
 from entanglement.updates.base import Update, Watch
 
 __all__ = ["Account", "Monitor", "Observer", "Run", "Taken", "Together"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Run:
     """The training that an observer is to observe.
@@ -45,6 +48,7 @@ class Run:
     append_eos: bool = False
 
 
+@checked(step=whole(1), lr=non_negative)
 @dataclass(frozen=True)
 class Taken:
     """A step that was taken.
@@ -95,6 +99,7 @@ class Observer(Watch):
         return {}
 
 
+@checked()
 class Together(Observer):
     """Several observers as one."""
 
@@ -211,6 +216,7 @@ def _summary(reading: Reading, lr: float) -> dict[str, float]:
     return row | {"plain_chosen": float(chosen.mean()), "plain_rejected": float(rejected.mean())}
 
 
+@checked(pairs=whole(1))
 class Account(Observer):
     """Keeps the account of Δ log π of each step (``training.account``).
 
@@ -222,8 +228,6 @@ class Account(Observer):
     """
 
     def __init__(self, pairs: int) -> None:
-        if not isinstance(pairs, int) or isinstance(pairs, bool) or pairs < 1:
-            raise ValueError(f"Account: pairs={pairs!r}; expected a positive whole number.")
         self.pairs = pairs
         self._run: Run | None = None
         self._begun: StepAccount | None = None

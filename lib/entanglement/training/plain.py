@@ -14,19 +14,27 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.checks import one_of, share
 from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PreferencePair, collate
+from entanglement.signatures import checked
+from entanglement.training.settings import check_settings
 
 __all__ = ["align_plainly"]
 
 
+@checked(optimizer=one_of("adamw", "sgd"), warmup=share)
 def align_plainly(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], *,
     loss: str | Loss = "dpo", steps: int, lr: float, batch_size: int, optimizer: str = "adamw",
     warmup: float = 0.1, max_grad_norm: float | None = 1.0, seed: int = 0, append_eos: bool = False,
 ) -> list[float]:  # fmt: skip
     """Train a model in place; arguments as in ``align``. Returns the loss before each step, nats."""
+    check_settings(
+        len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,
+        geometry_pairs=0, warmup=warmup,
+    )  # fmt: skip
     model.eval()
     reference = deepcopy(model)
     criterion = get_loss(loss) if isinstance(loss, str) else loss
@@ -35,7 +43,7 @@ def align_plainly(
         stepper: torch.optim.Optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
     else:
         stepper = torch.optim.SGD(weights, lr=lr)
-    shuffle, left = random.Random(seed), list[int]()
+    shuffle, left = random.Random(int(seed)), list[int]()
     history = []
     rising = max(1, round(warmup * steps))
     for step in range(1, steps + 1):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 
-from entanglement.updates.base import check_clipping
+from entanglement.checks import positive, share, whole
+from entanglement.signatures import checked
 
 __all__ = ["check_settings", "moments_of", "rate_share"]
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
+@checked(
+    n_pairs=whole(0), steps=whole(0), lr=positive, max_grad_norm=positive, geometry_pairs=whole(0),
+    warmup=share, smallest_batch=whole(1),
+)  # fmt: skip
 def check_settings(
     n_pairs: int,
     *,
@@ -37,23 +36,12 @@ def check_settings(
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
-    for name, value, low in (
-        ("steps", steps, 0), ("batch_size", batch_size, smallest_batch), ("seed", seed, None),
-        ("geometry_pairs", geometry_pairs, 0),
-    ):  # fmt: skip
-        if not _whole(value) or (low is not None and value < low):
-            raise ValueError(
-                f"{name}={value!r}; expected a whole number{'' if low is None else f' of at least {low}'}."
-            )
+    whole(smallest_batch)("batch_size", batch_size)
     if batch_size > n_pairs:
         raise ValueError(f"batch_size={batch_size} is more than the {n_pairs} pairs.")
-    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 < lr < math.inf:
-        raise ValueError(f"lr={lr!r}; expected a positive finite number.")
-    if not isinstance(warmup, Real) or isinstance(warmup, bool) or not 0 <= warmup <= 1:
-        raise ValueError(f"warmup={warmup!r}; expected a share from 0 to 1.")
-    check_clipping(max_grad_norm)
 
 
+@checked(steps=whole(0))
 def moments_of(steps: int, at: Sequence[int] | None) -> set[int]:
     """Return the steps after which to measure: those asked for, or nine evenly spread ones.
 
@@ -67,6 +55,7 @@ def moments_of(steps: int, at: Sequence[int] | None) -> set[int]:
     return set(at)
 
 
+@checked(step=whole(1), steps=whole(1), warmup=share)
 def rate_share(step: int, steps: int, warmup: float) -> float:
     """Return the learning rate of step 1, 2, …, ``steps`` as a share of the peak; never 0.
 
@@ -74,6 +63,7 @@ def rate_share(step: int, steps: int, warmup: float) -> float:
     falls linearly; a step later it would be 0.
     """
     rising = max(1, round(warmup * steps))
+    whole(1, steps)("step", step)
     if step <= rising:
         return step / rising
     return (steps - step + 1) / (steps - rising + 1)

@@ -12,10 +12,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import by_length, collate_left, shuffled
+from entanglement.checks import non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.optimizers import make_optimizer, trainable
 from entanglement.pairs import PreferencePair
+from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.settings import check_settings, moments_of
 from entanglement.training.trajectory import Trajectory
@@ -24,6 +26,7 @@ from entanglement.updates.base import NotFinite
 __all__ = ["sft", "sft_loss"]
 
 
+@checked()
 def sft(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -99,6 +102,7 @@ def sft(
     return Trajectory(joined, pd.DataFrame(losses, columns=["step", "loss", "lr", "grad_norm"]))
 
 
+@checked(pairs=non_empty)
 def sft_loss(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], append_eos: bool
 ) -> torch.Tensor:

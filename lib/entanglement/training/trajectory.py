@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from entanglement.geometry import CASES
+from entanglement.signatures import checked
 
 __all__ = ["Trajectory"]
 
 
+@checked()
 @dataclass
 class Trajectory:
     """What was seen along a training run.

@@ -9,7 +9,6 @@ for text; Williams 1992 for the policy gradient.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -19,16 +18,19 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from entanglement.checks import non_negative, positive, torch_seed, whole
 from entanglement.logps import model_device, row_logps
 from entanglement.losses import Loss
 from entanglement.optimizers import OPTIMIZERS
 from entanglement.pairs import PairBatch
 from entanglement.sampling import continue_ids
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 
 __all__ = ["Adversarial", "Discriminator", "drawn_batch"]
 
 
+@checked(lr=positive)
 class Discriminator(nn.Module):
     """A language model's body with one number on top: the log-odds that a response is a preferred one.
 
@@ -102,6 +104,7 @@ def _prompt_rows(batch: PairBatch, room: int | None) -> tuple[torch.Tensor, torc
     return ids, mask
 
 
+@checked(seed=torch_seed)
 def drawn_batch(model: nn.Module, batch: PairBatch, *, seed: int) -> PairBatch:
     """Return a batch in which each rejected response is replaced by a draw as long as the chosen one.
 
@@ -130,6 +133,7 @@ def drawn_batch(model: nn.Module, batch: PairBatch, *, seed: int) -> PairBatch:
     return replace(batch, input_ids=ids, attention_mask=mask, response_mask=response)
 
 
+@checked(head_start=whole(0), beta=non_negative, lr=positive, seed=whole(0, 10**12))
 @dataclass
 class Adversarial(Update):
     """A step against a discriminator that starts as the model's copy.
@@ -161,16 +165,6 @@ class Adversarial(Update):
     judge: nn.Module | None = field(default=None, init=False, repr=False)
     _number: int = field(default=0, init=False, repr=False)
     _passes: int = field(default=0, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        good = isinstance(self.head_start, int) and self.head_start >= 0
-        if not good or not 0 <= self.beta < math.inf or not 0 < self.lr < math.inf:
-            raise ValueError(
-                f"head_start={self.head_start!r}, beta={self.beta!r}, lr={self.lr!r}; "
-                "expected a whole number, a number that is not negative, and a positive number."
-            )
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r}; expected a whole number.")
 
     def begin(self, model: nn.Module) -> None:
         """Start a new discriminator and keep the model as the reference."""

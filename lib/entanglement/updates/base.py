@@ -11,20 +11,20 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from entanglement.checks import any_number, positive
 from entanglement.geometry import PairGeometry
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss
 from entanglement.optimizers import trainable
 from entanglement.pairs import PairBatch
 from entanglement.registry import Registry
-
-if TYPE_CHECKING:
-    from entanglement.updates.rule import Rule
+from entanglement.signatures import checked
+from entanglement.updates.rule import Rule
 
 __all__ = [
     "UPDATES",
@@ -35,7 +35,6 @@ __all__ = [
     "Update",
     "Watch",
     "Work",
-    "check_clipping",
     "get_update",
 ]
 
@@ -63,6 +62,7 @@ class Watch:
         """Follow the backward pass: the gradient is in ``.grad``, not yet clipped."""
 
 
+@checked(grad_norm=any_number)
 @dataclass(frozen=True)
 class StepReport:
     """What a step started from and what it did. Pairs are in the order of the batches.
@@ -110,6 +110,7 @@ class StepReport:
         return row | dict(self.extra)
 
 
+@checked()
 @dataclass(frozen=True)
 class Work:
     """What one step works on; see ``Update.step``."""
@@ -198,6 +199,7 @@ class Update:
         """Make one gradient after the other, a step of the optimizer being taken after each."""
         yield self.gradient(work)
 
+    @checked(max_grad_norm=positive)
     def step(
         self,
         model: nn.Module,
@@ -224,7 +226,6 @@ class Update:
             NotFinite: a loss, a gradient or (after the step) a parameter that is not finite.
             ValueError: a loss that needs a reference and has none, or a ``max_grad_norm`` out of range.
         """
-        check_clipping(max_grad_norm)
         limit = max_grad_norm if self.clips and max_grad_norm is not None else math.inf
         work = Work(model, optimizer, batches, loss, reference, watch or Watch())
         parameters = trainable(model)
@@ -253,19 +254,7 @@ class Update:
         )
 
 
-def check_clipping(max_grad_norm: float | None) -> None:
-    """Refuse a bound that is not a positive finite number.
-
-    Raises:
-        ValueError: naming it.
-    """
-    good = max_grad_norm is None or (
-        isinstance(max_grad_norm, (int, float)) and not isinstance(max_grad_norm, bool)
-    )
-    if not good or (max_grad_norm is not None and not 0 < max_grad_norm < math.inf):
-        raise ValueError(f"max_grad_norm={max_grad_norm!r}; expected a positive finite number, or None.")
-
-
+@checked()
 @dataclass(frozen=True)
 class Declared:
     """A declaration of an update.
@@ -294,6 +283,7 @@ class Declared:
 UPDATES: Registry[Declared] = Registry("update", package="entanglement.updates", printed=("title",))
 
 
+@checked()
 def get_update(name: str, **options: object) -> Update:
     """Return a new update.
 

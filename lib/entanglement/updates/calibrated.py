@@ -9,13 +9,16 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from entanglement.checks import between
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import batch_geometry, descent, first_half, set_gradient
 
 __all__ = ["Calibrated"]
 
 
+@checked(momentum=between(0, 1, high_open=True))
 @dataclass
 class Calibrated(Update):
     """Reward calibration: the batch's ratio r is moved to ‖ḡ_l‖/‖ḡ_w‖, the center of its band.
@@ -30,10 +33,6 @@ class Calibrated(Update):
     momentum: float = 0.9
     weighs_pairs: ClassVar[bool] = True
     _log_ratio: float | None = field(default=None, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum!r}; expected a number from 0 to below 1.")
 
     def begin(self, model: nn.Module) -> None:
         """Forget the running average."""

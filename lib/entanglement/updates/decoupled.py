@@ -8,13 +8,16 @@ from typing import ClassVar, Literal
 
 import torch
 
+from entanglement.checks import non_negative, positive_or_inf
 from entanglement.gradients import flat_gradients, flatten, unflatten
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import first_half, mean_gradients, set_gradient
 
 __all__ = ["Decoupled"]
 
 
+@checked(damping=non_negative, budget=positive_or_inf)
 @dataclass
 class Decoupled(Update):
     """Each response of the batch moves by its own weight, whatever the gradients' inner products.
@@ -38,15 +41,6 @@ class Decoupled(Update):
     damping: float = 0.01
     budget: float = math.inf
     clips: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.level not in ("all", "batch"):
-            raise ValueError(f"level={self.level!r}; expected all or batch.")
-        if not self.damping >= 0 or not self.budget > 0:
-            raise ValueError(
-                f"damping={self.damping!r}, budget={self.budget!r}; "
-                "expected at least 0, and a positive number."
-            )
 
     def gradient(self, work: Work) -> StepReport:
         """See :class:`~entanglement.updates.base.Update`."""

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from entanglement.signatures import checked
+
 __all__ = ["preconditioner"]
 
 
@@ -31,6 +33,7 @@ _DIAGONALS = {
 }
 
 
+@checked()
 def preconditioner(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return P > 0 by parameter name, as it stands after the optimizer's last step.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared
 from entanglement.updates.rule import Rule, Weights
 from entanglement.updates.weighted import Joint, by_rule
@@ -19,12 +20,18 @@ from entanglement.updates.weighted import Joint, by_rule
 __all__ = ["balanced"]
 
 
+@checked()
 def balanced(d_w: torch.Tensor, d_l: torch.Tensor, ratio: torch.Tensor) -> Weights:
     """Return the weights with u_w/u_l = ratio and u_w u_l = d_w d_l.
 
     Where a weight is not positive, or the ratio is not a positive number, there is nothing to balance: the
     loss's own weights stay.
     """
+    for name, value in (("d_w", d_w), ("d_l", d_l), ("ratio", ratio)):
+        if value.shape != d_w.shape:
+            raise ValueError(
+                f"balanced: {name} is {tuple(value.shape)}; expected {tuple(d_w.shape)} like d_w."
+            )
     possible = (d_w > 0) & (d_l > 0) & torch.isfinite(ratio) & (ratio > 0)
     mean = (d_w.clamp(min=0) * d_l.clamp(min=0)).sqrt()
     root = torch.where(possible, ratio, torch.ones_like(ratio)).sqrt()

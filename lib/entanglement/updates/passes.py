@@ -29,6 +29,7 @@ from entanglement.gradients.uncovered import slow_pairs
 from entanglement.logps import check_batch, model_device
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import can_share, shared_logps
+from entanglement.signatures import checked
 
 __all__ = ["PairPass"]
 
@@ -77,6 +78,7 @@ class _Entry:
         return self.x[0] is self.x[1]
 
 
+@checked()
 class PairPass:
     """The forward and the first half of the backward pass over B pairs.
 

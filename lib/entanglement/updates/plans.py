@@ -14,9 +14,11 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from entanglement.geometry import PairGeometry
+from entanglement.checks import between, positive_or_inf, shown, whole
+from entanglement.geometry import PairGeometry, as_float64
 from entanglement.logps import response_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 from entanglement.updates.passes import PairPass
 
 __all__ = ["VERDICTS", "Plan", "Reached", "Verdict", "plan", "reach"]
@@ -28,6 +30,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 PARALLEL = 1 - 1e-9
 
 
+@checked()
 @dataclass(frozen=True)
 class Plan:
     """The step that, to first order, meets a target for both responses of each of B pairs.
@@ -46,6 +49,7 @@ class Plan:
     verdicts: tuple[Verdict, ...]
 
 
+@checked(chosen=None, rejected=None, budget=positive_or_inf)
 def plan(
     geometry: PairGeometry,
     chosen: float | torch.Tensor,
@@ -65,14 +69,12 @@ def plan(
     Raises:
         ValueError: a target that is not finite or has a wrong shape, or a budget that is not positive.
     """
-    if not budget > 0:
-        raise ValueError(f"plan: budget={budget!r}; expected a positive number.")
     n = len(geometry)
     targets = []
     for name, value in (("chosen", chosen), ("rejected", rejected)):
-        target = torch.as_tensor(value, dtype=torch.float64)
+        target = as_float64(value, name)
         if target.shape not in ((), (n,)) or not bool(torch.isfinite(target).all()):
-            raise ValueError(f"plan: {name}={value!r}; expected a finite number, or {n} of them.")
+            raise ValueError(f"plan: {name}={shown(value)}; expected a finite number, or {n} of them.")
         targets.append(target.expand(n))
     t_w, t_l = targets
     a2, b2, c = geometry.chosen_sq, geometry.rejected_sq, geometry.inner
@@ -126,6 +128,12 @@ def _add(model: nn.Module, step: dict[str, torch.Tensor], sign: float = 1.0) -> 
                 parameter.add_(step[name], alpha=sign)
 
 
+@checked(
+    budget=positive_or_inf,
+    tolerance=between(0, 1, low_open=True, high_open=True),
+    share=between(0, 1, low_open=True),
+    max_steps=whole(1),
+)
 def reach(
     model: nn.Module,
     batch: PairBatch,
@@ -157,15 +165,10 @@ def reach(
         ValueError: not one pair, no target at all, or an argument out of range.
     """
     size = max(abs(chosen), abs(rejected))
-    if len(batch) != 1 or not size > 0:
-        raise ValueError(
-            f"reach: {len(batch)} pairs, targets {chosen!r} and {rejected!r}; expected 1, and some change."
-        )
-    if not 0 < tolerance < 1 or not 0 < share <= 1 or max_steps < 1:
-        raise ValueError(
-            f"reach: tolerance={tolerance!r}, share={share!r}, max_steps={max_steps!r}; "
-            "expected two shares and a positive number."
-        )
+    if len(batch) != 1:
+        raise ValueError(f"reach: batch has {len(batch)} pairs; expected 1.")
+    if not size > 0:
+        raise ValueError(f"reach: chosen={chosen!r}, rejected={rejected!r}; expected some change.")
     start: tuple[float, float] | None = None
     path, walked = [(0.0, 0.0)], 0.0
     first: Plan | None = None

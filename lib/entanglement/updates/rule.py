@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from entanglement.checks import share
 from entanglement.geometry import PairGeometry
+from entanglement.signatures import checked
 
 __all__ = ["Rule", "Weights"]
 
@@ -15,6 +17,7 @@ __all__ = ["Rule", "Weights"]
 Weights = tuple[torch.Tensor, torch.Tensor]
 
 
+@checked()
 @dataclass(frozen=True)
 class Rule:
     """How a pair's geometry and the loss's weights become the weights of a step.
@@ -67,6 +70,5 @@ class Rule:
             known = ", ".join(self.options) or "none"
             raise ValueError(f"{self.title}: unknown option {unknown[0]!r}; it has {known}.")
         for key, value in options.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{self.title}: {key}={value!r}; expected a number from 0 to 1.")
+            share(key, value, self.title)
         return replace(self, options={**self.options, **options})

@@ -13,11 +13,13 @@ from torch import nn
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 
 __all__ = ["Split"]
 
 
+@checked()
 @dataclass
 class Split(Update):
     """A step on the chosen responses and one on the rejected ones, whose gradient is taken at the new place.
@@ -36,13 +38,11 @@ class Split(Update):
     _coin: random.Random = field(default_factory=random.Random, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.order not in ("chosen", "rejected", "random"):
-            raise ValueError(f"order={self.order!r}; expected chosen, rejected or random.")
-        self._coin.seed(self.seed)
+        self._coin.seed(int(self.seed))
 
     def begin(self, model: nn.Module) -> None:
         """Start the coin anew."""
-        self._coin.seed(self.seed)
+        self._coin.seed(int(self.seed))
 
     def gradients(self, work: Work) -> Iterator[StepReport]:
         """See :class:`~entanglement.updates.base.Update`."""

@@ -12,6 +12,7 @@ from torch import nn
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, token_logps
 from entanglement.losses import Loss
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.token_weights import (
     FromGeometry,
@@ -33,6 +34,7 @@ def _joined(parts: Sequence[PairLogps]) -> PairLogps:
     return PairLogps(**{name: torch.cat(values) for name, values in columns.items()})
 
 
+@checked()
 @dataclass
 class TokenWeighted(Update):
     """A loss of weighted responses.

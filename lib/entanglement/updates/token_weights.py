@@ -17,7 +17,6 @@ are:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -27,9 +26,11 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
+from entanglement.checks import between, instance_of, non_negative, positive
 from entanglement.gradients import TokenGeometry, token_geometry
 from entanglement.logps import TokenLogps, model_device, token_logps
 from entanglement.pairs import PairBatch
+from entanglement.signatures import checked
 
 __all__ = [
     "FromGeometry",
@@ -72,6 +73,7 @@ class Weigher:
         """Take a step of its own after the backward pass."""
 
 
+@checked()
 @dataclass
 class Told(Weigher):
     """Weights from a function, with nothing to learn.
@@ -87,11 +89,13 @@ class Told(Weigher):
         return self.function(model, batch, reference)
 
 
+@checked()
 def everything(model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
     """Weight 1 everywhere: the loss itself."""
     return torch.ones_like(torch.cat([reference.chosen, reference.rejected]))
 
 
+@checked()
 def contrasting(model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
     """Weight 1 on the tokens that no alignment of the two responses matches, 0 on the others."""
     weights = torch.zeros(batch.input_ids.shape, dtype=reference.chosen.dtype)
@@ -106,6 +110,9 @@ def contrasting(model: nn.Module, batch: PairBatch, reference: TokenLogps) -> to
     return weights.to(reference.chosen.device)
 
 
+@checked(
+    other=instance_of(nn.Module, expected="a model that was fine-tuned on rejected responses"), scale=positive
+)
 @dataclass
 class TwoReferences(Weigher):
     """min(1, |log π₊ − log π₋| / scale), token by token, for two frozen models.
@@ -118,14 +125,6 @@ class TwoReferences(Weigher):
     other: nn.Module
     scale: float = 1.0
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.other, nn.Module):
-            raise ValueError(
-                f"other={self.other!r}; expected a model that was fine-tuned on rejected responses."
-            )
-        if not 0 < self.scale < math.inf:
-            raise ValueError(f"scale={self.scale!r}; expected a positive number.")
-
     def __call__(self, model: nn.Module, batch: PairBatch, reference: TokenLogps) -> torch.Tensor:
         """See :class:`Weigher`."""
         with torch.no_grad():
@@ -134,6 +133,7 @@ class TwoReferences(Weigher):
         return (ratio.abs() / self.scale).clamp(max=1.0)
 
 
+@checked()
 def safe_token_weights(geometry: TokenGeometry) -> torch.Tensor:
     """Return the weights in [0, 1] with the largest margin among those that tangle nothing.
 
@@ -170,6 +170,7 @@ class FromGeometry(Weigher):
         return weights.to(reference.chosen.device)
 
 
+@checked(penalty=non_negative, lr=positive, start=between(0, 1, low_open=True, high_open=True))
 class LearnedMask(Weigher):
     """m_t = σ(v·h_t + b) of the reference's last hidden state h_t, learned with the model.
 
@@ -187,11 +188,6 @@ class LearnedMask(Weigher):
     optimizer: torch.optim.Optimizer
 
     def __init__(self, *, penalty: float = 0.1, lr: float = 0.003, start: float = 0.9) -> None:
-        if not 0 <= penalty < math.inf or not 0 < lr < math.inf or not 0 < start < 1:
-            raise ValueError(
-                f"penalty={penalty!r}, lr={lr!r}, start={start!r}; "
-                "expected at least 0, a positive number, and a number between 0 and 1."
-            )
         self.penalty, self.lr, self.start = penalty, lr, start
         self._reference: nn.Module | None = None
 

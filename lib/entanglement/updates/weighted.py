@@ -17,6 +17,7 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import response_logps
 from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
 from entanglement.updates.base import UPDATES, Declared, StepReport, Update, Work
 from entanglement.updates.halves import batch_geometry, descent, first_half, set_gradient
 from entanglement.updates.metric import preconditioner
@@ -49,6 +50,7 @@ class Joint(Update):
         return StepReport(losses.detach(), d_w, d_l, d_w, d_l)
 
 
+@checked()
 @dataclass
 class Weighted(Update):
     """A rule's weights in place of the loss's own.
@@ -69,11 +71,6 @@ class Weighted(Update):
     level: Literal["pair", "batch"] = "pair"
     metric: Literal["plain", "optimizer"] = "plain"
     weighs_pairs: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("level", ("pair", "batch")), ("metric", ("plain", "optimizer"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
 
     def gradient(self, work: Work) -> StepReport:
         """See :class:`~entanglement.updates.base.Update`."""
@@ -125,6 +122,7 @@ class _ByRule:
         return Weighted(self.rule.with_options(**options), level, metric)
 
 
+@checked()
 def by_rule(
     title: str,
     function: Callable[..., Weights],
@@ -143,6 +141,7 @@ def list_rules() -> dict[str, Rule]:
     return {name: declared.rule for name, declared in UPDATES.items() if declared.rule is not None}
 
 
+@checked()
 def get_rule(name: str, **options: float) -> Rule:
     """Return a rule, with options in place of its defaults.
 

@@ -267,8 +267,11 @@ def _save(
     model.config.dtype = torch.float16
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    facts["sha256"] = file_sha256(folder / "model.safetensors")
-    facts["tokenizer_sha256"] = file_sha256(folder / "tokenizer.json")
+    facts["sha256"] = {
+        path.name: file_sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.name not in ("facts.json", "README.md") and not path.name.startswith(".")
+    }
     write_whole(folder / "README.md", card(facts))
     write_json(folder / "facts.json", facts, indent=2, sort_keys=True)
 
@@ -285,6 +288,7 @@ def card(facts: Mapping[str, Any]) -> str:
     read = "\n".join(f"| {text} | {stage[kind]:g} |" for kind, text in kinds.items())
     packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     blocks = facts["held_out_blocks"]
+    hashes = "\n".join(f"| sha256 of `{file}` | `{digest}` |" for file, digest in facts["sha256"].items())
     lines = f"""
 # {facts["name"]}
 
@@ -305,8 +309,7 @@ PyTorch {facts["torch"]}.
 |---|---|
 | loss on {blocks} held-out blocks of docstrings, nats a token | {facts["held_out_loss"]:.3f} |
 | right label more probable, 200 held-out tweets (majority 0.50) | {facts["label_accuracy"]:.3f} |
-| sha256 of `model.safetensors` | `{facts["sha256"]}` |
-| sha256 of `tokenizer.json` | `{facts["tokenizer_sha256"]}` |
+{hashes}
 | sha256 of the docstrings read | `{facts["corpus_sha256"]}` |
 
 Make it again: `make nano` (both checkpoints in one run: `nano` continues `nano-unlabeled`). Data: docstrings

@@ -1,0 +1,380 @@
+"""Every public function and constructor of ``entanglement`` refuses what it cannot mean, or answers rightly.
+
+A valid call of each is made of small arguments, which are found by the names of the parameters. Then one
+argument after the other is replaced by something else. What comes must be a ValueError or a TypeError that
+was raised in this library and names the argument, or a right answer: nothing in it is nan or infinite.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import math
+import pkgutil
+import re
+import tarfile
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import entanglement
+from entanglement.archive import DataError
+from entanglement.cli import app
+from entanglement.files import sha256
+from entanglement.geometry import PairGeometry
+from entanglement.gradients import flat_gradients, token_geometry
+from entanglement.logps import pair_logps, response_logits, token_logps
+from entanglement.losses import get_loss, loss_spec
+from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
+from entanglement.pairs import PreferencePair, collate
+from entanglement.sampling import continue_ids
+from entanglement.training import Trajectory
+from entanglement.updates import get_rule, get_update
+from entanglement.updates.base import Watch
+
+LIBRARY = Path(entanglement.__file__).parent
+
+#: Parts of the machine: other modules of ours call them in the midst of a pass, thousands of times. What goes
+#: into them is checked where it comes in, and a check of their tensors would cost and tell nobody anything.
+#: The checks themselves are called when modules are imported.
+MACHINERY = (
+    "checks",
+    "gradients.inner",
+    "gradients.layers",
+    "gradients.prepare",
+    "gradients.tape",
+    "gradients.uncovered",
+    "loglinear._exact",
+    "signatures",
+    "updates.halves",
+    "uses",
+)
+#: Records that the library hands out and nobody hands in; they hold what they are given.
+HANDED_OUT = ("GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "SteppedPair")
+
+#: Answers that are not finite and right, as their docstrings say.
+NOT_FINITE = {
+    "geometry.as_float64": "says what is no number, not more",
+    "losses.base.Hyper": "an end may be infinite",
+    "losses.base.LossSpec": "holds hyper-parameters, whose ends may be infinite",
+    "losses.base.loss_spec": "the same",
+    "losses.base.get_loss": "the same",
+    "losses.base.Loss": "the same",
+    "losses.goals.goal_loss": "the same",
+    "losses.token_level.tdpo": "a loss of nan is nan, and training stops there",
+    "outcomes.quality.distinct": "nan without n-grams",
+    "outcomes.quality.repeated": "nan without tokens",
+    "outcomes.steps.small_steps": "no bound for a model",
+    "outcomes.steps.step_ladder": "no bound for a model",
+    "stats.mean_interval": "one value says nothing about the spread",
+    "stats.summarize": "one seed says nothing about the spread",
+    "training.align.align": "what was not measured is missing",
+    "training.sft.sft": "what was not measured is missing",
+    "training.measure.measure": "what was not measured is missing",
+    "updates.pair_rules.balanced": "what cannot be balanced stays",
+    "updates.base.StepReport": "the norm is nan before it is known",
+    "updates.decoupled.Decoupled": "a budget may be infinite",
+    "updates.base.get_update": "the same",
+}
+#: What is looked up by name is called by its kind in the message.
+CALLED = {
+    "name": "loss|update|model|name|model_facts",
+    "path": "path|model",
+    "at": "at|evaluate_at",
+    "n_pairs": "n_pairs|pairs",
+}
+JUNK = {
+    "nan": math.nan,
+    "inf": math.inf,
+    "minus inf": -math.inf,
+    "negative": -1,
+    "fraction": 0.5,
+    "zero": 0,
+    "huge": 10**400,
+    "true": True,
+    "nothing": None,
+    "empty text": "",
+    "text": "no such thing",
+    "empty list": [],
+    "empty table": {},
+    "list of nothing": [None],
+    "empty tensor": torch.zeros(0),
+    "tensor of nan": torch.full((2,), math.nan),
+    "frame": pd.DataFrame(),
+    "object": object(),
+}
+
+
+def public():
+    """Yield (short name, callable) of all functions and classes that stand in an ``__all__``."""
+    for found in pkgutil.walk_packages(entanglement.__path__, "entanglement."):
+        short = found.name.removeprefix("entanglement.")
+        if short.startswith(MACHINERY):
+            continue
+        module = importlib.import_module(found.name)
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if not (inspect.isclass(thing) or inspect.isfunction(thing)) or thing.__module__ != found.name:
+                continue
+            if name not in HANDED_OUT and not (inspect.isclass(thing) and issubclass(thing, BaseException)):
+                yield f"{short}.{name}", thing
+
+
+PUBLIC = dict(public())
+
+
+class Stage:
+    """Small valid arguments, by the name of the parameter; ``one.of(callable, name)``."""
+
+    def __init__(self, make, tokenizer, folder):
+        self.pairs = [
+            PreferencePair("the film was", " good", " bad and", "film"),
+            PreferencePair("what a day", " the people liked it", " the people", "day"),
+        ]
+        self.model, self.tokenizer, self.folder = make("gpt2-tied"), tokenizer, folder
+        self.other = make("gpt2-tied", seed=1)
+        self.batch = collate(self.pairs, tokenizer, padding_side="left")
+        model, batch = self.model, self.batch
+        one = batch.select(0)
+        rows = dict(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+            response_mask=batch.response_mask,
+        )  # fmt: skip
+        with torch.no_grad():
+            logps, tokens = pair_logps(model, batch, self.other), token_logps(model, batch)
+            logits = response_logits(model, *rows.values())
+            other_logits = response_logits(self.other, *rows.values())
+        ladder = step_ladder(model_steps(model, one))
+        geometry = PairGeometry([2.0, 3.0], [1.0, 2.0], [0.5, -0.5], ("a", "b"))
+        whole = token_geometry(model, one)
+        two, ids = torch.ones(2, dtype=torch.float64), torch.tensor([[0, 1], [2, 0]])
+        self.by_name = rows | dict(
+            model=model, before=model, after=self.other, reference=self.other, ref=self.other,
+            other=self.other, tokenizer=tokenizer, pairs=self.pairs, batch=batch, batches=[batch],
+            append_eos=False, seed=0, lr=1e-3, steps=2, batch_size=2, geometry_pairs=1, max_grad_norm=1.0,
+            step=1, warmup=0.1, n=3, vocab=4, tokens=2, length=2, prompts=["the film", "a day"],
+            answers=[[1, 2, 1], [3]], name="dpo", chosen=two, rejected=two, geometry=geometry, d_w=two,
+            d_l=two, loss=get_loss("dpo"), watch=Watch(), sets={"seen": self.pairs}, moments={0, 1},
+            at=[0, 1], title="a title", text="text", prompt="what", ladder=ladder,
+            small=small_steps(ladder), path=folder / "file.txt", folder=folder, about="one line",
+            values=[1.0, 2.0, 4.0], measured=two.bool(), logits=logits.logits, ids=ids,
+            mask=torch.ones_like(ids), optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            update=get_update("joint"), observers=[], ratio=two, rule=get_rule("band"),
+            weigher=lambda *_: two, function=lambda *_: two, safe=True, make=lambda: get_update("joint"),
+            where="here", selected=dict(model.named_parameters()), run=lambda: two, data=b"data",
+            content="text", table=pd.DataFrame(), losses=two, n_pairs=2, what="loss", suffix=2, draws=3,
+            value=1.0, source="", formula="", form="strict", needs_reference=True, default=0.1,
+            spec=loss_spec("dpo"), hyper={"beta": 0.1}, successes=1, by=["group"], chosen_kl=two,
+            rejected_kl=two, policy=tokens, plain={}, grads={}, logp=0.0,
+        )  # fmt: skip
+        weight, state = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
+        sequence = dict(
+            weight=weight, chosen_features=state, chosen=ids, rejected_features=state, rejected=ids + 1
+        )
+        token = dict(chosen=torch.tensor([0, 1]), rejected=torch.tensor([2, 3]))
+        vector = flat_gradients(model, one)[0][0]
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            info = tarfile.TarInfo("folder/data.txt")
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b"data"))
+        (folder / "file.txt").write_text("text")
+        fewer = {"batch": one}
+        frozen = (logps.ref_chosen, logps.ref_rejected)
+        chance = dict(function=lambda *_: two)
+        self.by_callable = {
+            "archive.fetch_package": dict(
+                requirement="a==1", digest=sha256(b"data"), download=lambda *_, **__: b"data"
+            ),
+            "archive.read_tar_member": dict(archive=archive.getvalue(), suffix=".txt"),
+            "cli.run_app": dict(app=app, name="entanglement", arguments=["models"]),
+            "cli.main": dict(arguments=["models"]),
+            "files.write_json": dict(path=folder / "file.json", content={"a": 1}),
+            "geometry.PairGeometry": dict(chosen_sq=two, rejected_sq=two, inner=two, ids=("a", "b")),
+            "geometry.as_float64": dict(value=[1.0], name="value"),
+            "gradients.token_geometry": fewer,
+            "gradients.fast.token_geometry": fewer,
+            "gradients.naive.token_geometry": fewer,
+            "gradients.directions.directional_change": dict(direction=vector),
+            "gradients.directions.flatten": dict(values=dict(model.named_parameters())),
+            "gradients.directions.unflatten": dict(vector=vector),
+            "gradients.tokens.TokenGeometry": {f.name: getattr(whole, f.name) for f in fields(whole)},
+            "loglinear.one_token.OneToken": dict(logits=torch.randn(2, 4), **token),
+            "loglinear.one_token.TrainableOneToken": dict(weight=weight, features=state[:, 0], **token),
+            "loglinear.sequence.LogLinear": sequence,
+            "loglinear.tabular.PositionTabular": sequence,
+            "loglinear.tabular.PrefixTabular": sequence,
+            "logps.TokenLogps": {f.name: getattr(tokens, f.name) for f in fields(tokens)},
+            "logps.ResponseLogits": {f.name: getattr(logits, f.name) for f in fields(logits)},
+            "losses.base.Hyper": dict(name="beta"),
+            "losses.base.Loss": dict(hyper={"beta": 0.1}),
+            "losses.base.LossSpec": dict(hyper=()),
+            "losses.base.declare_loss": dict(name="another"),
+            "losses.goals.goal_loss": dict(chosen=1.0, rejected=-1.0),
+            "losses.token_level.ld_dpo": dict(reference=tokens),
+            "losses.token_level.ld_logps": dict(reference=tokens),
+            "losses.token_level.position_kl": dict(policy=logits, reference=other_logits),
+            "losses.token_level.tdpo": dict(logps=logps),
+            "models.KnownModel": dict(folder=lambda name: folder),
+            "models.about_model": dict(name="nano"),
+            "models.check_model_name": dict(name="nano"),
+            "models.check_model_folder": dict(path=LIBRARY / "checkpoints" / "nano"),
+            "models.load_model": dict(name="nano"),
+            "models.model_facts": dict(name="nano"),
+            "optimizers.make_optimizer": dict(optimizer="sgd"),
+            "outcomes.squeezing.first_difference": dict(chosen=[1, 2], rejected=[1, 3]),
+            "outcomes.steps.log_linear_steps": dict(pairs=self._log_linear()),
+            "outcomes.steps.model_steps": dict(d_w=1.0, d_l=1.0),
+            "outcomes.steps.step_ladder": dict(pairs=list(model_steps(model, one))),
+            "outcomes.steps.case_of_changes": dict(chosen=[1.0, -1.0], rejected=[-1.0, 1.0]),
+            "pairs.PairBatch": {f.name: getattr(batch, f.name) for f in fields(batch)},
+            "pairs.PreferencePair": dict(chosen=" good", rejected=" bad"),
+            "sampling.Continuations": dict(input_ids=ids, attention_mask=torch.ones_like(ids), tokens=1),
+            "sampling.continuation_logps": dict(some=continue_ids(model, ids, torch.ones_like(ids), 2)),
+            "stats.share_interval": dict(n=3),
+            "stats.summarize": dict(
+                table=pd.DataFrame({"group": [0, 0], "seed": [1, 2], "x": [1.0, 2.0]}), value="x"
+            ),
+            "training.account.StepAccount": dict(before={}),
+            "training.observers.Account": dict(pairs=1),
+            "training.align.align": dict(steps=1, batch_size=2),
+            "training.sft.sft": dict(steps=1, batch_size=2),
+            "training.trajectory.Trajectory": dict(losses=pd.DataFrame()),
+            "updates.adversarial.drawn_batch": dict(seed=0),
+            "updates.pair_rules.balanced": "what cannot be balanced stays",
+            "updates.base.StepReport": dict(losses=two),
+            "updates.base.Work": dict(reference=frozen),
+            "updates.base.get_update": dict(name="band"),
+            "updates.weighted.get_rule": dict(name="band"),
+            "updates.weighted.by_rule": chance,
+            "updates.plans.plan": dict(chosen=0.1, rejected=-0.1),
+            "updates.plans.reach": fewer | dict(chosen=0.01, rejected=-0.01),
+            "updates.rule.Rule": chance,
+            "updates.token_weights.everything": dict(reference=tokens),
+            "updates.token_weights.contrasting": dict(reference=tokens),
+            "updates.token_weights.safe_token_weights": dict(geometry=whole),
+            "updates.token_weights.TwoReferences": dict(other=self.other),
+            "updates.token_weighted.TokenWeighted": dict(reference=None),
+        }
+        self.by_callable["outcomes.steps.plain_step"] = dict(d_w=1.0, d_l=1.0)
+
+    @staticmethod
+    def _log_linear():
+        from entanglement.loglinear import random_log_linear
+
+        return random_log_linear(2, 2, 2, vocab=4, dim=3, generator=torch.Generator().manual_seed(0))
+
+    def arguments(self, short):
+        """Return a valid call's arguments, all by name; what has a default stands there too."""
+        given, found = self.by_callable.get(short, {}), {}
+        for name, parameter in inspect.signature(PUBLIC[short]).parameters.items():
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                continue
+            if name in given:
+                found[name] = given[name]
+            elif parameter.default is parameter.empty:
+                assert name in self.by_name, f"{short}: no valid {name} is known; add one to Stage."
+                found[name] = self.by_name[name]
+            elif not repr(parameter.default).startswith("<factory"):
+                found[name] = parameter.default
+        return found
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_model, tokenizer, tmp_path_factory):
+    return Stage(tiny_model, tokenizer, tmp_path_factory.mktemp("files"))
+
+
+def call(stage, short, arguments):
+    """Make a call on copies of what it may change; an iterator is followed, a context entered."""
+    model = arguments.get("model")
+    moved = short.startswith(("training.", "updates."))
+    if moved and isinstance(model, nn.Module):
+        arguments = arguments | {"model": deepcopy(model)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = PUBLIC[short](**arguments)
+        if isinstance(found, Iterator):
+            found = list(islice(found, 3))
+    return found, arguments.get("model") if moved else None
+
+
+def infinite(value, depth=0):
+    """Return the first thing that is not finite in an answer, or None."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        tensor = torch.as_tensor(value)
+        return None if bool(torch.isfinite(tensor).all()) else value
+    if isinstance(value, pd.DataFrame):
+        numbers = value.select_dtypes("number").to_numpy()
+        return None if np.isfinite(numbers).all() else value
+    if depth > 3:
+        return None
+    parts = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, (list, tuple)):
+        parts = value
+    elif isinstance(value, nn.Module):
+        parts = value.parameters()
+    elif type(value).__module__.startswith("entanglement."):
+        parts = vars(value).values()
+    return next((bad for part in parts if (bad := infinite(part, depth + 1)) is not None), None)
+
+
+def test_the_lists_name_what_is_there():
+    assert set(NOT_FINITE) <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("short", PUBLIC)
+def test_only_what_is_meant_is_taken(stage, short, monkeypatch, capsys):
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(stage.folder))
+    valid = stage.arguments(short)
+    call(stage, short, valid)
+    wrong = []
+    for name in valid:
+        for kind, junk in JUNK.items():
+            if problem := what_is_wrong(stage, short, valid, name, junk):
+                wrong.append(f"{short}({name}={kind}): {problem}")
+    assert wrong == []
+
+
+def what_is_wrong(stage, short, valid, name, junk):
+    """Return why a call with one argument replaced went wrong, or None."""
+    try:
+        found, model = call(stage, short, valid | {name: junk})
+    except DataError:  # ours: what was to be read is not what it should be
+        return None
+    except (ValueError, TypeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = str(error)
+        if not Path(last.filename).is_relative_to(LIBRARY):
+            return f"{type(error).__name__} of {Path(last.filename).name}: {said[:80]}"
+        if not re.search(rf"\b({CALLED.get(name, name)})\b", said):
+            return f"the message does not name it: {said[:80]}"
+        return "more than one line" if "\n" in said else None
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:80]}"
+    if junk is JUNK["object"]:
+        return "was taken"
+    bad = infinite(found)
+    held = bad is junk and isinstance(junk, torch.Tensor)  # a record of tensors holds what it was given
+    if bad is not None and not held and short not in NOT_FINITE:
+        return "an answer that is not finite"
+    if isinstance(found, Trajectory) and infinite(found.losses) is not None:
+        return "a training whose loss is not finite"
+    if model is not None and infinite(model) is not None:
+        return "the model is not finite any more"
+    return None
