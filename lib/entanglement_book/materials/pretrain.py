@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from entanglement.files import file_sha256, write_json, write_whole
-from entanglement.models import CHECKPOINTS
+from entanglement.files import file_sha256, whole_folder, write_json, write_whole
+from entanglement.models import CHECKPOINT_FILES, CHECKPOINTS
 from entanglement_book.materials.docstrings import corpus_hash, package_versions, read_docstrings
 from entanglement_book.materials.tweets import (
     LABELS,
@@ -254,23 +254,23 @@ def train_stage(
 def _save(
     folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any]
 ) -> None:
+    """Write a checkpoint, whole; an older one in its place goes then."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     # The output matrix is the embedding matrix; storing it once keeps the file at 8.5 MB.
     state = {
         k: v.detach().to("cpu", torch.float16).contiguous()
         for k, v in model.state_dict().items()
         if k != "lm_head.weight"
     }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.dtype = torch.float16
-    model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    facts["sha256"] = file_sha256(folder / "model.safetensors")
-    facts["tokenizer_sha256"] = file_sha256(folder / "tokenizer.json")
-    write_whole(folder / "README.md", card(facts))
-    write_json(folder / "facts.json", facts, indent=2, sort_keys=True)
+    with whole_folder(folder) as part:
+        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        model.config.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        facts |= {key: file_sha256(part / file) for file, key in CHECKPOINT_FILES.items()}
+        write_whole(part / "README.md", card(facts))
+        write_json(part / "facts.json", facts, indent=2, sort_keys=True)
 
 
 def card(facts: Mapping[str, Any]) -> str:
