@@ -91,10 +91,12 @@ class Execution:
     def run(self, chapters: list[str]) -> list[Outcome]:
         """Execute those of ``chapters`` whose stored outputs are not current; the report after all others.
 
-        Errors: UsageError if another run is going on; BookError for a damaged ledger, before anything runs.
+        Errors: UsageError if another run is going on; BookError for a damaged ledger or settings, before
+        anything runs.
         """
-        if self.book.ledger.is_file():
-            load_ledger(self.book.ledger)
+        load_ledger(self.book.ledger)
+        self.book.toc()
+        self.book.config()
         self.total = len(chapters)
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(self.store.lock, f"executing scale {self.settings.label!r}"))

@@ -253,7 +253,7 @@ def judge(book: Book, settings: Settings, state: State | None = None) -> Verdict
 
     Errors: BookError for a ledger or a record that is not in order.
     """
-    ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
+    ledger = load_ledger(book.ledger)
     decided = decide(ledger, measured(book, settings, state))
     store = Store(book, settings)
     if store.folder.is_dir():
@@ -266,7 +266,7 @@ def unclaimed(book: Book, settings: Settings, chapters: Iterable[str]) -> list[s
     chapter without stored output has recorded nothing.
     """
     store = Store(book, settings)
-    ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
+    ledger = load_ledger(book.ledger)
     stored = [chapter for chapter in chapters if store.claims(chapter).is_file()]
     return without_claim(ledger, {chapter: read_file(store.claims(chapter)) for chapter in stored})
 
