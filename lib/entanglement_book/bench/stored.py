@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.uses import note_file
+from entanglement_book.layout import BookError, one_line
 from entanglement_book.machine import repository
 
 __all__ = ["file_of", "frame", "gigabytes", "processor", "stored"]
@@ -25,15 +26,20 @@ def stored(device: str = "cpu") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: nothing is stored for this device.
-        ValueError: what is stored there is no benchmark.
+        BookError: what is stored there is no benchmark.
     """
     file = file_of(device)
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"no benchmark is stored for {device}; run: make bench")
     note_file(file)
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not {"lines", "growth", "machine", "date"} <= set(found):
-        raise ValueError(f"{file.name} holds no benchmark; run: make bench")
+    again = "run: make bench, or fetch it back with git checkout"
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BookError(f"bench/{file.name} cannot be read ({one_line(error)}); {again}") from None
+    kinds = {"lines": list, "growth": list, "machine": dict, "date": str, "device": str, "threads": int}
+    if not isinstance(found, dict) or any(not isinstance(found.get(key), kind) for key, kind in kinds.items()):
+        raise BookError(f"bench/{file.name} holds no benchmark; {again}")
     return found
 
 

@@ -26,9 +26,10 @@ from entanglement_book.layout import (
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import read_records
 from entanglement_book.ledger.verdicts import VerdictFile
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.depends import depends_on, why_changed
-from entanglement_book.press.store import State, Store, exclusive, inspect, judge
+from entanglement_book.press.store import State, Store, inspect, judge
 from entanglement_book.press.workers import Runner, environment, scratch_folder, terminate_as_interrupt
 from entanglement_book.provenance import CodeGraph, read_uses
 

@@ -20,10 +20,11 @@ import yaml
 
 from entanglement.files import digest, file_sha256, write_whole
 from entanglement_book.layout import Book, Settings, UsageError, toc_files
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
 from entanglement_book.press.numbering import numbers_of
-from entanglement_book.press.store import Store, exclusive, inspect
+from entanglement_book.press.store import Store, inspect
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
