@@ -48,7 +48,8 @@ def keep(path: Path, data: bytes) -> bool:
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         warnings.warn(
-            f"not kept for the next time ({reason}); choose another folder with ENTANGLEMENT_CACHE.", stacklevel=2
+            f"not kept for the next time ({reason}); choose another folder with ENTANGLEMENT_CACHE.",
+            stacklevel=2,
         )
         return False
     return True

@@ -60,7 +60,9 @@ def write_all(contents: Mapping[Path, str | bytes]) -> None:
         TypeError: neither text nor bytes. Nothing is written then.
         OSError: a folder cannot be written, or the disk is full; the error names the file that was wanted.
     """
-    data = {path: content.encode() if isinstance(content, str) else content for path, content in contents.items()}
+    data = {
+        path: content.encode() if isinstance(content, str) else content for path, content in contents.items()
+    }
     for content in data.values():
         if not isinstance(content, bytes):
             raise TypeError(f"content is {type(content).__name__}; expected text or bytes.")

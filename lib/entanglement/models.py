@@ -255,7 +255,8 @@ def load_model(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if name in MODELS:
             raise DataError(
-                f"{name} cannot be loaded: {part}: {reason}; remove {source}, it is made or checked out again."
+                f"{name} cannot be loaded: {part}: {reason}; "
+                f"remove {source}, which is then made or checked out again."
             ) from error
         raise ValueError(f"model={name!r} cannot be loaded: {part}: {reason}") from error
     model.to(device).eval()

@@ -38,7 +38,9 @@ def stored(device: str = "cpu") -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BookError(f"bench/{file.name} cannot be read ({one_line(error)}); {again}") from None
     kinds = {"lines": list, "growth": list, "machine": dict, "date": str, "device": str, "threads": int}
-    if not isinstance(found, dict) or any(not isinstance(found.get(key), kind) for key, kind in kinds.items()):
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(key), kind) for key, kind in kinds.items()
+    ):
         raise BookError(f"bench/{file.name} holds no benchmark; {again}")
     return found
 

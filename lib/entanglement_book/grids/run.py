@@ -123,7 +123,8 @@ def run(
         say(f"{what}: the tables are there, made by today's code")
         return folder
     work = root / "_build" / "results" / scale / folder.name
-    with exclusive(work.with_name(f".{work.name}.lock"), f"computing {what}", wait=say):  # it goes on with what that one computed
+    lock = work.with_name(f".{work.name}.lock")
+    with exclusive(lock, f"computing {what}", wait=say):  # and goes on with what another process computed
         sweep(work)
         sweep(folder, idle=HOUR)
         return _run(grid, scale, model, jobs, code, work, folder if keep else work / "tables", say)

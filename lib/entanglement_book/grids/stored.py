@@ -20,7 +20,6 @@ __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 _AGAIN = "make the tables again: entanglement-book results run"
 
 
-
 @dataclass(frozen=True)
 class _Provenance:
     """What the rest relies on of a provenance, with the kinds of its values."""

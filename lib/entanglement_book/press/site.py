@@ -84,7 +84,7 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
                 source, done = notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
                 page = notebooks.lay_prose(source, done)
             except ValueError as error:
-                raise BuildError(f"{chapter} changed while its page was made ({error}): run it again") from None
+                raise BuildError(f"{chapter} changed while its page was made ({error})") from None
             (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
     toc = book.toc()
     gone = [
