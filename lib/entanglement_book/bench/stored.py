@@ -37,12 +37,27 @@ def stored(device: str = "cpu") -> dict[str, Any]:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise BookError(f"bench/{file.name} cannot be read ({one_line(error)}); {again}") from None
-    kinds = {"lines": list, "growth": list, "machine": dict, "date": str, "device": str, "threads": int}
-    if not isinstance(found, dict) or any(
-        not isinstance(found.get(key), kind) for key, kind in kinds.items()
-    ):
+    if not _is_benchmark(found):
         raise BookError(f"bench/{file.name} holds no benchmark; {again}")
     return found
+
+
+#: What a page and the check rely on.
+_KINDS = {"lines": list, "growth": list, "machine": dict, "date": str, "device": str, "threads": int}
+_GROWTH = frozenset({"tokens", "seconds", "peak_mb", "met"})
+_LINE = frozenset(
+    {"ours", "theirs", "seconds", "their_seconds", "ratio", "peak_mb", "their_peak_mb", "memory_ratio"}
+    | {"faster", "lighter", "aim", "met"}
+)
+
+
+def _is_benchmark(found: Any) -> bool:
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(key), kind) for key, kind in _KINDS.items()
+    ):
+        return False
+    rows = [*((row, _LINE) for row in found["lines"]), *((row, _GROWTH) for row in found["growth"])]
+    return all(isinstance(row, dict) and keys <= set(row) for row, keys in rows)
 
 
 def gigabytes(mebibytes: float) -> float:
