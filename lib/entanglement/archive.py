@@ -21,7 +21,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from entanglement.files import HOUR, sha256, sweep, write_whole
+from entanglement.files import sha256, write_whole
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "keep", "read_tar_member"]
 
@@ -44,7 +44,6 @@ def keep(path: Path, data: bytes) -> bool:
     """
     try:
         write_whole(path, data)
-        sweep(path.parent, idle=HOUR)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         warnings.warn(

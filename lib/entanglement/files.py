@@ -51,7 +51,7 @@ def write_all(contents: Mapping[Path, str | bytes]) -> None:
     """Write files that belong together, each so that another process sees all of it or nothing.
 
     All are written under other names before the first takes its place, in the order given: where one cannot
-    be written, all older files stay as they were.
+    be written, all older files stay as they were. What killed writers left beside them goes.
 
     Args:
         contents: path → text (written as UTF-8) or bytes; folders are made.
@@ -82,6 +82,8 @@ def write_all(contents: Mapping[Path, str | bytes]) -> None:
             made[path].chmod(0o644)
         for path, part in made.items():
             part.replace(path)
+        for folder in {path.parent for path in data}:
+            sweep(folder, idle=HOUR)
     except BaseException as error:
         for part in made.values():
             part.unlink(missing_ok=True)

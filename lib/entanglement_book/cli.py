@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from entanglement.archive import DataError
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
 from entanglement_book.press import chapter_cli, claims_cli, cli as press
@@ -68,4 +69,4 @@ app.add_typer(chapter_cli.app)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    return run_app(app, "entanglement-book", arguments, {UsageError: 2, BookError: 1})
+    return run_app(app, "entanglement-book", arguments, {UsageError: 2, BookError: 1, DataError: 1})

@@ -366,7 +366,9 @@ def test_a_full_disk_is_told_in_one_line_and_outputs_are_kept(executed, capsys, 
 
     monkeypatch.setattr(files.os, "fdopen", opened)
     assert executed.run("execute", "--scale", "smoke") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    out, err = capsys.readouterr()
+    assert "finished notebooks are kept" in out
+    (line,) = err.splitlines()
     assert f"{verdicts}: No space left on device; what was there is kept" in line
     monkeypatch.undo()
     monkeypatch.setenv("RUNS", str(executed.log))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -150,3 +151,12 @@ def test_hashes(tmp_path):
 def test_json_ends_with_a_line(tmp_path):
     files.write_json(tmp_path / "x.json", {"b": "ä", "a": 1}, sort_keys=True)
     assert (tmp_path / "x.json").read_text() == '{\n "a": 1,\n "b": "ä"\n}\n'
+
+
+def test_what_was_left_of_a_file_goes_when_its_folder_is_written_to(tmp_path):
+    for name, age in ((".x.abc.part", 2 * files.HOUR), (".x.new.part", 0)):
+        (tmp_path / name).write_text("half")
+        then = time.time() - age
+        os.utime(tmp_path / name, (then, then))
+    files.write_whole(tmp_path / "x", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.new.part", "x"]

@@ -112,6 +112,9 @@ class Execution:
                 self.runner.stop()
                 print("interrupted; finished notebooks are kept and will not run again", flush=True)
                 raise
+            except OSError:  # a full disk, say
+                print("stopped; finished notebooks are kept and will not run again", flush=True)
+                raise
 
     def _run_in_order(self, chapters: list[str]) -> list[Outcome]:
         outcomes = self._run_all([c for c in chapters if not is_report(c)])
