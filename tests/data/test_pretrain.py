@@ -13,7 +13,7 @@ def test_what_is_saved_is_what_is_checked(tmp_path, monkeypatch, tokenizer, tiny
     facts["corpus_sha256"] = "of no corpus"
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     folder, model = tmp_path / "nano", tiny_model("gpt2-tied", dtype=torch.float32)
-    pretrain._save(folder, model, tokenizer, facts)
+    pretrain.save_checkpoint(folder, model, tokenizer, facts)
     assert set(CHECKPOINT_FILES.values()) <= set(model_facts("nano"))
     loaded = load_model("nano").model
     for name, weight in model.state_dict().items():
@@ -21,12 +21,12 @@ def test_what_is_saved_is_what_is_checked(tmp_path, monkeypatch, tokenizer, tiny
     # What fails half-way leaves the checkpoint that was there, and nothing beside it.
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pretrain, "write_json", full)
     with pytest.raises(OSError, match="No space left on device; what was there is kept") as error:
-        pretrain._save(folder, tiny_model("gpt2-tied", dtype=torch.float32, seed=1), tokenizer, facts)
+        pretrain.save_checkpoint(folder, tiny_model("gpt2-tied", dtype=torch.float32, seed=1), tokenizer, facts)
     assert error.value.filename == str(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]

@@ -251,10 +251,20 @@ def train_stage(
     return report
 
 
-def _save(
+def save_checkpoint(
     folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any]
 ) -> None:
-    """Write a checkpoint, whole; an older one in its place goes then."""
+    """Write a checkpoint whole, with its model card; an older one in its place goes then.
+
+    Args:
+        folder: of the checkpoint.
+        model: its weights are stored in float16.
+        tokenizer: of the model.
+        facts: what is known about it; the hashes of the files are added.
+
+    Raises:
+        OSError: it cannot be written; an older one is left as it was.
+    """
     from safetensors.torch import save_file
 
     # The output matrix is the embedding matrix; storing it once keeps the file at 8.5 MB.
@@ -383,5 +393,5 @@ def pretrain(
             "held_out_blocks": n_held,
             **report,
         }
-        _save(out / stage.name, model, tokenizer, facts)
+        save_checkpoint(out / stage.name, model, tokenizer, facts)
         print(json.dumps(facts), flush=True)
