@@ -12,6 +12,7 @@ KINDS = {
     "a mapping": b"{}\n",
     "null": b"null\n",
     "rubbish": RUBBISH,
+    "zeros": b"\0\0\0\0",
     "a folder": "folder",
 }
 #: A lock may hold anything.
@@ -27,11 +28,11 @@ FILES = {
     "notebooks/03_first.ipynb": (("status", "tidy", "tidy --check"), ("missing",)),
     "requirements.lock": (
         ("status", "execute --only 06", "site --partial"),
-        ("missing", "empty", "cut", "a list", "a mapping", "null"),
+        ("missing", "empty", "cut", "a list", "a mapping", "null", "zeros"),
     ),
     "lib/entanglement/pairs.py": (
         ("status", "execute --only 03", "site --partial"),
-        ("missing", "empty", "cut", "a list", "a mapping", "null"),
+        ("missing", "empty", "cut", "a list", "a mapping", "null", "zeros"),
     ),
     "_build/executed/smoke/.lock": (
         ("execute --only 06",),
@@ -85,10 +86,15 @@ def test_a_damaged_file_is_named_in_one_line_and_nothing_is_written(tiny, capsys
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_same_file_whole_is_read_without_a_word(tiny, capsys, name):
+def test_the_same_file_whole_or_of_its_kind_is_read(tiny, capsys, name):
     """The commands above fail for the damage alone."""
-    for command in FILES[name][0]:
-        if command.split()[0] in ("status", "claims"):
-            where = ("--scale", "smoke")
-            assert tiny.run(*command.split(), *where) == (1 if "--check" in command else 0)
-            assert capsys.readouterr().err == ""
+    path, (commands, harmless) = tiny.root / name, FILES[name]
+    whole = path.read_bytes() if path.is_file() else b""
+    for kind in ("whole", *harmless):
+        if kind != "whole":
+            damage(path, kind, whole)
+        for command in commands:
+            if command.split()[0] in ("status", "claims"):
+                assert tiny.run(*command.split(), "--scale", "smoke") == (1 if "--check" in command else 0)
+                err = capsys.readouterr().err
+                assert not err or (kind != "whole" and err.startswith("warning: "))

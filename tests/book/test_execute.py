@@ -328,7 +328,7 @@ def test_kernels_of_a_killed_run_are_ended_by_the_next(executed, tmp_path, monke
             env={"IPYTHONDIR": f"{folder}/06/ipython"},
             stdout=subprocess.PIPE,
         )
-        for folder in (left, tmp_path / "entanglement-0badcaf")
+        for folder in (left, tmp_path / "entanglement-0badcafe1")
     )
     with orphan, other:
         for process in (orphan, other):

@@ -26,7 +26,9 @@ def test_what_is_saved_is_what_is_checked(tmp_path, monkeypatch, tokenizer, tiny
 
     monkeypatch.setattr(pretrain, "write_json", full)
     with pytest.raises(OSError, match="No space left on device; what was there is kept") as error:
-        pretrain.save_checkpoint(folder, tiny_model("gpt2-tied", dtype=torch.float32, seed=1), tokenizer, facts)
+        pretrain.save_checkpoint(
+            folder, tiny_model("gpt2-tied", dtype=torch.float32, seed=1), tokenizer, facts
+        )
     assert error.value.filename == str(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]

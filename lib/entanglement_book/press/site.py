@@ -174,13 +174,13 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
         raise
     if gone:
         print(f"left out of the site (no current output): {', '.join(gone)}", flush=True)
+    output = book.out / "html-build" / settings.label
+    shutil.rmtree(output, ignore_errors=True)  # what a build that was killed left
     made_from, mark = _made_from(book, folder), target / _MARK
     if mark.is_file() and mark.read_bytes() == made_from.encode():
         print(f"the site is that of today's pages: {target / 'index.html'}", flush=True)
         return target / "index.html"
     shutil.rmtree(target, ignore_errors=True)
-    output = book.out / "html-build" / settings.label
-    shutil.rmtree(output, ignore_errors=True)
     command = [
         sys.executable,
         "-c",
