@@ -345,6 +345,8 @@ def test_what_a_notebook_leaves_in_the_folder_for_temporary_files_goes_with_its_
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # in which nothing can be written
+    (tmp_path / "home").write_text("in the way")
     (tmp_path / "temporary").mkdir()
     tiny.edit("06_second", "print(6)", "import tempfile\nprint(pathlib.Path(tempfile.mkdtemp()).is_dir())")
     assert tiny.run("execute", "--scale", "smoke", "--only", "06") == 0
