@@ -2,8 +2,6 @@
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-JOBS ?= 2
-PORT ?= 8000
 VENV := .venv
 PY := $(VENV)/bin/python
 # The environment is made again when one of these files changed, and not when it was only touched.
@@ -17,8 +15,9 @@ override ONLY := $(value ONLY)
 override JOBS := $(value JOBS)
 override PORT := $(value PORT)
 export PYTHON SCALE SEED MODEL ONLY JOBS PORT
-OPTIONS = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"}
-RUN = $(OPTIONS) $${ONLY:+--only "$$ONLY"} $${JOBS:+--jobs "$$JOBS"}
+# All that was given of a run goes to its command, which refuses what it does not take; empty is not given.
+GIVEN = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"} $${ONLY:+--only "$$ONLY"}
+PARALLEL = $${JOBS:+--jobs "$$JOBS"}
 
 .PHONY: help env book test test-gpu execute site check serve status claims results bench nano tidy format clean
 
@@ -38,40 +37,40 @@ $(STAMP):
 	@rm -f "$(VENV)"/.made-* && touch "$@"
 
 book: env ## execute every notebook that changed and build the pages
-	@"$(PY)" -m entanglement_book book $(RUN)
+	@"$(PY)" -m entanglement_book book $(GIVEN) $(PARALLEL)
 
 test: env ## everything that must hold: lint, types, tests, notebooks at smoke, the built site
-	@"$(PY)" -m entanglement_book test $${JOBS:+--jobs "$$JOBS"}
+	@"$(PY)" -m entanglement_book test $(PARALLEL)
 
 test-gpu: env ## the tests that need a CUDA device
 	@"$(PY)" -m pytest -q -m gpu
 
 execute: env ## execute every notebook that changed
-	@"$(PY)" -m entanglement_book execute $(RUN)
+	@"$(PY)" -m entanglement_book execute $(GIVEN) $(PARALLEL)
 
 site: env ## build the pages from stored outputs
-	@"$(PY)" -m entanglement_book site $(OPTIONS)
+	@"$(PY)" -m entanglement_book site $(GIVEN)
 
 check: env ## open every built page in a browser
-	@"$(PY)" -m entanglement_book check $(OPTIONS)
+	@"$(PY)" -m entanglement_book check $(GIVEN)
 
 serve: env ## show the pages on localhost
-	@"$(PY)" -m entanglement_book serve $(OPTIONS) $${PORT:+--port "$$PORT"}
+	@"$(PY)" -m entanglement_book serve $(GIVEN) $${PORT:+--port "$$PORT"}
 
 status: env ## which notebooks would run, and why
-	@"$(PY)" -m entanglement_book status $(OPTIONS)
+	@"$(PY)" -m entanglement_book status $(GIVEN)
 
 claims: env ## the ledger of claims with its verdicts
-	@"$(PY)" -m entanglement_book claims $(OPTIONS)
+	@"$(PY)" -m entanglement_book claims $(GIVEN)
 
 results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
-	@"$(PY)" -m entanglement_book results run $${JOBS:+--jobs "$$JOBS"} $${SCALE:+--scale "$$SCALE"} $${MODEL:+--model "$$MODEL"}
+	@"$(PY)" -m entanglement_book results run $(GIVEN) $(PARALLEL)
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)
-	@"$(PY)" -m entanglement_book bench
+	@"$(PY)" -m entanglement_book bench $(GIVEN)
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
-	@"$(PY)" -m entanglement_book nano
+	@"$(PY)" -m entanglement_book nano $(GIVEN)
 
 tidy: env ## bring the notebooks into the form in which they are committed
 	@"$(PY)" -m entanglement_book tidy

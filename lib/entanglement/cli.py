@@ -6,9 +6,11 @@ stderr and exit status 2. Nothing heavy is imported before a command needs it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -26,6 +28,11 @@ def make_app(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
         rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+
+@cache
+def _command(app: typer.Typer) -> Any:
+    return typer.main.get_command(app)
 
 
 def run_app(
@@ -47,12 +54,16 @@ def run_app(
     given = list(sys.argv[1:] if arguments is None else arguments)
     expected: tuple[type[Exception], ...] = (*(errors or {}), OSError)
     try:
-        result = app(args=given, prog_name=name, standalone_mode=False)
+        result = _command(app).main(args=given, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is told here, not by the interpreter when it ends
         return result if isinstance(result, int) else 0
     except typer.Exit as leave:
         return int(leave.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except BrokenPipeError:  # whoever read along has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except typer.TyperException as error:
         text, status = error.format_message(), 2
         if type(error).__name__ == "NoArgsIsHelpError":  # its text is the whole help

@@ -26,6 +26,7 @@ __all__ = [
     "KnownModel",
     "LoadedModel",
     "about_model",
+    "check_model_folder",
     "check_model_name",
     "list_models",
     "load_model",
@@ -115,6 +116,39 @@ def check_model_name(name: str) -> None:
         raise ValueError(f"model={name!r} is not a model's name; expected {_allowed()}.")
     if (problem := _hub_problem(name)) is not None:
         raise ValueError(f"model={name!r}: {problem}; expected {_allowed()}, which needs a network.")
+
+
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+def check_model_folder(path: str | Path) -> None:
+    """Check that a folder holds a causal language model and its tokenizer, without loading them.
+
+    Raises:
+        ValueError: one line that names the folder, what it lacks, and what is expected.
+    """
+    if (problem := _folder_problem(Path(path))) is not None:
+        raise ValueError(f"model={str(path)!r} cannot be loaded: {problem}; expected {_allowed()}.")
+
+
+def _folder_problem(folder: Path) -> str | None:
+    """Return what is wrong with a model's folder, in half a line, or None."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not (folder / "config.json").is_file():
+        return "it has no config.json"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"config.json cannot be read ({' '.join(str(error).split())})"
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        return "its config.json has no model_type"
+    if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+        return "it has no weights (model.safetensors)"
+    if not any((folder / name).is_file() for name in _TOKENIZER):
+        return f"it has no tokenizer ({', '.join(_TOKENIZER)})"
+    return None
 
 
 def _folder_of(name: str) -> Path:

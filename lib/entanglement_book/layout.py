@@ -49,10 +49,7 @@ class Settings:
         if self.seed is not None:
             parts.append(f"seed{self.seed}")
         if self.model is not None:
-            plain = re.sub(r"[^A-Za-z0-9.-]+", "-", self.model.rpartition(os.sep)[2])
-            # Two models never share a folder, nor does a model called seed1 share that of a seed.
-            own = plain == self.model and not re.fullmatch(r"seed\d+", plain)
-            parts.append(plain if own else f"{plain}-{digest(self.model)[:8]}")
+            parts.append(model_label(self.model))
         return "+".join(parts)
 
     @property
@@ -67,20 +64,39 @@ class Settings:
 
     def model_digest(self) -> str:
         """A hash of what is in the model's folder, or '' if the model is none: its name says all then."""
-        if self.model is None or not Path(self.model).is_dir():
-            return ""
-        folder = Path(self.model)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return digest({path.relative_to(folder).as_posix(): _known_sha256(path) for path in files})
+        return "" if self.model is None else folder_digest(self.model)
+
+
+def model_label(model: str) -> str:
+    """A model's part in the names of folders: two models never share one, wherever they lie."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", model.rpartition(os.sep)[2])
+    # Nor does a model called seed1 share that of a seed, or one called as another's label is.
+    own = plain == model and not re.fullmatch(r"seed\d+|.*-[0-9a-f]{8}", plain)
+    return plain if own else f"{plain}-{digest(model)[:8]}"
+
+
+def folder_digest(model: str) -> str:
+    """A hash of the files of a model that lies in a folder, whatever they are called; '' for a name.
+
+    Hidden files are none of the model's. A process reads a file once, and again when its size, one of its
+    times or its place on the disk changed; only a file that is written over in place, with as many bytes and
+    within one tick of the clock, is taken for the old one, and by this process alone.
+    """
+    folder = Path(model)
+    if not folder.is_absolute() or not folder.is_dir():  # parse_model gives full paths
+        return ""
+    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    shown = {n: path for n, path in names.items() if not any(part.startswith(".") for part in n.parts)}
+    return digest({name.as_posix(): _known_sha256(path) for name, path in shown.items()})
 
 
 def _known_sha256(path: Path) -> str:
     state = path.stat()
-    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+    return _sha256_of(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
 @cache
-def _sha256_of(path: Path, _size: int, _changed: int) -> str:
+def _sha256_of(path: Path, *_state: int) -> str:
     return file_sha256(path)
 
 
@@ -281,13 +297,15 @@ def parse_only(text: str | None, chapters: list[str]) -> list[str]:
     """
     if text is None:
         return list(chapters)
-    chosen = []
+    chosen: list[str] = []
     for name in (part.strip() for part in text.split(",")):
         found = [c for c in chapters if name in (c, *c.split("_", 1)) or _same_number(name, number_of(c))]
         if not found:
             known = ", ".join(number_of(c) for c in chapters) or "none yet"
-            raise UsageError(f"unknown chapter {name!r}: expected {known}")
-        chosen += [c for c in found if c not in chosen]
+            raise UsageError(f"unknown chapter {name!r}: expected some of {known}, separated by commas")
+        if set(found) & set(chosen):
+            raise UsageError(f"chapter {name!r} is named twice")
+        chosen += found
     return sorted(chosen)
 
 
@@ -296,25 +314,21 @@ def _same_number(name: str, number: str) -> bool:
 
 
 def parse_model(text: str | None) -> str | None:
-    """Check a model before anything starts; a folder is returned with its full path.
+    """Check a model before anything starts; a folder is looked into and returned with its full path.
 
     Notebooks run in a folder of their own, so a relative one would mean another there. A name is checked by
     ``entanglement.models``, which knows the ladder and whether a hub can be reached.
     """
     if text is None or text == "nano":  # the default everywhere
         return None
-    from entanglement.models import check_model_name  # late: it imports torch
+    from entanglement.models import check_model_folder, check_model_name  # late: it imports torch
 
+    known = text in known_models()
     try:
+        if not known and text and Path(text).exists():
+            check_model_folder(text)
+            return str(Path(text).resolve())
         check_model_name(text)
-        known = text in known_models()
-        if not known and Path(text).is_dir():
-            folder = Path(text).resolve()
-            if not (folder / "config.json").is_file():
-                raise UsageError(f"model {text!r} is a folder without a config.json: it holds no model")
-            return str(folder)
-    except UsageError:
-        raise
     except (ValueError, OSError) as error:
         raise UsageError(one_line(error)) from None
     return text

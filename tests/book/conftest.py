@@ -79,7 +79,7 @@ class TinyBook:
         return self.root / "_build" / "executed" / scale / f"{chapter}.run.json"
 
 
-def fill(root):
+def make(root):
     for folder in ("notebooks", "book", "lib/entanglement"):
         (root / folder).mkdir(parents=True)
     (root / "_config.yml").write_text(CONFIG)
@@ -110,17 +110,23 @@ def fill(root):
     return book
 
 
+@pytest.fixture(scope="session")
+def fill():
+    """What makes a tiny book in a folder, for tests that share one."""
+    return make
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A tiny book that has not been executed."""
     monkeypatch.setenv("RUNS", str(tmp_path / "book" / "runs"))
-    return fill(tmp_path / "book")
+    return make(tmp_path / "book")
 
 
 @pytest.fixture(scope="session")
 def _executed_once(tmp_path_factory):
     root = tmp_path_factory.mktemp("executed") / "book"
-    book = fill(root)
+    book = make(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNS", str(root / "runs"))
         assert book.run("execute", "--scale", "smoke") == 0

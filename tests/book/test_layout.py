@@ -1,10 +1,14 @@
 """Chapters and their numbers, the names of folders, and what a run may be asked for."""
 
-import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
+from entanglement import models
+from entanglement.files import digest
+from entanglement_book.grids.stored import folder_of
 from entanglement_book.layout import (
     Book,
     BookError,
@@ -78,7 +82,10 @@ def test_chapters_may_be_named_in_four_ways():
         (parse_seed, ["", " ", "-1", "1.5", "²", "٣", "1e3", "1234567890"]),
         (parse_jobs, ["", "0", "-2", "many", "²", "1000"]),
         (parse_port, ["", "-1", "²", "65536", "http", "99999"]),
-        (lambda text: parse_only(text, ["03_first"]), ["", ",", "44", "03,", "²", "_first", "3x"]),
+        (
+            lambda text: parse_only(text, ["03_first"]),
+            ["", ",", "44", "03,", "²", "_first", "3x", "03-06", "03,3"],
+        ),
     ],
 )
 def test_nothing_else_is_taken(parse, wrong):
@@ -97,6 +104,7 @@ def test_no_run_shares_another_s_folder():
         Settings("book", model="org/x"),
         Settings("book", model="org-x"),
         Settings("book", model="org x"),
+        Settings("book", model=f"x-{digest('org/x')[:8]}"),
         Settings("book", model="/a/x"),
         Settings("book", model="/b/x"),
         Settings("book", seed=1, model="x"),
@@ -109,28 +117,69 @@ def test_no_run_shares_another_s_folder():
     assert [run.is_default for run in runs[:4]] == [True, True, False, False]
 
 
+FILES = {"config.json": "config.json", "model.safetensors": "weights", "tokenizer.json": "tokenizer"}
+
+
+def a_model(folder, lacking=""):
+    """A folder with the files of a model, but one."""
+    folder.mkdir(parents=True)
+    for name in set(FILES) - {lacking}:
+        shutil.copy(Path(models.__file__).parent / "checkpoints" / "nano" / name, folder)
+    return folder
+
+
 def test_a_model_s_folder_is_looked_into_and_known_by_its_full_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    for name in ("mine", "./mine", str(tmp_path / "mine"), "..", "/etc"):
-        with pytest.raises(UsageError, match=r"without a config\.json") as found:
-            parse_model(name)
-        assert "\n" not in str(found.value) and repr(name) in str(found.value)
-    (tmp_path / "mine" / "config.json").write_text("{}")
-    assert parse_model("mine") == parse_model("./mine") == str(tmp_path / "mine")
-    assert parse_model("nano") is parse_model(None) is None
-    assert parse_model("smollm2-135m") == "smollm2-135m"
+    a_model(tmp_path / "mine")
     (tmp_path / "smollm2-135m").mkdir()
+    for number, (file, part) in enumerate(FILES.items()):
+        a_model(tmp_path / str(number), file)
+        with pytest.raises(UsageError, match=f"it has no {part}") as found:
+            parse_model(str(tmp_path / str(number)))
+        assert "\n" not in str(found.value)
+    monkeypatch.chdir(tmp_path)
+    for name in ("..", "/etc"):
+        with pytest.raises(UsageError, match=r"config\.json"):
+            parse_model(name)
+    for name in ("mine", "./mine", "../" + tmp_path.name + "/mine", str(tmp_path / "mine")):
+        assert parse_model(name) == str(tmp_path / "mine")
+    assert parse_model("nano") is parse_model(None) is None
     assert parse_model("smollm2-135m") == "smollm2-135m"  # a name of the ladder is that model
+    assert Settings("smoke", model="smollm2-135m").model_digest() == ""
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="model_type"):
+        parse_model("mine")
 
 
 def test_other_weights_are_another_model(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"n": 1}))
-    (tmp_path / "weights").write_bytes(b"1")
-    settings = Settings("smoke", model=str(tmp_path))
-    before = settings.model_digest()
-    assert before == settings.model_digest() != ""
-    (tmp_path / "weights").write_bytes(b"2")
-    os.utime(tmp_path / "weights", (1, 1))
-    assert settings.model_digest() != before
+    folder = a_model(tmp_path / "mine")
+    settings, weights = Settings("smoke", model=str(folder)), folder / "model.safetensors"
+    seen = {settings.model_digest()}
+    assert seen == {settings.model_digest()} != {""}
+    times = (weights.stat().st_atime_ns, weights.stat().st_mtime_ns)
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        text = (folder / name).read_bytes()
+        # As many bytes, and the time set back: the clock that cannot be set tells, and so does a new process.
+        (folder / name).write_bytes(b"#" + text[1:])
+        os.utime(folder / name, ns=times)
+        seen.add(settings.model_digest())
+        (folder / name).write_bytes(text)
+        seen.add(settings.model_digest())
+    (folder / "adapter.bin").write_bytes(b"")
+    seen.add(settings.model_digest())
+    assert len(seen) == 5
+    (folder / ".git").mkdir()
+    (folder / ".git" / "index").write_bytes(b"1")
+    assert settings.model_digest() in seen
     assert Settings("smoke").model_digest() == Settings("smoke", model="gpt2").model_digest() == ""
+
+
+def test_no_tables_are_those_of_another_model(tmp_path):
+    folder = a_model(tmp_path / "mine")
+    names = ["nano", "org/x", "org-x", "org--x", "x", str(folder), str(tmp_path / "mine2")]
+    assert folder_of(tmp_path, "grid", "smoke", "nano") == tmp_path / "book/results/smoke/grid-nano"
+    before = [folder_of(tmp_path, "grid", "smoke", name) for name in names]
+    assert len({path.name for path in before}) == len(names)
+    assert {path.parent for path in before} == {tmp_path / "book" / "results" / "smoke"}
+    (folder / "model.safetensors").write_bytes(b"2")
+    after = [folder_of(tmp_path, "grid", "smoke", name) for name in names]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [name != str(folder) for name in names]

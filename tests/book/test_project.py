@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -99,49 +98,6 @@ def test_ci_calls_make_test_and_nothing_else():
     assert script.stat().st_mode & 0o111
 
 
-PASSED = ("SCALE", "SEED", "MODEL", "ONLY", "JOBS", "PORT")
-ODD = ["$(touch x)", "$$x", "`touch x`", "; touch x", "a 'b' \"c\"", "-1", "#no", "$(PY)"]
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Call make with a Python that writes down its arguments, one a line; returns them."""
-    spy = tmp_path / "a folder" / "python"
-    spy.parent.mkdir()
-    spy.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/said"\n')
-    spy.chmod(0o755)
-
-    def make(target, *given, **environment):
-        inherited = {name: value for name, value in os.environ.items() if name not in PASSED}
-        command = ["make", target, *given, f"PY={spy}", "STAMP=README.md"]
-        done = subprocess.run(command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert not (ROOT / "x").exists()
-        return (tmp_path / "said").read_text().splitlines()
-
-    return make
-
-
-def test_make_passes_what_it_is_given(made):
-    book = ["-m", "entanglement_book"]
-    assert made("book") == [*book, "book", "--jobs", "2"]
-    assert made("book", "SCALE=smoke", "ONLY=03,08", "SEED=1", "MODEL=gpt2", "JOBS=4") == [
-        *book, "book", "--scale", "smoke", "--seed", "1", "--model", "gpt2", "--only", "03,08", "--jobs", "4",
-    ]  # fmt: skip
-    assert made("claims", "SCALE=smoke") == [*book, "claims", "--scale", "smoke"]
-    assert made("serve", "PORT=1") == [*book, "serve", "--port", "1"]
-    assert made("results", "SCALE=smoke") == [*book, "results", "run", "--jobs", "2", "--scale", "smoke"]
-    assert made("bench") == [*book, "bench"]
-    assert made("nano") == [*book, "nano"]
-
-
-@pytest.mark.parametrize("value", ODD)
-def test_make_passes_odd_values_as_they_are(made, value):
-    wanted = ["-m", "entanglement_book", "status", "--scale", value]
-    assert made("status", f"SCALE={value}".replace("\n", "")) == wanted
-    assert made("status", SCALE=value) == wanted
-
-
 def test_make_is_honest_about_an_old_python(tmp_path):
     """A Python that is too old, or is not there, is named in one line, and nothing is made."""
     old = tmp_path / "old-python"
@@ -185,6 +141,38 @@ def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeyp
     monkeypatch.setattr(module, "stages", lambda jobs: rows[1:2])
     assert module.run(Book.find(ROOT), 2) == 0
     assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
+
+
+def test_stages_run_side_by_side_unless_one_wants_all_cores(monkeypatch, capfd, tmp_path):
+    from entanglement_book.press import stages as module
+
+    def meets(own, other):
+        """A command that ends well if the other one starts before it has ended."""
+        text = (
+            f"import pathlib, time\npathlib.Path({str(tmp_path / own)!r}).touch()\n"
+            f"end = time.monotonic() + 20\nwhile not pathlib.Path({str(tmp_path / other)!r}).exists():\n"
+            "    assert time.monotonic() < end\n    time.sleep(0.02)"
+        )
+        return [sys.executable, "-c", text]
+
+    def is_there(name, wanted):
+        path = repr(str(tmp_path / name))
+        text = f"import os, time\ntime.sleep(0.5)\nassert os.path.exists({path}) is {wanted}"
+        return [sys.executable, "-c", text]
+
+    rows = [
+        module.Stage("a", meets("a", "b")),
+        module.Stage("b", meets("b", "a")),
+        module.Stage("whole", is_there("late", False), alone=True),
+        module.Stage(
+            "late", [sys.executable, "-c", f"open({str(tmp_path / 'late')!r}, 'w')"], needs=("whole",)
+        ),
+    ]
+    monkeypatch.setattr(module, "stages", lambda jobs: rows)
+    assert module.run(Book.find(ROOT), 2) == 0
+    out = capfd.readouterr().out
+    summary = out.partition("=== summary")[2].split()
+    assert [word for word in summary if word in {"a", "b", "whole", "late"}] == ["a", "b", "whole", "late"]
 
 
 def test_without_a_browser_one_line_says_so(monkeypatch, capsys):

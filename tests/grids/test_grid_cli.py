@@ -1,25 +1,25 @@
 """The command ``results``: exit status 0 done, 1 something is not as it should be, 2 not allowed."""
 
 import pytest
-from typer.testing import CliRunner
 
 from entanglement.registry import Registry
-from entanglement_book.grids import cli, freshness, load, rerun
+from entanglement_book.cli import main
+from entanglement_book.grids import freshness, grid, load, rerun
 
 
 @pytest.fixture
-def command(toy, monkeypatch):
+def command(toy, monkeypatch, capsys):
     """Call the command in the toy's repository; returns (exit status, output)."""
     found = Registry("grid")
     found.add("toy", toy.grid)
-    for module in (cli, load, rerun):
+    for module in (grid, load, rerun):
         monkeypatch.setattr(module, "GRIDS", found)
     monkeypatch.setattr(freshness, "SCALES", ("smoke",))  # the check wants every scale that is kept
 
     def call(*arguments):
-        done = CliRunner().invoke(cli.app, list(arguments))
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, done.output
+        capsys.readouterr()
+        status = main(["results", *arguments])
+        return status, "".join(capsys.readouterr())
 
     return call
 
@@ -43,7 +43,8 @@ def test_run_check_rerun_and_list(command, toy):
     [("--jobs", "-2"), ("--jobs", "0"), ("--jobs", "x"), ("--grid", "toi"), ("--scale", "huge"), ("--what",)],
 )
 def test_what_is_not_allowed_is_refused_and_writes_nothing(command, toy, wrong):
-    assert command("run", *wrong)[0] == 2
+    status, said = command("run", *wrong)
+    assert status == 2 and len(said.splitlines()) == 1 and wrong[-1] in said
     assert not (toy.root / "_build").exists() and not list((toy.root / "book" / "results").iterdir())
 
 
@@ -59,3 +60,13 @@ def test_restamp(command, toy):
     status, said = command("restamp", "--scale", "smoke", "--code-moved", "tidied", "--jobs", "1")
     assert status == 0 and "all 4 cells equal" in said
     assert command("check")[0] == 0
+
+
+def test_only_tables_that_are_there_are_met_or_stamped(command, toy):
+    for what in ("rerun", "restamp"):
+        status, said = command(what, "--scale", "paper")
+        assert status == 2 and "no tables are kept at scale 'paper'" in said
+        status, said = command(what, "--model", "smollm2-135m")
+        assert status == 2 and "grid 'toy' has no tables" in said
+    assert command("rerun", "--scale", "smoke")[0] == 1  # kept, and not made yet
+    assert not (toy.root / "_build").exists() and not list((toy.root / "book" / "results").iterdir())

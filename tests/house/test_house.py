@@ -2,6 +2,7 @@
 
 import ast
 import os
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -64,6 +65,11 @@ def test_no_two_modules_share_a_name_unless_they_are_the_same_kind_of_thing():
         if path.stem not in SAME_THING:
             places[path.stem].append(path.relative_to(ROOT / "lib").as_posix())
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_the_files_that_run_first_are_there():
+    for name in runpy.run_path(str(ROOT / "tests" / "conftest.py"))["LONGEST"]:
+        assert (ROOT / "tests" / name).is_file(), f"{name}: take it out of LONGEST in tests/conftest.py"
 
 
 #: Calls that write a file as they go, so that who is killed or finds the disk full leaves half of it.

@@ -1,137 +1,239 @@
-"""``entanglement-book results``: compute the grids, check their tables, repeat a cell, re-stamp."""
+"""``entanglement-book results``: compute the grids, check their tables, repeat a cell, re-stamp.
+
+What is heavy is imported when a command has seen that it can do what it was asked for.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from entanglement_book.grids.freshness import check as find_problems, problems_of
-from entanglement_book.grids.grid import GRIDS, SCALES, Grid
-from entanglement_book.grids.made_by import Code
-from entanglement_book.grids.rerun import rerun_one
-from entanglement_book.grids.restamp import repeat_smoke, restamp as restamp_tables
-from entanglement_book.grids.run import run as run_grid
-from entanglement_book.layout import parse_model
+from entanglement.cli import make_app
+from entanglement_book.layout import UsageError, parse_jobs, parse_model, parse_scale
 from entanglement_book.machine import repository
+from entanglement_book.options import JobsOption, ScaleOption, path_of, say_where
+
+if TYPE_CHECKING:
+    from entanglement_book.grids.grid import Grid
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The grids: runs too long for a notebook, stored as tables.")
+app = make_app(
+    "Compute and check the tables of long experiments.\n\n"
+    "A grid is a family of runs too long for a notebook. Its tables are stored under book/results; the "
+    "chapters read them. What they were made by is stored with them.\n\n"
+    "Examples:\n\n"
+    "- `entanglement-book results list`: the grids, and which tables are of today's code\n"
+    "- `entanglement-book results run`: compute what is missing"
+)
 
 _Grids = Annotated[
-    list[str] | None, typer.Option("--grid", help="A grid's name; may be repeated. All of them by default.")
+    list[str] | None,
+    typer.Option("--grid", help="Name of a grid; may be repeated.", show_default="all", metavar="NAME"),
 ]
-_Scale = Annotated[str, typer.Option(help=f"One of {', '.join(SCALES)}.")]
 _Model = Annotated[
-    str | None, typer.Option(help="Name of the base model. By default those whose tables are kept.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="Language model: nano, smollm2-135m, a folder that holds one, or an id of the Hugging Face hub.",
+        show_default="those whose tables are kept",
+        metavar="NAME",
+    ),
 ]
 
 
-def _chosen(names: list[str] | None, scale: str = "book") -> list[Grid]:
-    if scale not in SCALES:
-        raise typer.BadParameter(f"scale={scale!r}; expected one of {', '.join(SCALES)}.")
+def _model(text: str | None) -> str | None:
+    return None if text is None else parse_model(text) or "nano"
+
+
+def _chosen(names: list[str] | None) -> list[Grid]:
+    from entanglement_book.grids.grid import GRIDS
+
+    for name in names or ():
+        if names and names.count(name) > 1:
+            raise UsageError(f"grid {name!r} is named twice")
     try:
         return [GRIDS[name] for name in names or GRIDS]
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
-def _models(grid: Grid, scale: str, model: str | None) -> tuple[str, ...]:
-    if model is None:
-        return grid.kept(scale) or ("nano",)
-    return (parse_model(model) or "nano",)
+def _stored(grids: Iterable[Grid], scale: str, model: str | None) -> list[tuple[Grid, str]]:
+    """The tables that are asked for, which are kept or there. Errors: UsageError if there are none."""
+    from entanglement_book.grids.stored import folder_of
+
+    asked = [(one, name) for one in grids for name in ((model,) if model else one.kept(scale))]
+    root = repository()
+    for one, name in asked:
+        if name not in one.kept(scale) and not folder_of(root, one.name, scale, name).is_dir():
+            raise UsageError(f"grid {one.name!r} has no tables at scale {scale} of the model {name!r}")
+    if not asked:
+        raise UsageError(f"no tables are kept at scale {scale!r}: name a --model that has some")
+    return asked
 
 
 @app.command()
 def run(
-    grid: _Grids = None,
-    scale: _Scale = "book",
-    model: _Model = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, one thread each.")] = 2,
-) -> None:
-    """Compute what is missing and write the tables. May be stopped, and goes on where it was."""
-    for one in _chosen(grid, scale):
-        for name in _models(one, scale, model):
-            folder = run_grid(one, scale, name, jobs=jobs)
-            typer.echo(f"tables: {folder}")
+    grid: _Grids = None, scale: ScaleOption = "book", model: _Model = None, jobs: JobsOption = "2"
+) -> int:
+    """Compute what is missing and write the tables; it may be stopped, and goes on where it was.
+
+    Tables that are of today's code stay as they are. All of them take about four and a half hours on two
+    cores.
+
+    Examples:
+
+    - `entanglement-book results run`
+    - `entanglement-book results run --grid untangling --scale smoke`
+    """
+    at, count, name = parse_scale(scale), parse_jobs(jobs), _model(model)
+    chosen = _chosen(grid)
+    from entanglement_book.grids.run import run as run_grid
+
+    say_where(repository())
+    for one in chosen:
+        for base in (name,) if name else one.kept(at) or ("nano",):
+            print(f"tables: {run_grid(one, at, base, jobs=count)}", flush=True)
+    return 0
 
 
 @app.command()
-def check(grid: _Grids = None) -> None:
-    """Are the stored tables whole, and would today's code make them? Exit status 1 if not."""
-    problems = find_problems(_chosen(grid))
+def check(grid: _Grids = None) -> int:
+    """Say which stored tables are not whole or not of today's code; nothing is computed.
+
+    Exit status 1 if there are any.
+
+    Example: `entanglement-book results check`
+    """
+    from entanglement_book.grids.freshness import check as find_problems
+
+    chosen = _chosen(grid)
+    say_where(repository())
+    problems = find_problems(chosen)
     for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"results: {'as they should be' if not problems else f'{len(problems)} problems'}")
-    raise typer.Exit(1 if problems else 0)
+        print(problem)
+    print(f"results: {'as they should be' if not problems else f'{len(problems)} problems'}", flush=True)
+    return 1 if problems else 0
 
 
 @app.command()
-def rerun(grid: _Grids = None, scale: _Scale = "smoke", model: _Model = None) -> None:
-    """Compute one cell of each table again, drawn by the commit. Exit status 1 if a number is another one."""
+def rerun(grid: _Grids = None, scale: ScaleOption = "smoke", model: _Model = None) -> int:
+    """Compute one cell of each stored table again and compare every number.
+
+    Which one is drawn by the commit's hash, so that over time all are visited. Exit status 1 if a number is
+    another one.
+
+    Example: `entanglement-book results rerun --grid untangling`
+    """
+    at, name = parse_scale(scale), _model(model)
+    asked = _stored(_chosen(grid), at, name)
+    from entanglement_book.grids.rerun import rerun_one
+
+    say_where(repository())
     missed = 0
-    for one in _chosen(grid, scale):
-        for name in _models(one, scale, model):
-            again = rerun_one(one.name, scale, name)
-            said = "met" if again.agrees else "NOT met"
-            typer.echo(
-                f"{one.name} {scale} {name} {again.cell}: {said}, differs by {again.worst:.1e} "
-                f"(allowed {again.allowed:g}), {again.seconds:.0f} s"
-            )
-            missed += not again.agrees
-    raise typer.Exit(1 if missed else 0)
+    for one, base in asked:
+        again = rerun_one(one.name, at, base)
+        said = "met" if again.agrees else "NOT met"
+        print(
+            f"{one.name} {at} {base} {again.cell}: {said}, differs by {again.worst:.1e} "
+            f"(allowed {again.allowed:g}), {again.seconds:.0f} s",
+            flush=True,
+        )
+        missed += not again.agrees
+    return 1 if missed else 0
 
 
 @app.command()
 def restamp(
     grid: _Grids = None,
-    scale: Annotated[str | None, typer.Option(help="smoke or book; both by default.")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(help="Whose tables.", show_default="smoke and book", metavar="smoke|book|paper"),
+    ] = None,
     model: _Model = None,
     code_moved: Annotated[
-        str, typer.Option(metavar="WHY", help="More than names changed, and no number: say what.")
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="WHY",
+            help="What changed, if more than names and yet no number: all smoke cells are repeated first.",
+            show_default="only names changed",
+        ),
+    ] = None,
     smoke: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of smoke tables that the earlier code made on this machine, in place of "
-            "book/results/smoke; with --code-moved."
+            help="Folder of smoke tables that the earlier code made on this machine; with --code-moved.",
+            show_default="book/results/smoke",
+            metavar="FOLDER",
+            parser=path_of,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, one thread each.")] = 2,
-) -> None:
-    """Carry tables over a change that moved no number, after repeating cells. Exit status 1 if one did."""
+    jobs: JobsOption = "2",
+) -> int:
+    """Carry stored tables over a change of the code that moved no number, after repeating cells.
+
+    Exit status 1 if a number moved; that table stays as it was.
+
+    Examples:
+
+    - `entanglement-book results restamp`
+    - `entanglement-book results restamp --code-moved "a loop became one call"`
+    """
+    count = parse_jobs(jobs)
+    scales = ("smoke", "book") if scale is None else (parse_scale(scale),)
+    if code_moved is not None and not code_moved.strip():
+        raise UsageError(f"--code-moved {code_moved!r} says nothing: say what changed")
+    if smoke is not None:
+        if code_moved is None:
+            raise UsageError("--smoke is looked at with --code-moved only")
+        if not smoke.is_dir():
+            raise UsageError(f"--smoke {str(smoke)!r} is not a folder")
+    name = _model(model)
+    chosen = _chosen(grid)
+    for at in scales:
+        _stored(chosen, at, name)
+    from entanglement_book.grids.restamp import repeat_smoke, restamp as restamp_tables
+
+    say_where(repository())
     missed = 0
-    for one in _chosen(grid, scale or "book"):
+    for one in chosen:
         try:
             moved = None
-            if code_moved:
+            if code_moved is not None:
                 before = None if smoke is None else smoke / f"{one.name}-{one.models[0]}"
-                moved = repeat_smoke(one, code_moved, folder=before, jobs=jobs)
-            for at in (scale,) if scale else ("smoke", "book"):
-                for name in (model,) if model else one.kept(at):
-                    restamp_tables(one, at, name, moved=moved)
+                moved = repeat_smoke(one, code_moved, folder=before, jobs=count)
+            for at in scales:
+                for base in (name,) if name else one.kept(at):
+                    restamp_tables(one, at, base, moved=moved)
         except (OSError, ValueError) as error:
-            typer.echo(str(error))
+            print(error, file=sys.stderr)
             missed += 1
-    raise typer.Exit(1 if missed else 0)
+    return 1 if missed else 0
 
 
 @app.command(name="list")
-def list_grids() -> None:
-    """List the grids, their tables and whether these are of today's code."""
+def list_grids() -> int:
+    """List the grids, their stored tables and whether these are of today's code.
+
+    Example: `entanglement-book results list`
+    """
+    from entanglement_book.grids.freshness import problems_of
+    from entanglement_book.grids.grid import GRIDS
+    from entanglement_book.grids.made_by import Code
+
+    say_where(repository())
     code = Code(repository())
     for name in GRIDS:
         one = GRIDS[name]
-        typer.echo(name)
+        print(name)
         for scale in ("smoke", "book"):
             for model in one.kept(scale):
                 problems = problems_of(one, scale, model, code)
                 cells = len(one.cells(scale, model))
                 state = problems[0].partition(": ")[2] if problems else "fresh"
-                typer.echo(f"  {scale:<6} {model:<16} {cells:>4} cells  {state}")
-
-
-if __name__ == "__main__":
-    app()
+                print(f"  {scale:<6} {model:<16} {cells:>4} cells  {state}", flush=True)
+    return 0

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from entanglement.files import sha256
 from entanglement.uses import note_file
-from entanglement_book.layout import BookError, one_line
+from entanglement_book.layout import BookError, folder_digest, model_label, one_line
 
 __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 
@@ -54,8 +54,12 @@ class Stored:
 
 
 def folder_of(root: Path, grid: str, scale: str, model: str) -> Path:
-    """Return the folder of a grid's tables in the repository."""
-    return root / "book" / "results" / scale / f"{grid}-{model.replace('/', '--')}"
+    """Return the folder of a grid's tables in the repository. Two models never share one, nor do a model
+    that lies in a folder and the same with other files.
+    """
+    content = folder_digest(model)
+    label = f"{model_label(model)}-{content[:8]}" if content else model_label(model)
+    return root / "book" / "results" / scale / f"{grid}-{label}"
 
 
 def as_stored(table: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:

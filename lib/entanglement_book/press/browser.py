@@ -36,10 +36,12 @@ class NoBrowserError(RuntimeError):
 
 
 def find() -> str | None:
-    """Path of an installed browser, or None."""
+    """Path of an installed browser, or None. Errors: NoBrowserError, if one is named and not there."""
     named = os.environ.get("ENTANGLEMENT_BROWSER")
     if named:
-        return shutil.which(named)
+        if (program := shutil.which(named)) is None:
+            raise NoBrowserError(f"ENTANGLEMENT_BROWSER={named!r} is no program: name another, or unset it")
+        return program
     for name in _NAMES:
         found = shutil.which(name)
         if found:
@@ -49,6 +51,14 @@ def find() -> str | None:
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
     return path if path and Path(path).is_file() else None
+
+
+def installed() -> str:
+    """Path of an installed browser. Errors: NoBrowserError, which says how to get one."""
+    found = find()
+    if found is None:
+        raise NoBrowserError("no browser was found: run entanglement-book browser, which gets one")
+    return found
 
 
 def provide() -> str:
@@ -68,7 +78,10 @@ def provide() -> str:
         found = find()
         if found:
             return found
-    raise NoBrowserError("no browser: install Chromium or Google Chrome (on Debian: the package chromium)")
+    raise NoBrowserError(
+        "no browser could be had: install Chromium or Google Chrome (on Debian: apt-get install chromium), "
+        "or name one in ENTANGLEMENT_BROWSER"
+    )
 
 
 def _quietly(command: list[str], seconds: int) -> None:

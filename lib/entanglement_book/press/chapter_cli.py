@@ -17,18 +17,21 @@ app = make_app("A new chapter.")
 @app.command(name="new-chapter")
 def new_chapter(
     name: Annotated[
-        str, typer.Argument(help="Of its files, without a number: contrastive_losses.", metavar="NAME")
+        str,
+        typer.Argument(
+            help="Name of its files, without a number, such as contrastive_losses.", metavar="NAME"
+        ),
     ],
     part: Annotated[
         str | None,
         typer.Option(
-            help="Caption of the part at whose end it stands, or what stands before its period: IV.",
+            help="Part at whose end it stands: its caption, or what stands before the caption's period (IV).",
             show_default="the last part with numbers",
             metavar="CAPTION",
         ),
     ] = None,
     title: Annotated[
-        str | None, typer.Option(help="Of the page.", show_default="made from the name", metavar="TEXT")
+        str | None, typer.Option(help="Title of the page.", show_default="made from the name", metavar="TEXT")
     ] = None,
     root: RootOption = None,
 ) -> int:

@@ -49,9 +49,11 @@ def claims(
     - `entanglement-book claims --update --scale smoke`
     - `entanglement-book claims --check`
     """
-    settings, book = settings_of(scale, seed, model), book_at(root, out)
     if update and check:
         raise UsageError("--update and --check: choose one")
+    settings, book = settings_of(scale, seed, model), book_at(root, out)
+    if check and scale != "book":
+        raise UsageError("--check looks at smoke and book alike: leave out --scale")
     if (update or check) and not settings.is_default:
         what = "--update records" if update else "--check looks at"
         raise UsageError(f"{what} runs with default seed and model only: leave out --seed and --model")

@@ -27,6 +27,9 @@ from entanglement_book.options import (
     ScaleOption,
     SeedOption,
     book_at,
+    check_folder,
+    make_folder,
+    path_of,
     settings_of,
     writable,
 )
@@ -64,7 +67,7 @@ def book(
     from entanglement_book.press.execute import Execution, clock, report_failures
     from entanglement_book.press.site import remove
 
-    at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)
+    count, settings, at = parse_jobs(jobs), settings_of(scale, seed, model), book_at(root, out)
     chapters = parse_only(only, at.chapters())
     wrong = [] if only else at.disagreements()
     if wrong:
@@ -115,7 +118,7 @@ def execute(
     """
     from entanglement_book.press.execute import Execution, report_failures
 
-    at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)
+    count, settings, at = parse_jobs(jobs), settings_of(scale, seed, model), book_at(root, out)
     chapters = parse_only(only, at.chapters())
     outcomes = Execution(writable(at), settings, count).run(chapters)
     _warn(at, settings, chapters)
@@ -144,7 +147,7 @@ def _build_site(at: Book, settings: Settings, partial: bool) -> Path | None:
 @app.command()
 def site(
     partial: Annotated[
-        bool, typer.Option("--partial", help="Leave out pages that have no current output.")
+        bool, typer.Option("--partial", help="Leave out chapters that have no current output.")
     ] = False,
     scale: ScaleOption = "book",
     seed: SeedOption = None,
@@ -161,7 +164,7 @@ def site(
     - `entanglement-book site`
     - `entanglement-book site --scale smoke --partial`
     """
-    at, settings = book_at(root, out), settings_of(scale, seed, model)
+    settings, at = settings_of(scale, seed, model), book_at(root, out)
     return 0 if _build_site(writable(at), settings, partial) else 1
 
 
@@ -175,16 +178,17 @@ def repeat(
     out: OutOption = None,
     root: RootOption = None,
 ) -> int:
-    """Execute again elsewhere and compare byte for byte.
+    """Execute current chapters once more, elsewhere, and compare byte for byte with what is stored.
 
-    Nothing that is stored is changed. Exit status 1 if a cell or a recorded claim differs.
+    It shows that a run repeats. Nothing that is stored is changed. Exit status 1 if a cell or a recorded
+    claim differs.
 
     Example: `entanglement-book repeat --scale smoke --only 03`
     """
     from entanglement_book.press.execute import repeat as execute_again
     from entanglement_book.press.store import inspect
 
-    at, settings, count = book_at(root, out), settings_of(scale, seed, model), parse_jobs(jobs)
+    count, settings, at = parse_jobs(jobs), settings_of(scale, seed, model), book_at(root, out)
     chapters = parse_only(only, at.chapters())
     state = inspect(at, settings)
     stale = [chapter for chapter in chapters if state.stale[chapter]]
@@ -200,12 +204,21 @@ def check(
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--site", help="Folder of the pages.", show_default="those of the run", metavar="FOLDER"
+            "--site",
+            help="Folder of the pages.",
+            show_default="those of the run",
+            metavar="FOLDER",
+            parser=path_of,
         ),
     ] = None,
     screenshots: Annotated[
         Path | None,
-        typer.Option(help="Folder for a picture of every page: light, dark, narrow.", metavar="FOLDER"),
+        typer.Option(
+            help="Folder for three pictures of every page: light, dark, narrow.",
+            show_default="no pictures",
+            metavar="FOLDER",
+            parser=path_of,
+        ),
     ] = None,
     scale: ScaleOption = "book",
     seed: SeedOption = None,
@@ -219,20 +232,22 @@ def check(
 
     Example: `entanglement-book check --scale smoke --screenshots pictures`
     """
-    from entanglement_book.press.browser import NoBrowserError
-    from entanglement_book.press.check import check as check_site, pages_of
-
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--site {str(folder)!r} is not a folder")
-    pages = folder or book_at(root, out).site(settings_of(scale, seed, model))
+    if screenshots is not None:
+        check_folder("--screenshots", screenshots)
+    settings = settings_of(scale, seed, model)
+    pages = folder or book_at(root, out).site(settings)
     if not (pages / "index.html").is_file():
         print(f"there is no site at {pages} yet: run make book first", file=sys.stderr)
         return 1
-    try:
-        problems = check_site(pages, screenshots)
-    except NoBrowserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    from entanglement_book.press.browser import installed
+    from entanglement_book.press.check import check as check_site, pages_of
+
+    installed()  # before the pages are read
+    if screenshots is not None:
+        make_folder("--screenshots", screenshots)
+    problems = check_site(pages, screenshots)
     for problem in problems:
         print(problem)
     print(f"{len(pages_of(pages))} pages looked at, {len(problems)} problems", flush=True)
@@ -254,13 +269,13 @@ def serve(
     """
     import threading
 
-    from entanglement_book.press.check import serve as serve_site
-
-    number = parse_port(port)
-    pages = book_at(root, out).site(settings_of(scale, seed, model))
+    number, settings = parse_port(port), settings_of(scale, seed, model)
+    pages = book_at(root, out).site(settings)
     if not (pages / "index.html").is_file():
         print(f"there is no site at {pages} yet: run make book first", file=sys.stderr)
         return 1
+    from entanglement_book.press.check import serve as serve_site
+
     try:
         with serve_site(pages, number) as address:
             print(f"the book is at {address}/ (Ctrl-C ends)", flush=True)
@@ -268,7 +283,7 @@ def serve(
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        print(f"port {port} cannot be used ({error.strerror}): choose another", file=sys.stderr)
+        print(f"port {port} cannot be used ({error.strerror}): choose another with --port", file=sys.stderr)
         return 1
     return 0
 
@@ -288,7 +303,7 @@ def status(
     from entanglement_book.press.execute import clock
     from entanglement_book.press.store import Store, inspect
 
-    at, settings = book_at(root, out), settings_of(scale, seed, model)
+    settings, at = settings_of(scale, seed, model), book_at(root, out)
     store, state = Store(at, settings), inspect(at, settings)
     for chapter in sorted(state.stale):
         seconds = store.seconds(chapter)
@@ -305,7 +320,9 @@ def status(
 def tidy(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Notebooks.", show_default="all chapters", metavar="[NOTEBOOK]..."),
+        typer.Argument(
+            help="Files of notebooks.", show_default="all chapters", metavar="[NOTEBOOK]...", parser=path_of
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say what is not in order.")] = False,
     root: RootOption = None,
@@ -320,11 +337,12 @@ def tidy(
     from entanglement.files import write_changed
     from entanglement_book.press.notebooks import complaints, dumps, read, tidy as tidied
 
+    if other := [str(path) for path in paths or () if path.suffix != ".ipynb"]:
+        raise UsageError(f"no notebook: {', '.join(other)}; expected files that end in .ipynb")
+    if missing := [str(path) for path in paths or () if not path.is_file()]:
+        raise UsageError(f"no such notebook: {', '.join(missing)}")
     at = book_at(root)
     chosen = paths or [at.notebook(chapter) for chapter in at.chapters()]
-    missing = [str(path) for path in chosen if not path.is_file()]
-    if missing:
-        raise UsageError(f"no such notebook: {', '.join(missing)}")
     if not check:
         texts = {path: dumps(tidied(read(path))) for path in chosen}
         for path, text in texts.items():
@@ -344,13 +362,9 @@ def browser() -> int:
 
     Example: `entanglement-book browser`
     """
-    from entanglement_book.press.browser import NoBrowserError, provide
+    from entanglement_book.press.browser import provide
 
-    try:
-        print(provide(), flush=True)
-    except NoBrowserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    print(provide(), flush=True)
     return 0
 
 
@@ -364,4 +378,5 @@ def test(jobs: JobsOption = "2", root: RootOption = None) -> int:
     """
     from entanglement_book.press.stages import run
 
-    return run(book_at(root), parse_jobs(jobs))
+    count = parse_jobs(jobs)
+    return run(book_at(root), count)

@@ -118,7 +118,7 @@ def _chosen(places: list[_Place], wanted: str | None, captions: list[str]) -> _P
         return numbered[-1]
 
     def fits(caption: str) -> bool:
-        return wanted.lower() in (caption.lower(), caption.partition(".")[0].lower())
+        return bool(wanted) and wanted.lower() in (caption.lower(), caption.partition(".")[0].lower())
 
     chosen = [place for place in places if fits(place.caption)]
     if not chosen:

@@ -1,26 +1,41 @@
 """``make test``: everything that must hold, stage after stage, with the time each took.
 
 A stage that fails does not keep the others from running, except those that need what it should have made.
+Stages of one core run side by side, and what they say is shown when they end.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from entanglement_book.layout import Book
 from entanglement_book.press.execute import clock
 
+#: Seconds between two looks at what runs.
+POLL = 0.1
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One command. ``needs``: names of stages without which it makes no sense."""
+    """One command.
+
+    Attributes:
+        name: in the summary.
+        command: what is run.
+        needs: names of stages without which it makes no sense.
+        alone: whether it keeps all cores busy, so that nothing runs beside it and it may speak at once.
+    """
 
     name: str
     command: list[str]
     needs: tuple[str, ...] = ()
+    alone: bool = False
 
 
 def stages(jobs: int) -> list[Stage]:
@@ -35,21 +50,17 @@ def stages(jobs: int) -> list[Stage]:
         return python("entanglement_book", *arguments)
 
     smoke = ("--scale", "smoke")
+    many = ("--jobs", str(jobs))
+    tests = ("pytest", "-q", "-m", "not gpu", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     return [
         Stage("lint", python("ruff", "check", ".")),
         Stage("format", python("ruff", "format", "--check", ".")),
-        Stage("notebooks in order", book("tidy", "--check")),
         Stage("types", python("mypy")),
+        Stage("notebooks in order", book("tidy", "--check")),
         Stage("browser", book("browser")),
-        Stage(
-            "tests",
-            python("pytest", "-q", "-m", "not gpu", "-n", "2", "--dist", "loadfile"),
-            needs=("browser",),
-        ),
-        Stage("notebooks at smoke", book("execute", *smoke, "--jobs", str(jobs))),
-        Stage(
-            "same numbers again", book("repeat", *smoke, "--jobs", str(jobs)), needs=("notebooks at smoke",)
-        ),
+        Stage("tests", python(*tests), needs=("browser",), alone=True),
+        Stage("notebooks at smoke", book("execute", *smoke, *many), alone=True),
+        Stage("same numbers again", book("repeat", *smoke, *many), ("notebooks at smoke",), alone=True),
         Stage("site", book("site", *smoke), needs=("notebooks at smoke",)),
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
@@ -58,25 +69,78 @@ def stages(jobs: int) -> list[Stage]:
     ]
 
 
+@dataclass
+class _Running:
+    """A stage that has been started. ``said``: what it says, where it may not speak at once."""
+
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    began: float
+    said: IO[bytes] | None
+
+
+def _start(stage: Stage, book: Book) -> _Running:
+    if stage.alone:
+        print(f"\n=== {stage.name}", flush=True)
+    said = None if stage.alone else tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is shown
+    process = subprocess.Popen(
+        stage.command, cwd=book.root, stdin=subprocess.DEVNULL, stdout=said,
+        stderr=None if said is None else subprocess.STDOUT,
+    )  # fmt: skip
+    return _Running(stage, process, time.monotonic(), said)
+
+
+def _show(running: _Running) -> None:
+    if running.said is None:
+        return
+    with running.said as said:
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    print(f"\n=== {running.stage.name}\n{text}", end="", flush=True)
+
+
+def _next(
+    waiting: Sequence[Stage], running: Sequence[_Running], known: Callable[[str], bool], jobs: int
+) -> Stage | None:
+    """Return the stage to start now, if there is one: the first that waits for nothing that still runs."""
+    for stage in waiting:
+        if not all(known(name) for name in stage.needs):
+            continue
+        room = not running if stage.alone else len(running) < jobs and not any(r.stage.alone for r in running)
+        return stage if room else None
+    return None
+
+
 def run(book: Book, jobs: int) -> int:
     """Run all stages; 0 if all passed. Closes with ``N passed, N failed``, counting stages."""
-    outcome: dict[str, str] = {}
-    rows = []
-    for stage in stages(jobs):
-        missing = [name for name in stage.needs if outcome.get(name) != "passed"]
-        print(f"\n=== {stage.name}", flush=True)
-        began = time.monotonic()
-        if missing:
-            print(f"not run: it needs {', '.join(missing)}", flush=True)
-            outcome[stage.name] = "failed"
-        else:
-            status = subprocess.run(stage.command, cwd=book.root, stdin=subprocess.DEVNULL).returncode
-            outcome[stage.name] = "passed" if status == 0 else "failed"
-        rows.append((stage.name, outcome[stage.name], time.monotonic() - began))
+    began = time.monotonic()
+    waiting, running = list(stages(jobs)), list[_Running]()
+    outcome: dict[str, tuple[str, float]] = {}
+    order = [stage.name for stage in waiting]
+    try:
+        while waiting or running:
+            while stage := _next(waiting, running, outcome.__contains__, jobs):
+                waiting.remove(stage)
+                missing = [name for name in stage.needs if outcome[name][0] != "passed"]
+                if missing:
+                    print(f"\n=== {stage.name}\nnot run: it needs {', '.join(missing)}", flush=True)
+                    outcome[stage.name] = ("failed", 0.0)
+                else:
+                    running.append(_start(stage, book))
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                _show(one)
+                result = "passed" if one.process.returncode == 0 else "failed"
+                outcome[one.stage.name] = (result, time.monotonic() - one.began)
+            time.sleep(POLL)
+    finally:
+        for one in running:
+            one.process.terminate()
     print("\n=== summary", flush=True)
-    for name, result, seconds in rows:
+    for name in order:
+        result, seconds = outcome[name]
         print(f"{result:<7} {name:<22} {clock(seconds):>14}", flush=True)
-    print(f"        {'in all':<22} {clock(sum(row[2] for row in rows)):>14}", flush=True)
-    failed = sum(result == "failed" for _, result, _ in rows)
-    print(f"\n{len(rows) - failed} passed, {failed} failed", flush=True)
+    print(f"        {'in all':<22} {clock(time.monotonic() - began):>14}", flush=True)
+    failed = sum(result == "failed" for result, _ in outcome.values())
+    print(f"\n{len(outcome) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
