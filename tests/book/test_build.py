@@ -6,6 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from entanglement_book.layout import Book, Settings
+from entanglement_book.press import notebooks
 from entanglement_book.press.site import BuildError, stage
 
 
@@ -84,3 +85,16 @@ def test_stale_outputs_are_not_published(executed):
     assert gone == ["notebooks/03_first", "notebooks/90_report"]
     assert not (folder / "notebooks" / "03_first.ipynb").exists()
     assert "03_first" not in (folder / "_toc.yml").read_text()
+
+
+def test_an_output_that_changes_while_its_page_is_made_is_named(executed, monkeypatch):
+    """An execution may store another one meanwhile."""
+    real, book = notebooks.read, Book.find(executed.root)
+    other = executed.executed("06_second")
+
+    def read(path):
+        return real(other if path == executed.executed("03_first") else path)
+
+    monkeypatch.setattr(notebooks, "read", read)
+    with pytest.raises(BuildError, match="03_first changed while its page was made"):
+        stage(book, Settings("smoke"), partial=False)

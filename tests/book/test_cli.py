@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from entanglement import cli as science
+from entanglement.archive import DataError
 from entanglement_book.cli import main
 from entanglement_book.layout import Book
 from entanglement_book.options import book_at
@@ -272,3 +273,29 @@ def test_without_a_browser_it_says_what_to_run(tiny, monkeypatch, capsys):
         assert main(command) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert "ENTANGLEMENT_BROWSER='no-such-browser'" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "recorded"), [((), True), (("--seed", "0"), False), (("--model", "smollm2-135m"), False)]
+)
+def test_the_book_records_verdicts_of_runs_with_default_parameters_only(tiny, monkeypatch, options, recorded):
+    from entanglement_book.press import claims_cli, cli, execute
+
+    called = []
+    monkeypatch.setattr(execute.Execution, "run", lambda self, chapters: [])
+    monkeypatch.setattr(cli, "_build_site", lambda *arguments, **options: tiny.root)
+    monkeypatch.setattr(claims_cli, "record_verdicts", lambda book, settings: called.append(settings.scale))
+    assert tiny.run("book", "--scale", "book", *options) == 0
+    assert called == (["book"] if recorded else [])
+    assert tiny.run("book", "--scale", "smoke", *options) == 0
+    assert called == (["book"] if recorded else [])
+
+
+def test_data_that_cannot_be_had_is_one_line(tiny, capsys, monkeypatch):
+    def unreachable(*arguments):
+        raise DataError("could not download thing==1.0 with pip (no route).\nIt is needed.")
+
+    monkeypatch.setattr("entanglement_book.press.store.inspect", unreachable)
+    assert tiny.run("status") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "could not download thing==1.0" in line

@@ -9,8 +9,10 @@ import sys
 import pytest
 from nbformat.v4 import new_code_cell as code_cell
 
-from entanglement_book.layout import Book, Settings
+from entanglement import files
+from entanglement_book.layout import Book, Settings, UsageError
 from entanglement_book.ledger.verdicts import VerdictFile
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.depends import depends_on
 from entanglement_book.press.execute import Execution, clock
@@ -90,6 +92,26 @@ def test_no_damage_counts_as_finished(executed, capsys, damage):
     assert "to run: it reads chapters that are to run" in lines[2] or "changed: inputs" in lines[2]
 
 
+@pytest.mark.parametrize("name", ["03_first.ipynb", "03_first.run.json", "claims/03_first.json"])
+def test_a_stored_output_that_is_damaged_in_any_way_is_to_run(executed, capsys, name):
+    path = executed.sidecar("03_first").parent / name
+    whole, smoke = path.read_bytes(), ("--scale", "smoke")
+    for content in (None, b"", whole[: len(whole) // 2], b"[]", b"{}", b"null", bytes(range(256)), "folder"):
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        if content == "folder":
+            path.mkdir()
+        elif content is not None:
+            path.write_bytes(content)
+        assert executed.run("status", *smoke) == 0
+        out, err = capsys.readouterr()
+        assert [line.split()[0] for line in out.splitlines() if "to run" in line] == ["03_first", "90_report"]
+        assert err == ""
+        assert executed.run("execute", *smoke, "--only", "06") == 0  # another chapter's is still current
+        assert executed.run("site", *smoke) == 1
+        assert "no current output: notebooks/03_first, notebooks/90_report" in capsys.readouterr().err
+    assert executed.runs() == []
+
+
 def test_a_notebook_that_raises(executed, capsys):
     executed.write(
         "06_second", code_cell("scale = 'book'", metadata={"tags": ["parameters"]}), code_cell("1 / 0")
@@ -160,6 +182,36 @@ def test_two_builds_of_one_site_exclude_each_other(executed, capsys):
         assert executed.run("site", "--scale", "smoke") == 2
     assert "another run is building the site of 'smoke' here" in capsys.readouterr().err
     assert site.is_dir()  # the other one's
+
+
+def test_a_holder_that_was_killed_is_no_obstacle(tmp_path):
+    lock = tmp_path / "folder" / ".lock"
+    lock.parent.mkdir()
+    hold = "import sys, time, filelock\nlock = filelock.FileLock(sys.argv[1])\nlock.acquire()\n"
+    hold += "print(flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(lock)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"\n"
+        with pytest.raises(UsageError, match="another run is building here"), exclusive(lock, "building"):
+            pass
+        holder.kill()
+    assert lock.exists()
+    with exclusive(lock, "building"):
+        pass
+
+
+def test_a_run_that_fails_leaves_a_site_that_another_one_is_building(executed, capsys):
+    import filelock
+
+    book = Book.find(executed.root)
+    executed.path("03_first").write_text("{")
+    index = book.site(Settings("smoke")) / "index.html"
+    index.parent.mkdir(parents=True)
+    index.write_text("another's")
+    with filelock.FileLock(book.lock_of_site(Settings("smoke"))):
+        assert executed.run("book", "--scale", "smoke") == 1
+    assert index.exists()
+    assert executed.run("book", "--scale", "smoke") == 1
+    assert not index.exists()  # nobody is: it would be taken for a newer one
 
 
 def test_a_damaged_notebook_stops_itself_alone(executed, capsys):
@@ -265,6 +317,65 @@ def test_what_a_killed_run_left_is_swept(executed, tmp_path, monkeypatch):
     assert not any(path.exists() for path in parts)
     assert not (folder / ".scratch").exists()
     assert [path.name for path in (tmp_path / "temporary").iterdir()] == ["entanglement-another"]
+
+
+def test_kernels_of_a_killed_run_are_ended_by_the_next(executed, tmp_path, monkeypatch):
+    """A kernel leads a group of its own: who kills a run and its workers leaves it."""
+    left = tmp_path / "entanglement-0badcafe"
+    orphan, other = (
+        subprocess.Popen(
+            [sys.executable, "-c", "print(flush=True)\nimport time\ntime.sleep(60)"],
+            env={"IPYTHONDIR": f"{folder}/06/ipython"},
+            stdout=subprocess.PIPE,
+        )
+        for folder in (left, tmp_path / "entanglement-0badcafe1")
+    )
+    with orphan, other:
+        for process in (orphan, other):
+            assert process.stdout.readline() == b"\n"
+        (executed.executed("03_first").parent / ".scratch").write_text(f"{left}\n")
+        assert executed.run("execute", "--scale", "smoke") == 0
+        assert orphan.wait(10) == -9
+        assert other.poll() is None
+        other.kill()
+
+
+def test_what_a_notebook_leaves_in_the_folder_for_temporary_files_goes_with_its_run(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # in which nothing can be written
+    (tmp_path / "home").write_text("in the way")
+    (tmp_path / "temporary").mkdir()
+    tiny.edit("06_second", "print(6)", "import tempfile\nprint(pathlib.Path(tempfile.mkdtemp()).is_dir())")
+    assert tiny.run("execute", "--scale", "smoke", "--only", "06") == 0
+    assert notebooks.read(tiny.executed("06_second")).cells[-1].outputs[0].text == "True\n"
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_one_line_and_outputs_are_kept(executed, capsys, monkeypatch):
+    """The run's verdicts cannot be written."""
+    executed.path("06_second").touch()
+    verdicts = executed.executed("03_first").with_name("verdicts.json")
+    verdicts.unlink()
+    real = files.os.fdopen
+
+    def opened(*arguments):
+        if any(verdicts.parent.glob(".verdicts.json.*")):
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(files.os, "fdopen", opened)
+    assert executed.run("execute", "--scale", "smoke") == 1
+    out, err = capsys.readouterr()
+    assert "finished notebooks are kept" in out
+    (line,) = err.splitlines()
+    assert f"{verdicts}: No space left on device; what was there is kept" in line
+    monkeypatch.undo()
+    monkeypatch.setenv("RUNS", str(executed.log))
+    assert executed.run("execute", "--scale", "smoke") == 0
+    assert executed.runs() == [] and verdicts.is_file()
 
 
 def test_only_folders_of_ours_are_swept(executed, tmp_path):

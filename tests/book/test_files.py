@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -19,8 +20,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
     real = os.fdopen
     monkeypatch.setattr(files.os, "fdopen", lambda *a, **k: _Full(real(*a, **k)))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left on device; what was there is kept") as error:
         files.write_whole(path, "another")
+    assert (error.value.errno, error.value.filename) == (28, str(path))
     monkeypatch.undo()
     assert path.read_bytes() == "whöle".encode()
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
@@ -43,6 +45,62 @@ class _Full:
         raise OSError(28, "No space left on device")
 
 
+def test_files_that_belong_together_are_written_together(tmp_path, monkeypatch):
+    first, second = tmp_path / "a" / "first", tmp_path / "b" / "c" / "second"
+    real, opened = os.fdopen, []
+
+    def full_at_the_second(*arguments):
+        opened.append(1)
+        return real(*arguments) if len(opened) == 1 else _Full(real(*arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fdopen", full_at_the_second)
+        with pytest.raises(OSError, match="No space left") as error:
+            files.write_all({first: "1", second: "2"})
+    assert error.value.filename == str(second)
+    assert list(tmp_path.iterdir()) == []  # nor a folder that was made for them
+    files.write_all({first: "1", second: b"2"})
+    assert (first.read_text(), second.read_text()) == ("1", "2")
+    with pytest.raises(TypeError, match="content is int"):
+        files.write_all({first: "3", second: 4})
+    second.unlink()
+    second.mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        files.write_all({first: "3", second: "4"})
+    assert error.value.filename == str(second) and first.read_text() == "1"
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path):
+    folder = tmp_path / "deep" / "model"
+    with pytest.raises(KeyError), files.whole_folder(folder) as part:
+        (part / "x").write_text("half")
+        raise KeyError
+    assert list(folder.parent.iterdir()) == []
+    with files.whole_folder(folder) as part:
+        (part / "x").write_text("1")
+        assert not folder.exists()
+    assert (folder / "x").read_text() == "1" and folder.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(OSError, match="full; what was there is kept") as error, files.whole_folder(folder):
+        raise OSError(28, "full", "some file of it")
+    assert error.value.filename == str(folder) and (folder / "x").read_text() == "1"
+    with files.whole_folder(folder) as part:
+        (part / "y").write_text("2")
+    assert [path.name for path in folder.iterdir()] == ["y"]
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_text_that_is_none_is_named(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("whöle")
+    assert files.read_text(path) == "whöle"
+    path.write_bytes(b"ab\xff")
+    with pytest.raises(OSError, match=r"not a text in UTF-8 \(byte 2\)") as error:
+        files.read_text(path)
+    assert error.value.filename == str(path)
+    with pytest.raises(FileNotFoundError):
+        files.read_text(tmp_path / "y")
+
+
 def test_only_a_changed_text_is_written(tmp_path):
     path = tmp_path / "x.txt"
     assert files.write_changed(path, "a") is True
@@ -61,6 +119,12 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
     assert files.sweep(tmp_path) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "below", "x.json", "x.part"]
     assert (tmp_path / "below" / ".z.part").exists()
+    (tmp_path / ".folder.part").mkdir()
+    (tmp_path / ".folder.part" / "x").write_text("x")
+    (tmp_path / ".young.part").write_text("x")
+    os.utime(tmp_path / ".folder.part", (0, 0))
+    assert files.sweep(tmp_path, idle=files.HOUR) == 1
+    assert (tmp_path / ".young.part").exists() and not (tmp_path / ".folder.part").exists()
     assert files.sweep(tmp_path / "nothing") == 0
 
 
@@ -87,3 +151,12 @@ def test_hashes(tmp_path):
 def test_json_ends_with_a_line(tmp_path):
     files.write_json(tmp_path / "x.json", {"b": "ä", "a": 1}, sort_keys=True)
     assert (tmp_path / "x.json").read_text() == '{\n "a": 1,\n "b": "ä"\n}\n'
+
+
+def test_what_was_left_of_a_file_goes_when_its_folder_is_written_to(tmp_path):
+    for name, age in ((".x.abc.part", 2 * files.HOUR), (".x.new.part", 0)):
+        (tmp_path / name).write_text("half")
+        then = time.time() - age
+        os.utime(tmp_path / name, (then, then))
+    files.write_whole(tmp_path / "x", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.new.part", "x"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from entanglement.stats import Interval
-from entanglement_book.press.pasting import percent, put
+from entanglement_book.press.pasting import percent, put, put_missing
 
 
 @pytest.fixture
@@ -34,6 +34,21 @@ def test_anything_else_is_refused(pasted, value):
     with pytest.raises(TypeError, match=r"put: share is .*; expected a number or an interval"):
         put("share", value)
     assert not pasted
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), np.float32("-inf"), Interval(1.0, float("nan"), 2.0, 1)]
+)
+def test_a_number_that_is_not_finite_goes_to_no_page(pasted, value):
+    with pytest.raises(ValueError, match=r"put: share(_low)? is .*; expected a finite number"):
+        put(n=3, share=value)
+    assert not pasted  # nor what stands beside it
+
+
+def test_that_a_number_is_missing_is_said(pasted):
+    put_missing("share")
+    (value, display) = pasted["share"]
+    assert np.isnan(value) and not display
 
 
 def test_several_names_in_one_call(pasted):

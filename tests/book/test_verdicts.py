@@ -1,5 +1,6 @@
 """Which verdict follows, how verdicts are kept, and what is told about those that are kept."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -155,6 +156,14 @@ def test_a_fresh_clone_changes_nothing(committed):
     said = verdicts.update(committed, LEDGER, verdicts.decide(LEDGER, measured()))
     assert (committed.read_bytes(), committed.stat().st_mtime_ns) == before
     assert said == "2 not testable here, 2 reproduced"
+
+
+def test_what_a_killed_writer_left_is_swept_though_nothing_is_written(committed):
+    left = committed.with_name(".book.json.x.part")
+    left.write_text("{")
+    os.utime(left, (0, 0))
+    verdicts.update(committed, LEDGER, verdicts.decide(LEDGER, measured()))
+    assert list(committed.parent.iterdir()) == [committed]
 
 
 def test_without_anything_to_write_no_file_is_made(tmp_path):

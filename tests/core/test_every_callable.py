@@ -200,6 +200,7 @@ class Stage:
             "archive.read_tar_member": dict(archive=archive.getvalue(), suffix=".txt"),
             "cli.run_app": dict(app=app, name="entanglement", arguments=["models"]),
             "cli.main": dict(arguments=["models"]),
+            "files.write_all": dict(contents={folder / "file.txt": "a"}),
             "files.write_json": dict(path=folder / "file.json", content={"a": 1}),
             "geometry.PairGeometry": dict(chosen_sq=two, rejected_sq=two, inner=two, ids=("a", "b")),
             "geometry.as_float64": dict(value=[1.0], name="value"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 import subprocess
 import tarfile
@@ -107,6 +108,26 @@ def test_a_file_is_there_whole_or_not_at_all(empty_cache, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         archives.write_whole(path, b"second")
     assert path.read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("place", ["", "packages", "packages/thing-1.0"])
+def test_a_cache_that_cannot_be_written_costs_a_line_and_not_the_archive(empty_cache, place):
+    """Something else stands in the place of the cache, of its folder or of the file."""
+    path = empty_cache / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if place.endswith("1.0") else path.write_text("in the way")
+    with pytest.warns(UserWarning, match=r"not kept for the next time \(.*ENTANGLEMENT_CACHE") as told:
+        assert archives.fetch_package("thing==1.0", DIGEST, download=Index(GOOD)) == GOOD
+    assert len(told) == 1 and str(empty_cache) in str(told[0].message) and "\n" not in str(told[0].message)
+
+
+def test_what_a_killed_download_left_in_the_cache_is_swept(empty_cache):
+    left = empty_cache / "packages" / ".thing-1.0.x.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    archives.fetch_package("thing==1.0", DIGEST, download=Index(GOOD))
+    assert [path.name for path in left.parent.iterdir()] == ["thing-1.0"]
 
 
 # --- pip ----------------------------------------------------------------------------------------------------

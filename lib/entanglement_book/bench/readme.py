@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entanglement.files import write_whole
+from entanglement.files import read_text, write_whole
 from entanglement_book.bench.stored import gigabytes, processor
 from entanglement_book.machine import repository
 
@@ -73,5 +73,5 @@ def in_readme(text: str) -> tuple[str, str, str]:
 
 def write_readme(found: Mapping[str, Any], path: Path) -> None:
     """Put the table of a benchmark into its place in the README."""
-    before, _, after = in_readme(path.read_text(encoding="utf-8"))
+    before, _, after = in_readme(read_text(path))
     write_whole(path, f"{before}{BEGIN}\n{table(found)}\n{END}{after}")

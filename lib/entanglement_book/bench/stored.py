@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.uses import note_file
+from entanglement_book.layout import BookError, one_line
 from entanglement_book.machine import repository
 
 __all__ = ["file_of", "frame", "gigabytes", "processor", "stored"]
@@ -25,16 +26,38 @@ def stored(device: str = "cpu") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: nothing is stored for this device.
-        ValueError: what is stored there is no benchmark.
+        BookError: what is stored there is no benchmark.
     """
     file = file_of(device)
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"no benchmark is stored for {device}; run: make bench")
     note_file(file)
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not {"lines", "growth", "machine", "date"} <= set(found):
-        raise ValueError(f"{file.name} holds no benchmark; run: make bench")
+    again = "run: make bench, or fetch it back with git checkout"
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BookError(f"bench/{file.name} cannot be read ({one_line(error)}); {again}") from None
+    if not _is_benchmark(found):
+        raise BookError(f"bench/{file.name} holds no benchmark; {again}")
     return found
+
+
+#: What a page and the check rely on.
+_KINDS = {"lines": list, "growth": list, "machine": dict, "date": str, "device": str, "threads": int}
+_GROWTH = frozenset({"tokens", "seconds", "peak_mb", "met"})
+_LINE = frozenset(
+    {"ours", "theirs", "seconds", "their_seconds", "ratio", "peak_mb", "their_peak_mb", "memory_ratio"}
+    | {"faster", "lighter", "aim", "met"}
+)
+
+
+def _is_benchmark(found: Any) -> bool:
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(key), kind) for key, kind in _KINDS.items()
+    ):
+        return False
+    rows = [*((row, _LINE) for row in found["lines"]), *((row, _GROWTH) for row in found["growth"])]
+    return all(isinstance(row, dict) and keys <= set(row) for row, keys in rows)
 
 
 def gigabytes(mebibytes: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from entanglement.files import sha256, write_whole
+from entanglement.files import read_text, sha256, write_whole
 from entanglement.models import load_model
 from entanglement.uses import Use, recording
 from entanglement_book.bench.lines import LINES, Line, works
@@ -37,7 +37,7 @@ def problems() -> list[str]:
     """Return what is wrong with the stored benchmark, a line each: missing, too slow, or of other code."""
     try:
         found = stored()
-        written = in_readme(readme().read_text(encoding="utf-8"))[1]
+        written = in_readme(read_text(readme()))[1]
     except (OSError, ValueError) as error:
         return [f"bench: {error}"]
     code = Code(repository())

@@ -120,6 +120,9 @@ def drawn_cell(
         ValueError: no cell has the values that are asked for, or none that can be repeated here.
     """
     cells = grid.cells(scale, model)
+    for key, values in only.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ValueError(f"{grid.name}: {key}={values!r}; expected a list of values.")
     allowed = {key: list(values) for key, values in only.items()}
     if unknown := sorted(set(allowed) - set(cells[0])):
         raise ValueError(f"{grid.name}: cells have no {unknown[0]!r}; expected {', '.join(cells[0])}.")

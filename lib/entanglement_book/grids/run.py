@@ -16,12 +16,14 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from entanglement.files import sha256, write_whole
+from entanglement.files import HOUR, sha256, sweep, write_all, write_whole
 from entanglement.uses import recording
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.grid import SCALES, Cell, Grid, cell_name
 from entanglement_book.grids.made_by import Code, MadeBy
-from entanglement_book.grids.stored import folder_of
+from entanglement_book.grids.stored import folder_of, read_tables
+from entanglement_book.layout import BookError
+from entanglement_book.locks import exclusive
 from entanglement_book.machine import machine, repository, today, versions
 
 __all__ = ["check_jobs", "compute_cells", "computed", "one_thread", "run"]
@@ -104,9 +106,13 @@ def run(
         The folder of the tables.
 
     Raises:
-        ValueError: an unknown scale, ``jobs`` that is no positive whole number, two cells of one name, a cell
-            that is missing after all, or code that changed meanwhile.
+        ValueError: no grid, an unknown scale, ``jobs`` that is no positive whole number, or two cells of one
+            name.
+        BookError: a cell that is missing after all, or code that changed meanwhile.
+        OSError: a file that cannot be written; cells that were computed before are kept.
     """
+    if not isinstance(grid, Grid):
+        raise ValueError(f"grid={grid!r}; expected a Grid, such as those of GRIDS.")
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}; expected one of {', '.join(SCALES)}.")
     check_jobs(jobs)
@@ -116,10 +122,28 @@ def run(
     if keep and not problems_of(grid, scale, model, code):
         say(f"{what}: the tables are there, made by today's code")
         return folder
+    work = root / "_build" / "results" / scale / folder.name
+    lock = work.with_name(f".{work.name}.lock")
+    with exclusive(lock, f"computing {what}", wait=say):  # and goes on with what another process computed
+        sweep(work)
+        sweep(folder, idle=HOUR)
+        return _run(grid, scale, model, jobs, code, work, folder if keep else work / "tables", say)
+
+
+def _run(
+    grid: Grid,
+    scale: str,
+    model: str,
+    jobs: int,
+    code: Code,
+    work: Path,
+    target: Path,
+    say: Callable[[str], None],
+) -> Path:
+    what = f"{grid.name} {scale} {model}"
     cells = {cell_name(cell): cell for cell in grid.cells(scale, model)}
     if len(cells) != len(grid.cells(scale, model)):
         raise ValueError(f"{what}: two cells have the same name.")
-    work = root / "_build" / "results" / scale / folder.name
     paths = {name: work / f"{name}.json" for name in cells}
     todo = [cell for name, cell in cells.items() if _read_cell(paths[name], grid, code) is None]
     say(f"{what}: {len(cells)} cells, {len(cells) - len(todo)} done already")
@@ -131,13 +155,12 @@ def run(
         say(f"  {number}/{len(todo)} {name}  {content['seconds']:.0f} s  (elapsed {minutes:.1f} min)")
     contents = {name: _read_cell(path, grid, code) for name, path in paths.items()}
     if missing := [name for name, content in contents.items() if content is None]:
-        raise ValueError(f"{what}: {len(missing)} cells are missing, the first of them {missing[0]}.")
+        raise BookError(f"{what}: {len(missing)} cells are missing, the first of them {missing[0]}.")
     parts = [content for content in contents.values() if content is not None]
     uses = {(kind, name) for content in parts for kind, name in content["uses"]}
     made = code.made_by(grid.roots, uses)
-    if todo and Code(root).made_by(grid.roots, uses) != made:
-        raise ValueError(f"{what}: the code changed while the cells were computed; run it again.")
-    target = folder if keep else work / "tables"
+    if todo and Code(code.root).made_by(grid.roots, uses) != made:
+        raise BookError(f"{what}: the code changed while the cells were computed; run it again.")
     _write_tables(target, parts, _provenance(grid, scale, model, parts, made, jobs))
     return target
 
@@ -148,25 +171,35 @@ def _read_cell(path: Path, grid: Grid, code: Code) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         made = code.made_by(grid.roots, [(kind, name) for kind, name in content["uses"]])
         fresh = (content["code"], content["files"]) == (made.code, made.files)
-        return content if fresh and {"cell", "seconds", "tables"} <= set(content) else None
-    except (OSError, ValueError, TypeError, KeyError):
+        whole = all(set(table) == {"columns", "data"} for table in content["tables"].values())
+        its_own = cell_name(content["cell"]) == path.stem and content["seconds"] >= 0
+        return content if fresh and whole and its_own else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def _write_tables(folder: Path, parts: Sequence[Mapping[str, Any]], provenance: dict[str, Any]) -> None:
-    """Write tables and, last, their provenance, which no half-written folder fits."""
+    """Write tables and, last, their provenance, which no half-written folder fits. Tables that are there
+    already, made by the same code, are left as they are.
+    """
     names = sorted({name for content in parts for name in content["tables"]})
-    digests = {}
+    texts, digests = {}, {}
     for name in names:
         tables = [pd.DataFrame(**content["tables"][name]) for content in parts if name in content["tables"]]
         text = pd.concat(tables, ignore_index=True).to_csv(index=False)
-        write_whole(folder / f"{name}.csv", text)
+        texts[folder / f"{name}.csv"] = text
         digests[f"{name}.csv"] = sha256(text)
+    provenance["sha256"] = digests
+    try:
+        there = read_tables(folder).provenance
+        if {**there, "date": "", "jobs": 0} == {**provenance, "date": "", "jobs": 0}:
+            return
+    except (OSError, ValueError):
+        pass
+    write_all({**texts, folder / "provenance.json": json.dumps(provenance, indent=2) + "\n"})
     for old in folder.glob("*.csv"):
         if old.name not in digests:
             old.unlink()
-    provenance["sha256"] = digests
-    write_whole(folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
 
 
 def _provenance(

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import Field, TypeAdapter, ValidationError
 
 from entanglement.files import sha256
 from entanglement.uses import note_file
-from entanglement_book.layout import folder_digest, model_label
+from entanglement_book.layout import BookError, folder_digest, model_label, one_line
 
 __all__ = ["Stored", "as_stored", "folder_of", "read_tables"]
 
-#: Without these a provenance says nothing.
-_NEEDED = {"code": str, "machine": dict, "sha256": dict}
+_AGAIN = "make the tables again: entanglement-book results run"
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """What the rest relies on of a provenance, with the kinds of its values."""
+
+    code: str
+    machine: dict[str, str]
+    sha256: Annotated[dict[str, str], Field(min_length=1)]
+    shape: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    uses: list[tuple[str, str]] | None = None
+    restamped: list[dict[str, Any]] = field(default_factory=list)
+
+
+_PROVENANCE = TypeAdapter(_Provenance)
 
 
 @dataclass(frozen=True)
@@ -65,29 +81,34 @@ def read_tables(folder: Path) -> Stored:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: a provenance that says nothing, or a table that is not the one that it describes.
+        BookError: a provenance that says nothing, or a table that is not the one that it describes.
     """
     file = folder / "provenance.json"
     note_file(file)
     try:
-        provenance = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder.name}/{file.name} is no JSON ({error}); make the tables again.") from None
-    lacking = [
-        key
-        for key, kind in _NEEDED.items()
-        if not isinstance(provenance, dict) or not isinstance(provenance.get(key), kind)
-    ]
-    if lacking or not provenance["sha256"]:
-        lacking = lacking or ["sha256"]
-        raise ValueError(f"{folder.name}/{file.name} lacks {', '.join(lacking)}; make the tables again.")
+        provenance = json.loads(file.read_bytes())
+        _PROVENANCE.validate_python(provenance)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder.name}/{file.name} is not there; {_AGAIN}") from None
+    except ValidationError as error:
+        wrong = "; ".join(dict.fromkeys(_wrong(item) for item in error.errors(include_url=False)))
+        raise BookError(f"{folder.name}/{file.name} {wrong}; {_AGAIN}") from None
+    except (OSError, ValueError) as error:
+        raise BookError(f"{folder.name}/{file.name} is no JSON ({one_line(error)}); {_AGAIN}") from None
     tables = {}
     for name, digest in provenance["sha256"].items():
         note_file(folder / name)
-        data = (folder / name).read_bytes()
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            raise BookError(f"{folder.name}/{name} cannot be read ({error.strerror}); {_AGAIN}") from None
         if sha256(data) != digest:
-            raise ValueError(
-                f"{folder.name}/{name} is not the file that its provenance describes; make it again."
-            )
+            raise BookError(f"{folder.name}/{name} is not the file that its provenance describes; {_AGAIN}")
         tables[Path(name).stem] = pd.read_csv(io.BytesIO(data))
     return Stored(tables, provenance)
+
+
+def _wrong(item: Any) -> str:
+    """What is wrong with one value of a provenance, in words."""
+    key = ".".join(map(str, item["loc"]))
+    return f"lacks {key}" if key and item["type"] == "missing" else f"holds no {key or 'provenance'}"

@@ -146,24 +146,24 @@ def load_ledger(path: Path | str) -> list[Claim]:
     rows = content.get("claims") if isinstance(content, dict) and set(content) == {"claims"} else None
     if not isinstance(rows, list):
         raise LedgerError(f"{path.name}: expected one key, 'claims', with a list of rows: {_TODO}")
-    claims = [_claim(row, number) for number, row in enumerate(rows, start=1)]
+    claims = [_claim(row, number, path.name) for number, row in enumerate(rows, start=1)]
     seen: set[str] = set()
     for claim in claims:
         if claim.id in seen:
-            raise LedgerError(f"claim {claim.id!r}: the id stands twice")
+            raise LedgerError(f"{path.name}: claim {claim.id!r}: the id stands twice")
         seen.add(claim.id)
     return claims
 
 
-def _claim(row: Any, number: int) -> Claim:
+def _claim(row: Any, number: int, file: str) -> Claim:
     if not isinstance(row, Mapping):
-        raise LedgerError(f"claim number {number}: expected a mapping, found {type(row).__name__}")
+        raise LedgerError(f"{file}: claim number {number}: expected a mapping, found {type(row).__name__}")
     try:
         return _CLAIM.validate_python(dict(row))
     except ValidationError as error:
         wrong = wrong_in(error)
         known = f" (known: {', '.join(_KNOWN)})" if "unknown field" in wrong else ""
-        raise LedgerError(f"claim {row.get('id', f'number {number}')!r}: {wrong}{known}") from None
+        raise LedgerError(f"{file}: claim {row.get('id', f'number {number}')!r}: {wrong}{known}") from None
 
 
 def find_ledger() -> Path:

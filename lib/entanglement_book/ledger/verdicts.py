@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from entanglement.files import write_changed
+from entanglement.files import HOUR, sweep, write_changed
 from entanglement_book.layout import Book, default_workspace
 from entanglement_book.ledger import language as rules
 from entanglement_book.ledger.claims import Claim, LedgerError, find_ledger, load_ledger, wrong_in
@@ -215,6 +215,7 @@ def update(path: Path, ledger: Sequence[Claim], decided: VerdictFile) -> str:
     its claim is gone, or when its chapter ran and no longer measures it. Without any change nothing is
     written. Errors: LedgerError for a damaged file, OSError for one that cannot be written.
     """
+    sweep(path.parent, idle=HOUR)
     before = VerdictFile.read(path, decided.scale)
     rows, notebooks = {}, dict(decided.notebooks)
     for claim in ledger:

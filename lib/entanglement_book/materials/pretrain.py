@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from entanglement.files import file_sha256, write_json, write_whole
+from entanglement.files import file_sha256, whole_folder, write_json, write_whole
 from entanglement.models import CHECKPOINTS
 from entanglement_book.materials.docstrings import corpus_hash, package_versions, read_docstrings
 from entanglement_book.materials.tweets import (
@@ -251,29 +251,36 @@ def train_stage(
     return report
 
 
-def _save(
+def save_checkpoint(
     folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any]
 ) -> None:
+    """Write a checkpoint whole, with its model card; an older one in its place goes then.
+
+    Args:
+        folder: of the checkpoint.
+        model: its weights are stored in float16.
+        tokenizer: of the model.
+        facts: what is known about it; the hashes of the files are added.
+
+    Raises:
+        OSError: it cannot be written; an older one is left as it was.
+    """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     # The output matrix is the embedding matrix; storing it once keeps the file at 8.5 MB.
     state = {
         k: v.detach().to("cpu", torch.float16).contiguous()
         for k, v in model.state_dict().items()
         if k != "lm_head.weight"
     }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.dtype = torch.float16
-    model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    facts["sha256"] = {
-        path.name: file_sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.name not in ("facts.json", "README.md") and not path.name.startswith(".")
-    }
-    write_whole(folder / "README.md", card(facts))
-    write_json(folder / "facts.json", facts, indent=2, sort_keys=True)
+    with whole_folder(folder) as part:
+        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        model.config.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        facts["sha256"] = {path.name: file_sha256(path) for path in sorted(part.iterdir())}
+        write_whole(part / "README.md", card(facts))
+        write_json(part / "facts.json", facts, indent=2, sort_keys=True)
 
 
 def card(facts: Mapping[str, Any]) -> str:
@@ -386,5 +393,5 @@ def pretrain(
             "held_out_blocks": n_held,
             **report,
         }
-        _save(out / stage.name, model, tokenizer, facts)
+        save_checkpoint(out / stage.name, model, tokenizer, facts)
         print(json.dumps(facts), flush=True)

@@ -61,11 +61,11 @@ def book(
     - `entanglement-book book --scale smoke --jobs 4`
     - `entanglement-book book --only 03,08 --seed 1`
     """
-    import shutil
     import time
 
     from entanglement_book.press.claims_cli import record_verdicts
     from entanglement_book.press.execute import Execution, clock, report_failures
+    from entanglement_book.press.site import remove
 
     count, settings, at = parse_jobs(jobs), settings_of(scale, seed, model), book_at(root, out)
     chapters = parse_only(only, at.chapters())
@@ -80,7 +80,7 @@ def book(
     failed = [outcome for outcome in outcomes if outcome.state not in {"cached", "finished"}]
     if failed:
         # An older site would be taken for the one that was asked for.
-        shutil.rmtree(at.site(settings), ignore_errors=True)
+        remove(at, settings)
         report_failures(outcomes)
         print(f"\n{len(failed)} of {len(chapters)} notebooks have no output; no site was built", flush=True)
         return 1

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from entanglement.files import digest
+from entanglement.files import digest, read_text
 from entanglement.uses import Use
 from entanglement_book.layout import Book, Settings, is_report
 from entanglement_book.press.notebooks import code_cells, declared_parameters, read, tags
@@ -72,7 +72,7 @@ def depends_on(
         inputs: the other outputs, for the report.
         notebook: as it is to be looked at; default: as it lies there now.
 
-    Errors: BookError for a notebook that cannot be read.
+    Errors: BookError for a notebook that cannot be read, OSError for another file.
     """
     notebook = read(book.notebook(chapter)) if notebook is None else notebook
     cells = [
@@ -87,7 +87,7 @@ def depends_on(
     used = list(uses)
     page = origin_of(graph, _source(notebook), used, book.root, "page")
     numbers = origin_of(graph, _source(notebook), used, book.root, "numbers")
-    lock = book.lock.read_text(encoding="utf-8") if book.lock.is_file() else ""
+    lock = read_text(book.lock) if book.lock.exists() else ""
     parts = {
         "code": digest(cells),
         "parameters": digest(given),
@@ -96,7 +96,7 @@ def depends_on(
         "environment": digest(lock.split(), list(sys.version_info[:2])),
     }
     if is_report(chapter):
-        ledger = book.ledger.read_text(encoding="utf-8") if book.ledger.is_file() else ""
+        ledger = read_text(book.ledger)
         parts["inputs"] = digest(inputs or {}, ledger)
     science = digest(parts["code"], parts["parameters"], numbers.code, numbers.files)
     return Dependencies(parts, page, science)

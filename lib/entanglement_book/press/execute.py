@@ -26,9 +26,10 @@ from entanglement_book.layout import (
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import read_records
 from entanglement_book.ledger.verdicts import VerdictFile
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.depends import depends_on, why_changed
-from entanglement_book.press.store import State, Store, exclusive, inspect, judge
+from entanglement_book.press.store import State, Store, inspect, judge
 from entanglement_book.press.workers import Runner, environment, scratch_folder, terminate_as_interrupt
 from entanglement_book.provenance import CodeGraph, read_uses
 
@@ -91,10 +92,12 @@ class Execution:
     def run(self, chapters: list[str]) -> list[Outcome]:
         """Execute those of ``chapters`` whose stored outputs are not current; the report after all others.
 
-        Errors: UsageError if another run is going on; BookError for a damaged ledger, before anything runs.
+        Errors: UsageError if another run is going on; BookError for a damaged ledger or settings, before
+        anything runs.
         """
-        if self.book.ledger.is_file():
-            load_ledger(self.book.ledger)
+        load_ledger(self.book.ledger)
+        self.book.toc()
+        self.book.config()
         self.total = len(chapters)
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(self.store.lock, f"executing scale {self.settings.label!r}"))
@@ -108,6 +111,9 @@ class Execution:
             except KeyboardInterrupt:
                 self.runner.stop()
                 print("interrupted; finished notebooks are kept and will not run again", flush=True)
+                raise
+            except OSError:  # a full disk, say
+                print("stopped; finished notebooks are kept and will not run again", flush=True)
                 raise
 
     def _run_in_order(self, chapters: list[str]) -> list[Outcome]:

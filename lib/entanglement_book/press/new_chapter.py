@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from entanglement.files import write_whole
+from entanglement.files import read_text, write_all
 from entanglement_book.layout import REPORT, Book, BookError, UsageError, number_of, one_line, toc_files
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.press.chapter_template import claim_row, notebook_text
@@ -82,7 +82,7 @@ def _numbered(files: list[str]) -> list[str]:
 
 def _places(book: Book, name: str) -> list[_Place]:
     """Where a chapter can be added so that no other gets another number."""
-    text, toc = (book.root / "_toc.yml").read_text(encoding="utf-8"), book.toc()
+    toc, text = book.toc(), read_text(book.root / "_toc.yml")
     before, found = numbers_of(toc), []
     for part, caption in zip(toc.get("parts", ()), _shown(toc), strict=True):
         files = toc_files(part)
@@ -195,9 +195,9 @@ def plan(book: Book, name: str, part: str | None = None, title: str | None = Non
     files = {
         book.notebook(chapter): notebook_text(title, study, label, claim, known),
         folder / "__init__.py": f'"""The study of the chapter “{title}”."""\n',
-        **{folder / n: (example / n).read_text(encoding="utf-8") for n in ("study.py", "figures.py")},
+        **{folder / n: read_text(example / n) for n in ("study.py", "figures.py")},
     }
-    ledger = book.ledger.read_text(encoding="utf-8")
+    ledger = read_text(book.ledger)
     changed = {
         book.root / "_toc.yml": place.toc,
         book.ledger: _with_row(ledger, claim_row(title, chapter, claim), place.number),
@@ -206,24 +206,12 @@ def plan(book: Book, name: str, part: str | None = None, title: str | None = Non
 
 
 def write(new: NewChapter) -> None:
-    """Write all files of a new chapter; if one cannot be written, what was written is taken back.
+    """Write all files of a new chapter; if one cannot be written, all is as it was.
 
     Raises:
         BookError: a file cannot be written.
     """
-    before = {path: path.read_text(encoding="utf-8") for path in new.changed}
-    done: list[Path] = []
     try:
-        for path, text in {**new.files, **new.changed}.items():
-            done.append(path)
-            write_whole(path, text)
+        write_all({**new.files, **new.changed})
     except OSError as error:
-        for path in done:
-            if path in before:
-                write_whole(path, before[path])
-            else:
-                path.unlink(missing_ok=True)
-        for folder in {path.parent for path in new.files if path.name == "__init__.py"}:
-            if folder.is_dir():
-                folder.rmdir()
         raise BookError(f"{new.chapter} was not made: {one_line(error)}") from None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
 from entanglement.stats import Interval
 
-__all__ = ["percent", "put"]
+__all__ = ["percent", "put", "put_missing"]
 
 
 def _plain(value: Any, name: str) -> int | float:
     """Return a Python number: the page's format specifications know no others."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"put: {name} is {value!r}; expected a number or an interval.")
+    if not math.isfinite(value):
+        raise ValueError(f"put: {name} is {value!r}; expected a finite number.")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
@@ -34,13 +37,26 @@ def put(name: str | None = None, value: Any = None, /, **numbers: Any) -> None:
 
     Raises:
         TypeError: anything else.
+        ValueError: a number that is not finite. Nothing is pasted then.
     """
     from myst_nb import glue
 
     wanted = numbers if name is None else {name: value, **numbers}
+    pasted = {}
     for key, given in wanted.items():
         parts = {"": given}
         if hasattr(given, "low") and hasattr(given, "high"):
             parts = {"": given.value, "_low": given.low, "_high": given.high}
         for end, number in parts.items():
-            glue(f"{key}{end}", _plain(number, key + end), display=False)
+            pasted[key + end] = _plain(number, key + end)
+    for key, number in pasted.items():
+        glue(key, number, display=False)
+
+
+def put_missing(name: str) -> None:
+    """Paste as ``name`` that there is no such number in this run: at scale smoke some runs never get to where
+    it is measured. The page shows nan.
+    """
+    from myst_nb import glue
+
+    glue(name, math.nan, display=False)

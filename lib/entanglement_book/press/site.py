@@ -6,6 +6,7 @@ time, because in an incremental build a number glued from another page can be a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -18,11 +19,12 @@ from typing import Any
 import yaml
 
 from entanglement.files import digest, file_sha256, write_whole
-from entanglement_book.layout import Book, Settings, toc_files
+from entanglement_book.layout import Book, Settings, UsageError, toc_files
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
 from entanglement_book.press.numbering import numbers_of
-from entanglement_book.press.store import Store, exclusive, inspect
+from entanglement_book.press.store import Store, inspect
 
 _NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
@@ -78,9 +80,11 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     (folder / "notebooks").mkdir()
     for chapter, why in state.stale.items():
         if not why:
-            page = notebooks.lay_prose(
-                notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
-            )
+            try:
+                source, done = notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
+                page = notebooks.lay_prose(source, done)
+            except ValueError as error:
+                raise BuildError(f"{chapter} changed while its page was made ({error})") from None
             (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
     toc = book.toc()
     gone = [
@@ -126,6 +130,16 @@ def _announcement(settings: Settings, gone: list[str]) -> str:
     return " ".join(notes)
 
 
+def remove(book: Book, settings: Settings) -> None:
+    """Remove a site, so that it is not taken for a newer one; one that is being built is left to who does."""
+    with contextlib.suppress(UsageError), _building(book, settings):
+        shutil.rmtree(book.site(settings), ignore_errors=True)
+
+
+def _building(book: Book, settings: Settings) -> contextlib.AbstractContextManager[None]:
+    return exclusive(book.lock_of_site(settings), f"building the site of {settings.label!r}")
+
+
 def build(book: Book, settings: Settings, partial: bool = False) -> Path:
     """Build the pages and return the path of ``index.html``.
 
@@ -135,7 +149,7 @@ def build(book: Book, settings: Settings, partial: bool = False) -> Path:
 
     Errors: BuildError; UsageError if another build of it is going on.
     """
-    with exclusive(book.lock_of_site(settings), f"building the site of {settings.label!r}"):
+    with _building(book, settings):
         return _build(book, settings, partial)
 
 
@@ -160,13 +174,13 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
         raise
     if gone:
         print(f"left out of the site (no current output): {', '.join(gone)}", flush=True)
+    output = book.out / "html-build" / settings.label
+    shutil.rmtree(output, ignore_errors=True)  # what a build that was killed left
     made_from, mark = _made_from(book, folder), target / _MARK
-    if mark.is_file() and mark.read_text(encoding="utf-8") == made_from:
+    if mark.is_file() and mark.read_bytes() == made_from.encode():
         print(f"the site is that of today's pages: {target / 'index.html'}", flush=True)
         return target / "index.html"
     shutil.rmtree(target, ignore_errors=True)
-    output = book.out / "html-build" / settings.label
-    shutil.rmtree(output, ignore_errors=True)
     command = [
         sys.executable,
         "-c",

@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
 from pydantic import TypeAdapter, ValidationError
 
 from entanglement.files import file_sha256, write_json, write_whole
 from entanglement.uses import FILE
-from entanglement_book.layout import Book, BookError, Settings, UsageError, default_workspace, is_report
+from entanglement_book.layout import Book, BookError, Settings, default_workspace, is_report
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import Record, dump_records, read_file
 from entanglement_book.ledger.verdicts import Basis, Measured, VerdictFile, decide, without_claim
@@ -37,7 +36,6 @@ from entanglement_book.provenance import CodeGraph, Origin
 __all__ = [
     "State",
     "Store",
-    "exclusive",
     "inspect",
     "judge",
     "measured",
@@ -162,24 +160,6 @@ class Store:
         return None if sidecar is None else sidecar.seconds
 
 
-@contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file while something is made; ``what``: "executing scale 'smoke'".
-
-    Errors: UsageError, at once, if another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UsageError(f"another run is {what} here: wait for it to end") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def run_times(scale: str = "book") -> dict[str, float]:
     """Wall time in seconds of each chapter's last finished run: for the report.
 
@@ -253,7 +233,7 @@ def judge(book: Book, settings: Settings, state: State | None = None) -> Verdict
 
     Errors: BookError for a ledger or a record that is not in order.
     """
-    ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
+    ledger = load_ledger(book.ledger)
     decided = decide(ledger, measured(book, settings, state))
     store = Store(book, settings)
     if store.folder.is_dir():
@@ -266,7 +246,7 @@ def unclaimed(book: Book, settings: Settings, chapters: Iterable[str]) -> list[s
     chapter without stored output has recorded nothing.
     """
     store = Store(book, settings)
-    ledger = load_ledger(book.ledger) if book.ledger.is_file() else []
+    ledger = load_ledger(book.ledger)
     stored = [chapter for chapter in chapters if store.claims(chapter).is_file()]
     return without_claim(ledger, {chapter: read_file(store.claims(chapter)) for chapter in stored})
 

@@ -51,8 +51,9 @@ def environment(store: Path, recorded: Path, scratch: Path) -> dict[str, str]:
     """The environment of one notebook.
 
     store: the run's folder of outputs; recorded: where the notebook records its claims; scratch: a folder
-    of its own.
+    of its own, in which one for temporary files is made.
     """
+    (scratch / "tmp").mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         **dict.fromkeys(_THREADS, "1"),
@@ -64,6 +65,7 @@ def environment(store: Path, recorded: Path, scratch: Path) -> dict[str, str]:
         # history.
         "IPYTHONDIR": f"{scratch}/ipython",
         "JUPYTER_RUNTIME_DIR": f"{scratch}/runtime",
+        "TMPDIR": f"{scratch}/tmp",  # what a notebook leaves there, also when it is killed, goes with its run
     }
 
 
@@ -100,7 +102,7 @@ class Runner:
             return process.wait()
         finally:
             _kill_group(process)
-            _kill_kernel(env["IPYTHONDIR"])  # a worker that was killed leaves its kernel
+            _kill_kernels(Path(env["IPYTHONDIR"]))  # a worker that was killed leaves its kernel
             with self.lock:
                 self.processes.discard(process)
 
@@ -114,24 +116,25 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _kill_kernel(folder: str) -> None:
-    """End processes whose IPYTHONDIR is ``folder``. A kernel leads a group of its own, and by itself it would
-    go on for up to a second after its worker is gone.
+def _kill_kernels(folder: Path) -> None:
+    """End processes whose IPYTHONDIR is ``folder`` or lies in it. A kernel leads a group of its own, and by
+    itself it would go on for up to a second after its worker is gone, or longer while it computes.
     """
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("IPYTHONDIR") == folder:
+            if Path(process.environ().get("IPYTHONDIR", "/")).is_relative_to(folder):
                 process.kill()
 
 
 @contextlib.contextmanager
 def scratch_folder(register: Path) -> Iterator[Path]:
     """A temporary folder for one run. Its path is written into ``register`` before it is made, so that the
-    next run can remove what a killed one left. Only for who holds the run's lock.
+    next run can end and remove what a killed one left. Only for who holds the run's lock.
     """
     with contextlib.suppress(OSError, UnicodeDecodeError):
         left = Path(register.read_text(encoding="utf-8").strip())
-        if left.name.startswith(_SCRATCH):
+        if left.is_absolute() and left.name.startswith(_SCRATCH):
+            _kill_kernels(left)
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.gettempdir()) / f"{_SCRATCH}{secrets.token_hex(4)}"
     write_whole(register, f"{folder}\n")

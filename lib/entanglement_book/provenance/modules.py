@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from entanglement.files import read_text
+
 __all__ = [
     "Atom",
     "Binding",
@@ -226,10 +228,10 @@ def _parsed(path: Path, source: str) -> ast.Module:
 
 def read_module(name: str, path: Path) -> Module:
     """Read one file. A file that cannot be parsed is one piece of text that all its names stand for."""
-    source = path.read_text(encoding="utf-8")
+    source = read_text(path)
     try:
         tree = _parsed(path, source)
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # a zero byte is a ValueError
         module = Module(name, path.name == "__init__.py", source, ast.Module([], []))
         module.whole.atoms.append(Atom(ast.Constant(source), module))
         return module
