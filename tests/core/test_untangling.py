@@ -16,6 +16,8 @@ from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample
 from entanglement_book.studies.shared.toys import sizes, tangled
 
+pytestmark = pytest.mark.usefixtures("short_runs")
+
 
 def test_distinct_and_repeated_tokens():
     answers = [[1, 2, 1], [1, 2]]
