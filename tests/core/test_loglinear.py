@@ -584,3 +584,43 @@ def test_exact_models_refuse_bad_input():
         distinct_tokens(3, 1)
     with pytest.raises(ValueError, match="n=2"):
         simplex_grid(2)
+
+
+def one_step_pair():
+    """Responses of one token over frozen states of squared lengths 4 and 9, uniform over three tokens."""
+    h_w, h_l = torch.tensor([[[2.0, 0.0]]]).double(), torch.tensor([[[1.8, 2.4]]]).double()
+    weight = torch.zeros(1, 3, 2, dtype=torch.float64)
+    return LogLinear(weight, h_w, torch.tensor([[0]]), h_l, torch.tensor([[1]]))
+
+
+def test_smoothness_safe_step_and_defect_have_their_closed_values():
+    m = one_step_pair()
+    assert [float(x) for x in m.smoothness()] == pytest.approx([2.0, 4.5])  # ½‖h‖²
+    # e − p is (2, −1, −1)/3 and (−1, 2, −1)/3: squares 2/3, product −1/3.
+    a2, b2, c = 4 * 2 / 3, 9 * 2 / 3, -3.6 / 3
+    geometry = m.geometry()
+    numbers = (geometry.chosen_sq, geometry.rejected_sq, geometry.inner)
+    assert [float(x) for x in numbers] == pytest.approx([a2, b2, c])
+    d_w, d_l = 0.5, 2.0
+    norm = d_w**2 * a2 + d_l**2 * b2 - 2 * d_w * d_l * c
+    chosen, rejected = m.safe_step(d_w, d_l)
+    assert float(chosen) == pytest.approx(2 * (d_w * a2 - d_l * c) / (2.0 * norm)) and rejected == torch.inf
+    assert [float(x) for x in m.safe_step(-2.0, 0.2)] == [0.0, 0.0]  # each has the wrong sign
+    # δ = η U h: for chosen d_w·4·(e_w − p) − d_l·3.6·(e_l − p), whose range is 4 d_w + 3.6 d_l.
+    bounds = m.defect_bound(0.1, d_w, d_l)
+    expected = [(0.1 * (4 * d_w + 3.6 * d_l)) ** 2 / 8, (0.1 * (3.6 * d_w + 9 * d_l)) ** 2 / 8]
+    assert [float(x) for x in bounds] == pytest.approx(expected)
+
+
+def test_states_are_as_similar_as_asked_for_and_as_long_as_ever():
+    for similarity in (0.0, 0.36, 0.81):
+        m = random_log_linear(4000, 3, 2, vocab=3, dim=6, similarity=similarity, generator=rng(1))
+        h_w, h_l = m.chosen_features, m.rejected_features
+        assert float(h_w.square().sum(-1).mean()) == pytest.approx(6, rel=0.03)
+        assert float((h_w[:, 0] * h_w[:, 2]).sum(-1).mean()) == pytest.approx(6 * similarity, abs=0.15)
+        assert float((h_w[:, 1] * h_l[:, 0]).sum(-1).mean()) == pytest.approx(6 * similarity, abs=0.15)
+    wide, narrow = (
+        random_log_linear(500, 2, 2, vocab=9, dim=6, logit_scale=s, generator=rng(1)) for s in (2.0, 0.5)
+    )
+    torch.testing.assert_close(wide.weight, 4 * narrow.weight)
+    assert float(wide.logits("chosen").std()) == pytest.approx(2.0, rel=0.05)

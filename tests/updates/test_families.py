@@ -217,6 +217,11 @@ def test_a_masks_price_is_for_the_mean_weight(tiny_model, tokenizer, near_copies
     update.step(reference, torch.optim.SGD(reference.parameters(), lr=0.0), [batch], get_loss("dpo"))
     # At the reference only the price speaks: λ m (1 − m).
     assert float(mask.head.bias.detach()) - before == pytest.approx(-0.5 * 0.8 * 0.2, rel=1e-6)
+    # And once more, with nothing left of the first step's gradient.
+    first = float(mask.head.bias.detach())
+    update.step(reference, torch.optim.SGD(reference.parameters(), lr=0.0), [batch], get_loss("dpo"))
+    weight = 1 / (1 + math.exp(-first))
+    assert float(mask.head.bias.detach()) - first == pytest.approx(-0.5 * weight * (1 - weight), rel=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +252,12 @@ def test_reference_and_discriminator_are_not_the_model(tiny_model):
             p.add_(1.0)
     for part in (update.reference, update.judge.body):
         assert all(torch.equal(p, q) for p, q in zip(part.parameters(), start, strict=True))
+    assert not any(p.requires_grad for p in update.reference.parameters())
+    for made in (Adversarial(lr=0.02), get_update("adversarial", lr=0.02)):
+        made.begin(model)
+        (group,) = made.judge.optimizer.param_groups
+        assert (group["lr"], group["weight_decay"]) == (0.02, 0.0)
+        assert len(group["params"]) == len(start) + 2  # and the head's two
 
 
 def test_every_group_of_every_step_has_draws_of_its_own(tiny_model, tokenizer, near_copies, monkeypatch):
