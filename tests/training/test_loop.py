@@ -345,12 +345,16 @@ def test_the_account_is_of_the_responses_that_are_trained_on(model, tokenizer, t
         np.testing.assert_allclose(rows, moved, rtol=1e-7)
 
 
-def test_the_monitor_tells_what_the_geometry_is_under_the_losss_own_weights(model, tokenizer, ten):
-    loss = get_loss("rpo", alpha=0.02)
-    batch = collate([ten[i] for i in next(shuffled(10, 1, 9, seed=0))], tokenizer)
+def test_the_monitor_tells_what_the_geometry_is_under_the_losss_own_weights(model, tokenizer):
+    tangled = [
+        PreferencePair(f"what {w}", " people" * (1 + i % 3), " people" * (3 - i % 2), f"p{i}")
+        for i, w in enumerate(WORDS[:9])
+    ]
+    loss = get_loss("rpo", alpha=0.05)
+    batch = collate([tangled[i] for i in next(shuffled(9, 1, 9, seed=0))], tokenizer)
     geometry = pair_geometry(model, batch)
-    d_w, d_l = 0.05 + 0.02 / batch.chosen_len.double(), torch.full((9,), 0.05).double()
-    run = align(model, tokenizer, ten, loss=loss, steps=1, lr=0.5, batch_size=9, observers=[Monitor()])
+    d_w, d_l = 0.05 + 0.05 / batch.chosen_len.double(), torch.full((9,), 0.05).double()
+    run = align(model, tokenizer, tangled, loss=loss, steps=1, lr=0.5, batch_size=9, observers=[Monitor()])
     row = run.monitor.iloc[0]
     shares = geometry.case_shares(d_w, d_l)
     assert row[list(shares)].tolist() == pytest.approx(list(shares.values()))
