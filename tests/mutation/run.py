@@ -146,13 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the draw")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--list", action="store_true", help="only show the mutants that are drawn")
+    parser.add_argument("--keys", action="store_true", help="show the names by which equivalents.yml knows them")
     parser.add_argument("--killers", action="store_true", help="show which test noticed each mutant, too")
     asked = parser.parse_args(arguments)
     targets, narrowed = chosen_targets(asked.only)
     draws = {target.name: drawn(target, narrowed, asked.sample, asked.seed) for target in targets}
-    if asked.list:
-        for target in targets:
-            print("\n".join(f"{mutant}" for mutant in draws[target.name][0]))
+    if asked.list or asked.keys:
+        for mutant in (mutant for target in targets for mutant in draws[target.name][0]):
+            print(mutant.key if asked.keys else mutant)
         return 0
     for name in HEAVY:
         importlib.import_module(name)
