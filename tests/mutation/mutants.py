@@ -62,6 +62,8 @@ _SILENT_KEYWORDS = {
     "disable",
     "leave",
 }
+#: Functions whose arguments nobody swaps by mistake.
+_ORDERED = {"isinstance", "issubclass", "getattr", "setattr", "hasattr", "partial"}
 _SILENT_DECORATORS = {"dataclass", "wraps", "command", "cache", "lru_cache", "overload", "runtime_checkable"}
 _SILENT_NAMES = {"__all__", "T", "P", "Unpack"}
 
@@ -311,9 +313,9 @@ def _calls(node: ast.Call) -> Iterator[Change]:
             new = ast.Call(node.func, node.args, rest)
             yield f"{ast.unparse(node.func)}(…, {ast.unparse(keyword)})", "(left out)", new, ()
     plain = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
-    if len(plain) >= 2 and plain[:2] == node.args[:2] and not all(map(_is_literal, node.args[:2])):
-        if name not in ("isinstance", "getattr", "setattr", "hasattr", "issubclass", "partial"):
-            yield _become(node, ast.Call(node.func, [*node.args[1::-1], *node.args[2:]], node.keywords))
+    swappable = len(plain) >= 2 and plain[:2] == node.args[:2] and name not in _ORDERED
+    if swappable and not all(map(_is_literal, node.args[:2])):
+        yield _become(node, ast.Call(node.func, [*node.args[1::-1], *node.args[2:]], node.keywords))
 
 
 def _conditions(node: ast.If | ast.IfExp | ast.While) -> Iterator[Change]:

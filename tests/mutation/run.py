@@ -15,7 +15,6 @@ import argparse
 import ast
 import gc
 import importlib
-import json
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from datetime import date
 from pathlib import Path
 
 import yaml
-
 from mutants import Mutant, mutants_of
 from pool import Pool, Task
 from targets import Guards, Target, load_targets
@@ -35,12 +33,16 @@ HERE = Path(__file__).resolve().parent
 SAMPLE, SEED = 25, 0
 #: Imported before anything is forked. Nothing of ours, which the mutants are part of.
 HEAVY = (
-    "IPython", "filelock", "hypothesis", "hypothesis.strategies", "joblib.externals.loky", "matplotlib.pyplot", "myst_nb",
-    "nbformat.v4", "numpy", "pandas", "papermill", "psutil", "pydantic", "safetensors.torch", "scipy.optimize",
-    "scipy.stats", "seaborn", "sphinx.application", "tokenizers", "torch", "torch.func", "tqdm.auto", "transformers",
-    "transformers.models.gpt2.modeling_gpt2", "transformers.models.gpt_neox.modeling_gpt_neox",
-    "transformers.models.llama.modeling_llama", "typer",
+    "IPython", "filelock", "hypothesis", "hypothesis.strategies", "joblib.externals.loky", "matplotlib.pyplot",
+    "myst_nb", "nbformat.v4", "numpy", "pandas", "papermill", "psutil", "pydantic", "safetensors.torch",
+    "scipy.optimize", "scipy.stats", "seaborn", "sphinx.application", "tokenizers", "torch", "torch.func",
+    "tqdm.auto", "transformers", "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.gpt_neox.modeling_gpt_neox", "transformers.models.llama.modeling_llama", "typer",
 )  # fmt: skip
+
+
+class UnknownTargetError(ValueError):
+    """Nothing is called so."""
 
 
 def equivalents() -> dict[str, str]:
@@ -49,22 +51,23 @@ def equivalents() -> dict[str, str]:
     return {row["mutant"]: row["reason"] for row in rows}
 
 
-def chosen_targets(only: str | None) -> tuple[list[Target], str]:
-    """Return the targets that are named, and the files or lines to which one that names a file is narrowed."""
+def chosen_targets(only: str | None) -> dict[str, tuple[Target, str]]:
+    """Return the targets that are asked for, by name, each with what it is narrowed to: a file, or a line."""
     targets = load_targets(HERE / "targets.yml", ROOT)
     if only is None:
-        return targets, ""
-    named = [target for target in targets if target.name == only]
-    if named:
-        return named, ""
-    file = only.partition(":")[0]
-    named = [target for target in targets if any(file in name for name in target.files)]
-    if not named:
-        raise SystemExit(
-            f"only={only!r}; expected one of {', '.join(t.name for t in targets)}, or a part of the name of "
-            "one of their files, perhaps with a line: stats.py:74"
-        )
-    return named[:1], only
+        return {target.name: (target, "") for target in targets}
+    chosen: dict[str, tuple[Target, str]] = {}
+    for part in only.split(","):
+        file = part.partition(":")[0]
+        named = [(target, "") for target in targets if target.name == part]
+        named = named or [(t, part) for t in targets if any(file in name for name in t.files)][:1]
+        if not named:
+            raise UnknownTargetError(
+                f"only={part!r}; expected one of {', '.join(t.name for t in targets)}, or a part of the name "
+                "of one of their files, perhaps with a line: stats.py:74"
+            )
+        chosen.update({target.name: (target, narrowed) for target, narrowed in named})
+    return chosen
 
 
 def drawn(target: Target, narrowed: str, sample: int, seed: int) -> tuple[list[Mutant], int, int]:
@@ -93,7 +96,7 @@ class Trial:
         print(f"  survived   {self.mutant}{why}", flush=True)
 
     def task(self, guards: Guards, folder: Path, pool: Pool, again: bool = False) -> Task:
-        """Return the run of the tests that run its line, which is followed by one of the others if they pass."""
+        """Return the run of the tests that run its line; one of the others follows if they pass."""
         file = ROOT / self.mutant.file
         source = ast.unparse(self.mutant.tree(file.read_text(encoding="utf-8")))
         wanted = self.rest if again else self.first
@@ -146,11 +149,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the draw")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--list", action="store_true", help="only show the mutants that are drawn")
-    parser.add_argument("--keys", action="store_true", help="show the names by which equivalents.yml knows them")
+    parser.add_argument(
+        "--keys", action="store_true", help="show the names by which equivalents.yml knows them"
+    )
     parser.add_argument("--killers", action="store_true", help="show which test noticed each mutant, too")
     asked = parser.parse_args(arguments)
-    targets, narrowed = chosen_targets(asked.only)
-    draws = {target.name: drawn(target, narrowed, asked.sample, asked.seed) for target in targets}
+    try:
+        chosen = chosen_targets(asked.only)
+    except UnknownTargetError as error:
+        print(error, file=sys.stderr)
+        return 2
+    targets = [target for target, _ in chosen.values()]
+    draws = {name: drawn(*each, asked.sample, asked.seed) for name, each in chosen.items()}
     if asked.list or asked.keys:
         for mutant in (mutant for target in targets for mutant in draws[target.name][0]):
             print(mutant.key if asked.keys else mutant)
@@ -189,7 +199,7 @@ def _measure(targets: list[Target], draws: dict, asked: argparse.Namespace, scra
             f"{target.name}: {killed} of {len(trials)} noticed ({killed / max(1, len(trials)):.0%})",
             flush=True,
         )
-        rows.append({"name": target.name, "files": target.files, "mutants": count, "equivalent": known,
+        rows.append({"name": target.name, "modules": target.files, "mutants": count, "equivalent": known,
                      "tried": len(trials), "killed": killed, "survived": lived})  # fmt: skip
     tried, killed = sum(row["tried"] for row in rows), sum(row["killed"] for row in rows)
     print(f"all: {killed} of {tried} noticed ({killed / max(1, tried):.1%})")

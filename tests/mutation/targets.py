@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from mutants import Mutant
 from pool import Pool, Task
 from trial import IMPORT, measure, try_tests
