@@ -33,10 +33,10 @@ HERE = Path(__file__).resolve().parent
 SAMPLE, SEED = 25, 0
 #: Imported before anything is forked. Nothing of ours, which the mutants are part of.
 HEAVY = (
-    "IPython", "filelock", "hypothesis", "hypothesis.strategies", "joblib.externals.loky", "matplotlib.pyplot",
-    "myst_nb", "nbformat.v4", "numpy", "pandas", "papermill", "psutil", "pydantic", "safetensors.torch",
-    "scipy.optimize", "scipy.stats", "seaborn", "sphinx.application", "tokenizers", "torch", "torch.func",
-    "tqdm.auto", "transformers", "transformers.models.gpt2.modeling_gpt2",
+    "IPython", "filelock", "hypothesis", "hypothesis.strategies", "joblib.externals.loky", "myst_nb",
+    "matplotlib.pyplot", "nbformat.v4", "numpy", "pandas", "papermill", "psutil", "pydantic", "scipy.stats",
+    "safetensors.torch", "scipy.optimize", "seaborn", "sphinx.application", "tokenizers", "torch",
+    "torch.func", "tqdm.auto", "transformers", "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.gpt_neox.modeling_gpt_neox", "transformers.models.llama.modeling_llama", "typer",
 )  # fmt: skip
 

@@ -150,12 +150,12 @@ class Guards:
 
     def _digest(self, test_file: str) -> str:
         """Return a hash of all that a file of tests runs."""
-        parts = [*sorted((self.root / "lib").rglob("*.py")), *sorted(self.here.rglob("*.py"))]
-        parts += [self.here / "targets.yml", self.root / "tests" / "conftest.py"]
+        parts = [*sorted((self.root / "lib").rglob("*.py")), self.here / "trial.py"]
+        parts += [self.root / "tests" / "conftest.py"]
         folder = (self.root / test_file).parent
         parts += [path for path in sorted(folder.glob("*.py")) if not path.name.startswith("test_")]
         parts.append(self.root / test_file)
-        hashed = hashlib.sha256(test_file.encode())
+        hashed = hashlib.sha256(f"{test_file} {self.traced}".encode())
         for path in parts:
             hashed.update(path.read_bytes())
         return hashed.hexdigest()[:32]

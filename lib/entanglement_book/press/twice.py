@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,15 @@ from entanglement_book.layout import Book, BookError, Settings, UsageError
 from entanglement_book.press import notebooks
 from entanglement_book.press.store import Store
 
-__all__ = ["SURROUNDINGS", "Surrounding", "first_difference", "make_twice"]
+__all__ = [
+    "SURROUNDINGS",
+    "Surrounding",
+    "call_in",
+    "differing_files",
+    "differing_outputs",
+    "first_difference",
+    "make_twice",
+]
 
 
 @dataclass(frozen=True)
@@ -64,23 +72,29 @@ def first_difference(name: str, one: bytes, other: bytes) -> str:
     return f"{name}, byte {at}: {shown[0]!r} and {shown[1]!r}"
 
 
-def make_twice(book: Book, settings: Settings, say: bool = True) -> list[str]:
+def make_twice(book: Book, settings: Settings, call: Callable[..., None] | None = None) -> list[str]:
     """Build the committed state twice and return what differs, a line each; [] if no byte does.
 
     The clones lie in ``twice`` beside everything else that is made; they stay if something differs.
 
+    Args:
+        book: of whose commit the clones are.
+        settings: what is built.
+        call: runs a command in a clone; default: ``call_in``.
+
     Errors: UsageError without a git checkout; BookError if one of the builds fails.
     """
+    call = call or call_in
     work = book.out / "twice"
     shutil.rmtree(work, ignore_errors=True)
-    books = [_clone(book, work / each.folder) for each in SURROUNDINGS]
-    for each, clone in zip(SURROUNDINGS, books, strict=True):
-        _call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs)], say)
-    found = differing_outputs(*books, settings)
+    one, other = (_clone(book, work / each.folder) for each in SURROUNDINGS)
+    for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
+        call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs)])
+    found = differing_outputs(one, other, settings)
     if not found:
-        for each, clone in zip(SURROUNDINGS, books, strict=True):
-            _call(clone, each, ["site", "--scale", settings.scale], say)
-        found = differing_files(*(clone.site(settings) for clone in books))
+        for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
+            call(clone, each, ["site", "--scale", settings.scale])
+        found = differing_files(one.site(settings), other.site(settings))
     if not found:
         shutil.rmtree(work)
     return found
@@ -94,12 +108,11 @@ def _clone(book: Book, folder: Path) -> Book:
     return Book(folder.resolve(), folder.resolve() / "_build")
 
 
-def _call(book: Book, where: Surrounding, arguments: list[str], say: bool) -> None:
-    """Run a command of the book in a clone, with the clone's own library."""
+def call_in(book: Book, where: Surrounding, arguments: list[str]) -> None:
+    """Run a command of the book in a clone, with the clone's own library. Errors: BookError if it fails."""
     environment = {**os.environ, **where.variables, "PYTHONPATH": str(book.root / "lib")}
     told = " ".join(f"{name}={value}" for name, value in where.variables.items())
-    if say:
-        print(f"{where.folder}: {' '.join(arguments)} ({told})", flush=True)
+    print(f"{where.folder}: {' '.join(arguments)} ({told})", flush=True)
     log = book.root.parent / f"{where.folder} {arguments[0]}.log"
     with log.open("wb") as stream:
         done = subprocess.run(
@@ -122,14 +135,13 @@ def differing_outputs(one: Book, other: Book, settings: Settings) -> list[str]:
     first, second = Store(one, settings), Store(other, settings)
     found = [f"only one build has {name}" for name in set(_names(first)) ^ set(_names(second))]
     for chapter in sorted(set(_names(first)) & set(_names(second))):
-        for name, a, b in (
-            (f"{chapter}.ipynb", *(_without_clocks(store.notebook(chapter)) for store in (first, second))),
-            (f"claims/{chapter}.json", *(store.claims(chapter).read_bytes() for store in (first, second))),
-            (f"{chapter}.run.json", *(_vouches(store, chapter) for store in (first, second))),
+        for name, read in (
+            (f"{chapter}.ipynb", lambda store, chapter: _without_clocks(store.notebook(chapter))),
+            (f"claims/{chapter}.json", lambda store, chapter: store.claims(chapter).read_bytes()),
+            (f"{chapter}.run.json", _vouches),
         ):
-            found.append(first_difference(name, a, b))
-    verdicts = [store.verdicts.read_bytes() for store in (first, second)]
-    found.append(first_difference("verdicts.json", *verdicts))
+            found.append(first_difference(name, read(first, chapter), read(second, chapter)))
+    found.append(first_difference("verdicts.json", first.verdicts.read_bytes(), second.verdicts.read_bytes()))
     found = [line for line in found if line]
     if not found:
         for chapter in _names(first):
