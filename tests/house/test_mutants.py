@@ -1,4 +1,4 @@
-"""The tool of the mutation run: which changes it makes, that a change is tried, and that its lists are whole."""
+"""The tool of the mutation run: which changes it makes, that each is tried, that its lists are whole."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ def test_what_is_changed(changes, source, wanted):
 @pytest.mark.parametrize(
     "source",
     [
-        '"""Text."""', "import a", "assert a < b", '__all__ = ["a"]', "def f(x: int | None = None) -> A | B: pass",
-        "@dataclass(frozen=True)\nclass A: pass", "if TYPE_CHECKING:\n    x = 1", 'x = f"{a + 1}"', "zip(a, strict=True)",
+        '"""Text."""', "import a", "assert a < b", '__all__ = ["a"]', "if TYPE_CHECKING:\n    x = 1",
+        "def f(x: int | None = None) -> A | B: pass", "@dataclass(frozen=True)\nclass A: pass",
+        'x = f"{a + 1}"', "zip(a, strict=True)",
     ],
 )  # fmt: skip
 def test_what_no_test_could_notice_is_left_alone(changes, source):
