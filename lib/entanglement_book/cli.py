@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import chapter_cli, claims_cli, cli as press
+from entanglement_book.press import chapter_cli, claims_cli, cli as press, nightly_cli
 
 __all__ = ["LATE", "app", "main"]
 
@@ -64,6 +64,7 @@ app = make_app(
 app.add_typer(press.app)
 app.add_typer(claims_cli.app)
 app.add_typer(chapter_cli.app)
+app.add_typer(nightly_cli.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
