@@ -13,7 +13,6 @@ from entanglement_book.studies.ch10_probability import tables as probability_tab
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
-
 pytestmark = pytest.mark.usefixtures("short_runs")
 
 

@@ -186,7 +186,10 @@ def test_every_declaration_is_complete():
 @pytest.mark.parametrize("spec", loss_specs(), ids=lambda spec: spec.name)
 def test_the_ends_of_a_range_are_allowed_or_not_as_declared(spec):
     for hyper in spec.hyper:
-        for end, is_open, outside in ((hyper.low, hyper.low_open, -1e-9), (hyper.high, hyper.high_open, 1e-9)):
+        for end, is_open, outside in (
+            (hyper.low, hyper.low_open, -1e-9),
+            (hyper.high, hyper.high_open, 1e-9),
+        ):
             if math.isinf(end):
                 continue
             with pytest.raises(ValueError, match=f"{hyper.name}=.*; expected a number in"):

@@ -357,6 +357,8 @@ def test_decoupled_without_damping_moves_by_the_weights_and_takes_a_pair_twice(s
     optimizer = torch.optim.SGD(scene.model.parameters(), lr=1e-6)
     start = [part.detach() for part in response_logps(scene.model, twice[0])]
     report = update.step(scene.model, optimizer, twice, scene.loss, reference)
-    moved = [new.detach() - old for new, old in zip(response_logps(scene.model, twice[0]), start, strict=True)]
+    moved = [
+        new.detach() - old for new, old in zip(response_logps(scene.model, twice[0]), start, strict=True)
+    ]
     torch.testing.assert_close(moved[0] / 1e-6, report.d_w, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(moved[1] / 1e-6, -report.d_l, rtol=1e-3, atol=1e-5)
