@@ -82,8 +82,8 @@ def test_what_is_not_said(function, expected):
     assert {p.name: p.default for p in parameters if p.default is not p.empty} == expected
 
 
-#: Facts about each update: whether its report's weights make its step, whether its backward pass can be watched,
-#: whether the bound on the gradient is used, the smallest batch, and how many batches are rehearsed.
+#: Whether the report's weights make the step, whether the backward pass can be watched, whether the bound on
+#: the gradient is used, the smallest batch, and how many batches are rehearsed.
 FACTS = {
     "joint": (True, True, True, 1, 0),
     "split": (False, False, True, 1, 0),
