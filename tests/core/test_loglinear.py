@@ -1,5 +1,6 @@
 """The exact models against autograd, and every theorem's statement that the chapters use."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -624,3 +625,130 @@ def test_states_are_as_similar_as_asked_for_and_as_long_as_ever():
     )
     torch.testing.assert_close(wide.weight, 4 * narrow.weight)
     assert float(wide.logits("chosen").std()) == pytest.approx(2.0, rel=0.05)
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------
+
+WEIGHTS = {"d_w": 1.0, "d_l": 1.0}
+DEFAULTS = [
+    (random_one_token, {"vocab": 50, "scale": (0.1, 10.0), "generator": None}),
+    (random_trainable, {"vocab": 12, "dim": 6, "generator": None}),
+    (random_log_linear, {
+        "n_w": 6, "n_l": 8, "vocab": 20, "dim": 10, "logit_scale": 1.0, "similarity": 0.0, "generator": None,
+    }),
+    (suffix_pairs, {
+        "relation": "identical", "strength": 1.0, "prefix": 0, "vocab": 60, "dim": 48, "logit_scale": 1.4,
+        "shared_tokens": "sampled", "generator": None,
+    }),
+    (PrefixTabular.build, {"scale": 1.0, "generator": None}),
+    (PositionTabular.build, {"scale": 1.0, "generator": None}),
+    (OneToken, {"kappa": 1.0}),
+    (OneToken.from_probs, {"kappa": 1.0}),
+    *((getattr(kind, name), WEIGHTS) for kind in (OneToken, LogLinear) for name in ("change", "step")),
+    *((getattr(TrainableOneToken, name), WEIGHTS) for name in ("change", "step", "direction")),
+    *((getattr(LogLinear, name), WEIGHTS) for name in ("direction", "defect_bound", "safe_step")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "expected"), DEFAULTS, ids=lambda x: getattr(x, "__qualname__", ""))
+def test_what_is_not_said(function, expected):
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not p.empty} == expected
+
+
+def test_distinct_tokens_take_every_two_ids_alike():
+    first, second = distinct_tokens(9000, 3, rng(0))
+    counts = torch.bincount(3 * first + second, minlength=9).reshape(3, 3)
+    assert counts.diagonal().tolist() == [0, 0, 0] and first.shape == second.shape == (9000,)
+    others = counts[~torch.eye(3, dtype=torch.bool)].double()
+    assert float((others / 1500 - 1).abs().max()) < 0.1
+    first, second = distinct_tokens(50, 2, rng(0))
+    assert (first + second).tolist() == [1] * 50
+
+
+def test_logits_have_the_asked_spread():
+    fixed = random_one_token(400, 50, scale=3.0, generator=rng(0)).logits
+    assert float(fixed.std()) == pytest.approx(3.0, rel=0.03)
+    spread = random_one_token(4000, 50, scale=(0.2, 5.0), generator=rng(0)).logits.std(dim=1).log()
+    low, high = math.log(0.2), math.log(5.0)
+    assert low - 0.4 < float(spread.min()) < low + 0.1 and high - 0.1 < float(spread.max()) < high + 0.4
+    assert float(spread.mean()) == pytest.approx((low + high) / 2, abs=0.06)  # uniform on the log scale
+    assert float(spread.std()) == pytest.approx((high - low) / math.sqrt(12), rel=0.05)
+    made = random_trainable(500, 4, 6, generator=rng(0))
+    assert made.weight.shape == (500, 4, 6) and made.features.shape == (500, 6)
+    assert float(made.weight.std()) == pytest.approx(1, rel=0.03) == float(made.features.std())
+    tokens = torch.tensor([[0, 1]]).expand(300, 2), torch.tensor([[1, 1]]).expand(300, 2)
+    for kind in (PrefixTabular, PositionTabular):
+        made = kind.build(*tokens, 4, scale=2.5, generator=rng(0))
+        assert float(made.weight.std()) == pytest.approx(2.5, rel=0.05)
+
+
+def test_the_simplex_has_its_inner_points():
+    assert (simplex_grid(4) * 4).tolist() == [[1, 1, 2], [1, 2, 1], [2, 1, 1]]
+    assert (simplex_grid(3) * 3).tolist() == [[1, 1, 1]]
+    points = simplex_grid(10)
+    assert len(points) == 9 * 8 // 2 and len(set(map(tuple, points.tolist()))) == 36
+    torch.testing.assert_close(points.sum(1), torch.ones(36).double())
+    assert float(points.min()) == pytest.approx(0.1)
+
+
+def test_shared_tokens_follow_the_mean_of_both_distributions():
+    options = {"relation": "scaled", "strength": 2.0, "prefix": 1, "vocab": 4, "dim": 3}
+    m = suffix_pairs(3000, 1, generator=rng(0), **options)
+    probs = (m.logits("chosen").softmax(-1) + m.logits("rejected").softmax(-1)) / 2
+    for place in (0, 2):  # the prefix, and the suffix
+        assert torch.equal(m.chosen[:, place], m.rejected[:, place])
+        hit = probs[:, place].gather(1, m.chosen[:, place, None]).squeeze(1)
+        expected = probs[:, place].square().sum(1)
+        assert float(hit.mean()) == pytest.approx(float(expected.mean()), rel=0.05)
+    # The means differ from either side's own.
+    own = m.logits("chosen").softmax(-1)[:, 2].square().sum(1).mean()
+    assert float(own) != pytest.approx(float(expected.mean()), rel=0.1)
+    flat = suffix_pairs(3000, 1, shared_tokens="uniform", generator=rng(0), **options)
+    counts = torch.bincount(flat.chosen[:, 2], minlength=4).double()
+    assert float((counts / 750 - 1).abs().max()) < 0.12
+    assert torch.equal(m.chosen_features[:, :2], m.rejected_features[:, :2])
+    assert m.chosen.shape == (3000, 3) and m.weight.shape == (3000, 4, 3)
+    assert float(m.chosen_features.std()) == pytest.approx(1, rel=0.03)
+    assert float(m.weight.std()) == pytest.approx(1.4 / math.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.6, 1.0])
+def test_similar_states_have_the_asked_cosine_and_length(strength):
+    m = suffix_pairs(3000, 2, relation="similar", strength=strength, dim=8, vocab=3, generator=rng(0))
+    h_w, h_l = m.chosen_features[:, 1:], m.rejected_features[:, 1:]
+    assert float((h_w * h_l).sum(-1).mean()) == pytest.approx(8 * strength, rel=0.05)
+    assert float(h_l.square().sum(-1).mean()) == pytest.approx(8, rel=0.05)
+
+
+TOKENS = torch.tensor([[0, 1]]), torch.tensor([[1, 1]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g: distinct_tokens(20, 9, g)[0],
+        lambda g: distinct_tokens(20, 9, g)[1],
+        lambda g: random_one_token(2, generator=g).logits,
+        lambda g: random_trainable(2, generator=g).weight,
+        lambda g: random_trainable(2, generator=g).features,
+        lambda g: random_trainable(20, generator=g).chosen,
+        lambda g: random_log_linear(2, generator=g).weight,
+        lambda g: random_log_linear(2, generator=g).chosen_features,
+        lambda g: random_log_linear(2, similarity=0.99, generator=g).rejected_features,
+        lambda g: random_log_linear(2, generator=g).chosen,
+        lambda g: random_log_linear(2, generator=g).rejected,
+        lambda g: suffix_pairs(2, 3, generator=g).weight,
+        lambda g: suffix_pairs(2, 3, generator=g).chosen_features,
+        lambda g: suffix_pairs(2, 3, relation="orthogonal", generator=g).rejected_features,
+        lambda g: suffix_pairs(2, 8, generator=g).chosen,
+        lambda g: suffix_pairs(2, 8, shared_tokens="uniform", generator=g).chosen,
+        lambda g: PrefixTabular.build(*TOKENS, 4, generator=g).weight,
+        lambda g: PositionTabular.build(*TOKENS, 4, generator=g).weight,
+    ],
+)
+def test_all_that_is_drawn_comes_from_the_generator(make):
+    torch.manual_seed(0)
+    one = make(rng(1))
+    torch.manual_seed(1)
+    assert torch.equal(one, make(rng(1))) and not torch.equal(one, make(rng(2)))
