@@ -69,20 +69,16 @@ def try_tests(root: Path, folder: Path, module: str, source: str, file: Path, wa
         install(changed)
         sys.path.pop(0)
     files = list(dict.fromkeys(name.partition("::")[0] for name in wanted))
-    plugin = _Chosen(wanted, folder / "failed")
-    status = pytest.main([*OPTIONS, "-x", "--basetemp", str(folder / "pytest"), *files], plugins=[plugin])
+    plugins = [_Chosen(wanted), _Failed(folder / "failed")]
+    status = pytest.main([*OPTIONS, "-x", "--basetemp", str(folder / "pytest"), *files], plugins=plugins)
     os._exit(int(status))
 
 
-class _Chosen:
-    def __init__(self, wanted: list[str], failed: Path) -> None:
-        self.place = {name: number for number, name in enumerate(wanted)}
-        self.failed = failed
+class _Failed:
+    """Writes down the name of a test that failed."""
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = [item for item in items if item.nodeid in self.place]
-        # No name is as it was: then all of them.
-        items[:] = sorted(chosen, key=lambda item: self.place[item.nodeid]) or items
+    def __init__(self, failed: Path) -> None:
+        self.failed = failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -91,6 +87,16 @@ class _Chosen:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.failed.write_text(f"{report.nodeid} (collection)")
+
+
+class _Chosen:
+    def __init__(self, wanted: list[str]) -> None:
+        self.place = {name: number for number, name in enumerate(wanted)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        chosen = [item for item in items if item.nodeid in self.place]
+        # No name is as it was: then all of them.
+        items[:] = sorted(chosen, key=lambda item: self.place[item.nodeid]) or items
 
 
 def measure(root: Path, folder: Path, test_file: str, traced: list[str]) -> None:
@@ -103,7 +109,8 @@ def measure(root: Path, folder: Path, test_file: str, traced: list[str]) -> None
     sys.addaudithook(plugin.audit)
     threading.settrace(plugin.call)
     sys.settrace(plugin.call)
-    status = pytest.main([*OPTIONS, "--basetemp", str(folder / "pytest"), test_file], plugins=[plugin])
+    plugins = [plugin, _Failed(folder / "failed")]
+    status = pytest.main([*OPTIONS, "--basetemp", str(folder / "pytest"), test_file], plugins=plugins)
     sys.settrace(None)
     (folder / "lines.json").write_text(json.dumps(plugin.found()))
     os._exit(int(status))
