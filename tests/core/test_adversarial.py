@@ -227,3 +227,12 @@ def test_each_option_changes_the_run(tiny_model, tokenizer, pairs, option):
         )  # fmt: skip
         ends.append(run.table["chosen_logp"].to_numpy())
     assert abs(ends[0] - ends[1]).max() > 1e-6
+
+
+def test_policy_losses_want_both_a_judge_and_a_reference(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer, padding_side="left")
+    for name in ("judge", "reference"):
+        update = Adversarial()
+        setattr(update, name, Discriminator(model) if name == "judge" else model)
+        with pytest.raises(ValueError, match="not begun"):
+            update.policy_losses(model, [batch])

@@ -98,6 +98,7 @@ def test_dpos_own_steps_ask_for_a_share_of_the_rest(tiny_model, tokenizer, pair,
     geometry = measured(tiny_model("gpt2-tied"), tokenizer, [pair])
     ratio = [float(rate / geometry.distance_sq) for rate in geometry.rates()]
     assert moved == pytest.approx([share * target * r for r in ratio], rel=1e-2)
+    assert margin_alone(model, tokenizer, pair, 1.0, max_steps=0) == (0.0, 0.0)
     # It stops within a twentieth, and not before.
     steps = {0.5: 5, 0.7: 3}[share]  # (1 − share)^n below 0.05
     for n, there in ((steps, False), (steps + 1, True)):

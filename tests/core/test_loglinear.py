@@ -597,6 +597,10 @@ def one_step_pair():
 def test_smoothness_safe_step_and_defect_have_their_closed_values():
     m = one_step_pair()
     assert [float(x) for x in m.smoothness()] == pytest.approx([2.0, 4.5])  # ½‖h‖²
+    states = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]]).double()  # Σ h hᵀ has 4 and 10
+    tokens = torch.tensor([[0, 1, 2]])
+    two = replace(m, chosen_features=states, chosen=tokens)
+    assert [float(x) for x in two.smoothness()] == pytest.approx([5.0, 4.5])
     # e − p is (2, −1, −1)/3 and (−1, 2, −1)/3: squares 2/3, product −1/3.
     a2, b2, c = 4 * 2 / 3, 9 * 2 / 3, -3.6 / 3
     geometry = m.geometry()

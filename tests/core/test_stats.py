@@ -92,6 +92,7 @@ def test_rows_of_one_unit_do_not_narrow_the_interval():
         {"kind": "a", "seed": [0] * 10 + [1] * 10 + [2] * 10, "x": [1.0] * 10 + [2.0] * 10 + [6.0] * 10}
     )
     table.loc[0, "x"] = np.nan
+    table["other"] = np.nan  # what another column lacks does not matter
     (row,) = summarize(table, "x", ["kind"]).to_dict("records")
     assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx(mean_interval([1.0, 2.0, 6.0]))
     by_rows = summarize(table.assign(row=range(30)), "x", ["kind"], unit="row").iloc[0]

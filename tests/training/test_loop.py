@@ -203,6 +203,7 @@ def test_what_is_measured_on_the_way_counts_the_end_token_as_training_does(model
         geometry_pairs=1,
     )  # fmt: skip
     pd.testing.assert_frame_equal(run.table, alone)
+    assert alone.index.tolist() == list(range(5)) and alone["step"].tolist() == [0] * 5
     first = pair_geometry(model_before, collate([ten[0], ten[3]], tokenizer, append_eos=append_eos))
     measured = alone.dropna(subset=["cosine"])
     assert measured["pair"].tolist() == ["p0", "p3"]  # of each set, from its beginning

@@ -118,3 +118,15 @@ def test_a_run_without_options_is_that_with_all_of_them_written_out(tiny_model, 
     pd.testing.assert_frame_equal(runs[0].losses, runs[1].losses, check_exact=True)
     for p, q in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_an_update_is_printed_with_its_options_and_nothing_large():
+    printed = [
+        (Adversarial(beta=0.2), "Adversarial(head_start=8, beta=0.2, lr=0.0001, seed=0)"),
+        (Calibrated(), "Calibrated(momentum=0.9)"),
+        (Decoupled(), "Decoupled(level='all', damping=0.01, budget=inf)"),
+        (Split(), "Split(order='random', seed=0)"),
+        (TokenWeighted(None), "TokenWeighted(weigher=None, reference=None)"),
+    ]
+    for update, text in printed:
+        assert repr(update) == text

@@ -30,8 +30,10 @@ from entanglement.updates.plans import reach
 from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
+    Told,
     TwoReferences,
     contrasting,
+    everything,
     safe_token_weights,
 )
 
@@ -239,6 +241,19 @@ def test_two_references_weigh_by_their_log_ratio_over_the_scale(tiny_model, toke
     expected = [min(1.0, abs(x) / scale) for x in gap.tolist()]
     assert weights[batch.response_mask].tolist() == pytest.approx(expected, rel=1e-9)
     assert 0 < sum(w == 1.0 for w in expected) < len(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_are_of_the_log_probabilities_type_and_shape(tiny_model, tokenizer, near_copies, dtype):
+    model, batch = tiny_model("gpt2-tied", dtype), collate(near_copies, tokenizer)
+    with torch.no_grad():
+        reference = token_logps(model, batch)
+    mask = LearnedMask()
+    mask.begin(model)
+    for weigher in (everything, contrasting, FromGeometry(), mask, TwoReferences(model), Told(everything)):
+        weights = weigher(model, batch, reference)
+        assert weights.dtype == dtype and weights.shape == batch.input_ids.shape
+    assert Told(everything).cost(torch.ones(()), 3) is None
 
 
 def test_a_learned_mask_has_its_own_optimizer_and_takes_the_references_type(tiny_model):
