@@ -1,7 +1,6 @@
 """What is particular to one family of updates, beyond the formula of its step."""
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import token_geometry
-from entanglement.logps import PairLogps, response_logps, token_logps
+from entanglement.logps import token_logps
 from entanglement.losses import get_loss
 from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PairBatch, PreferencePair, collate
@@ -18,8 +17,6 @@ from entanglement.training import align
 from entanglement.updates import (
     Adversarial,
     Decoupled,
-    Joint,
-    NotFinite,
     StepReport,
     TokenWeighted,
     adversarial as family,
@@ -30,10 +27,8 @@ from entanglement.updates.plans import reach
 from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
-    Told,
     TwoReferences,
     contrasting,
-    everything,
     safe_token_weights,
 )
 
@@ -67,52 +62,6 @@ def test_a_report_has_means_a_median_and_shares_under_old_and_new_weights():
     assert StepReport(vector(1)).row() == {}
     whole = PairGeometry(vector(1), vector(4), vector(1.5))  # of the batch, not of pairs
     assert "safe" not in StepReport(one, one, one, one, one, whole).row()
-
-
-class Broken(Joint):
-    """A gradient that is not finite, in a step whose last pair weighs most."""
-
-    def gradient(self, work):
-        report = super().gradient(work)
-        next(work.model.parameters()).grad.fill_(math.nan)
-        return replace(report, u_w=vector(0.1, 0.2, -0.1), u_l=vector(0.2, 0.1, -3.0))
-
-
-def test_the_pair_that_weighs_most_is_named(tiny_model, tokenizer, near_copies):
-    model, batch = tiny_model("gpt2-tied"), collate(near_copies, tokenizer)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    with pytest.raises(NotFinite, match="gradient is nan in a step on 3 pairs, of which 2 weighs most"):
-        Broken().step(model, optimizer, [batch], get_loss("simpo"))
-
-
-def test_the_coin_of_split_is_its_seeds_and_both_sides_come_up():
-    def tosses(seed):
-        update = get_update("split", seed=seed)
-        return [update._coin.choice((0, 1)) for _ in range(20)]
-
-    assert tosses(1) == tosses(1) != tosses(2) and set(tosses(1)) == {0, 1}
-    with pytest.raises(ValueError, match="order='first'"):
-        get_update("split", order="first")
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.8])
-def test_a_calibrated_ratio_is_a_running_average_and_starts_at_the_first(momentum):
-    update = get_update("calibrated", momentum=momentum)
-    ratios = (4.0, 0.25, 9.0)
-    average, found = None, []
-    for ratio in ratios:
-        now = math.log(ratio * 0.3 / 0.2)  # the center over the loss's own ratio
-        average = now if average is None else momentum * average + (1 - momentum) * now
-        found.append(math.exp(average / 2))
-    geometry = [PairGeometry(vector(1.0), vector(ratio**2), vector(0.1)) for ratio in ratios]
-    assert [update._alpha(g, 0.2, 0.3) for g in geometry] == pytest.approx(found)
-    for d_w, d_l in ((0.0, 0.3), (0.2, 0.0), (-0.2, 0.3), (0.2, -0.3)):
-        assert update._alpha(geometry[0], d_w, d_l) == 1.0  # no ratio to speak of
-    for a, b in ((0.0, 1.0), (1.0, 0.0)):
-        assert update._alpha(PairGeometry(vector(a), vector(b), vector(0.0)), 0.2, 0.3) == 1.0
-    for wrong in (-0.1, 1.0, math.nan):
-        with pytest.raises(ValueError, match="momentum="):
-            get_update("calibrated", momentum=wrong)
 
 
 # --- rules --------------------------------------------------------------------------------------------------
@@ -195,82 +144,6 @@ def test_the_reference_is_the_model_as_it_came_in(tiny_model, tokenizer, near_co
         run = align(model, tokenizer, near_copies, update=update, steps=3, batch_size=3, lr=1e-2)
         assert run.losses["loss"][0] == pytest.approx(math.log(2)) and run.losses["loss"][2] < 0.69
     assert not torch.equal(*ends)  # the second training's reference was another one
-
-
-def test_weights_of_a_function_enter_the_loss_and_are_written_down(tiny_model, tokenizer, near_copies):
-    """A weight of 0.3 on chosen tokens and 0.6 on rejected ones, over two groups of unequal lengths."""
-
-    def told(model, batch, reference):
-        return torch.cat([0.3 * batch.response_mask[: len(batch)], 0.6 * batch.response_mask[len(batch) :]])
-
-    groups = [collate(some, tokenizer, padding_side="left") for some in (near_copies[:2], near_copies[2:])]
-    model, reference = tiny_model("gpt2-tied"), tiny_model("gpt2-tied", seed=1)
-    logps = [
-        [torch.cat(side) for side in zip(*(response_logps(m, g) for g in groups), strict=True)]
-        for m in (model, reference)
-    ]
-    lengths = [torch.cat([getattr(g, f"{side}_len") for g in groups]) for side in ("chosen", "rejected")]
-    loss = get_loss("rpo")
-    weighed = PairLogps(
-        *(factor * part for m in logps for factor, part in ((0.3, m[0]), (0.6, m[1]))), *lengths
-    )
-    expected = loss(weighed).mean()
-    gradients = torch.autograd.grad(expected, list(model.parameters()), retain_graph=True)
-    update = TokenWeighted(told, reference)
-    update.begin(model)
-    start = [p.detach().clone() for p in model.parameters()]
-    report = update.step(model, torch.optim.SGD(model.parameters(), lr=1e-6), groups, loss)
-    for p, q, g in zip(model.parameters(), start, gradients, strict=True):
-        torch.testing.assert_close((q - p.detach()) / 1e-6, g, rtol=1e-4, atol=1e-6)
-    assert report.loss == pytest.approx(float(expected.detach()))
-    for mine, theirs in zip((report.d_w, report.d_l), loss.weights(weighed.detach()), strict=True):
-        torch.testing.assert_close(mine, theirs)
-    counts = [int(n.sum()) for n in lengths]
-    assert update.seen == [pytest.approx((0.3 * counts[0] + 0.6 * counts[1]) / sum(counts))]
-
-
-@pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_two_references_weigh_by_their_log_ratio_over_the_scale(tiny_model, tokenizer, near_copies, scale):
-    plus, minus = tiny_model("gpt2-tied"), tiny_model("gpt2-tied", seed=1)
-    batch = collate(near_copies, tokenizer)
-    with torch.no_grad():
-        one, other = token_logps(plus, batch), token_logps(minus, batch)
-        weights = TwoReferences(minus, scale)(plus, batch, one)
-    gap = torch.cat([one.chosen - other.chosen, one.rejected - other.rejected])[batch.response_mask]
-    assert bool((gap < 0).any()) and bool((gap > 0).any())
-    expected = [min(1.0, abs(x) / scale) for x in gap.tolist()]
-    assert weights[batch.response_mask].tolist() == pytest.approx(expected, rel=1e-9)
-    assert 0 < sum(w == 1.0 for w in expected) < len(expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_weights_are_of_the_log_probabilities_type_and_shape(tiny_model, tokenizer, near_copies, dtype):
-    model, batch = tiny_model("gpt2-tied", dtype), collate(near_copies, tokenizer)
-    with torch.no_grad():
-        reference = token_logps(model, batch)
-    mask = LearnedMask()
-    mask.begin(model)
-    for weigher in (everything, contrasting, FromGeometry(), mask, TwoReferences(model), Told(everything)):
-        weights = weigher(model, batch, reference)
-        assert weights.dtype == dtype and weights.shape == batch.input_ids.shape
-    assert Told(everything).cost(torch.ones(()), 3) is None
-
-
-def test_a_learned_mask_has_its_own_optimizer_and_takes_the_references_type(tiny_model):
-    for dtype in (torch.float32, torch.float64):
-        mask = LearnedMask(lr=0.07, start=0.8)
-        torch.manual_seed(0)
-        mask.begin(tiny_model("gpt2-tied", dtype, seed=0))
-        torch.manual_seed(0)
-        mask.begin(tiny_model("gpt2-tied", dtype, seed=0))
-        assert mask.head.weight.dtype == dtype and float(mask.head.weight.detach().abs().max()) == 0
-        assert float(mask.head.bias.detach().sigmoid()) == pytest.approx(0.8, abs=1e-6)
-        (group,) = mask.optimizer.param_groups
-        assert (group["lr"], group["weight_decay"]) == (0.07, 0.0) and len(group["params"]) == 2
-    state = torch.random.get_rng_state()
-    mask.begin(tiny_model("gpt2-tied"))
-    torch.manual_seed(0)  # as the model's maker does
-    assert state.shape == torch.random.get_rng_state().shape
 
 
 def test_an_update_that_has_not_begun_says_so(tiny_model, tokenizer, near_copies):
