@@ -66,5 +66,5 @@ def test_a_prompt_too_long_for_the_context_loses_its_beginning_and_no_more(token
     assert found.attention_mask[1].tolist() == [0] * (7 - len(whole)) + [1] * (len(whole) + 5)
     with pytest.raises(ValueError, match="tokens=12; expected some, and 1 to 11 tokens"):
         continue_prompts(model, short, PROMPTS, 12)
-    with pytest.raises(ValueError, match="0 prompts"):
+    with pytest.raises(ValueError, match="prompts"):
         continue_prompts(model, tokenizer, [], 2)

@@ -29,7 +29,7 @@ from entanglement.updates import (
 )
 from entanglement.updates.adversarial import Discriminator
 from entanglement.updates.base import Update
-from entanglement.updates.token_weights import LearnedMask, TwoReferences
+from entanglement.updates.token_weights import FromGeometry, LearnedMask, TwoReferences
 
 MASK = {"penalty": 0.1, "lr": 0.003, "start": 0.9}
 ALIGN = {
@@ -126,7 +126,7 @@ def test_an_update_is_printed_with_its_options_and_nothing_large():
         (Calibrated(), "Calibrated(momentum=0.9)"),
         (Decoupled(), "Decoupled(level='all', damping=0.01, budget=inf)"),
         (Split(), "Split(order='random', seed=0)"),
-        (TokenWeighted(None), "TokenWeighted(weigher=None, reference=None)"),
+        (TokenWeighted(FromGeometry()), "TokenWeighted(weigher=FromGeometry(), reference=None)"),
     ]
     for update, text in printed:
         assert repr(update) == text
