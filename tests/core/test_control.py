@@ -252,7 +252,7 @@ def test_reach_refuses_by_name(tiny_model, tokenizer, pair, bad):
 
 
 def test_reach_takes_one_pair(tiny_model, tokenizer, pair):
-    with pytest.raises(ValueError, match="reach: .*2 pairs"):
+    with pytest.raises(ValueError, match=r"reach: .*2 pairs"):
         reach(tiny_model("gpt2-tied"), collate([pair, pair], tokenizer), 0.1, -0.1)
 
 

@@ -75,7 +75,15 @@ def test_what_a_request_costs_and_whether_dpo_meets_it(tiny_model, tokenizer, pa
     a, b, rho = float(geometry.chosen_sq.sqrt()), float(geometry.rejected_sq.sqrt()), float(geometry.cosine)
     up, down = (float(rate) for rate in geometry.rates())
     scale = size / max(abs(up), abs(down))
-    requests = around(size) | {"dpo's own": (scale * up, scale * down)}
+    assert set(around(size).values()) == {
+        (x * size, y * size) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)
+    }
+    signs = {"up": size, "stay": 0.0, "down": -size}
+    for name, asked in around(size).items():
+        assert asked == tuple(signs[word] for word in name.split(", "))
+    requests = around(size) | {
+        "dpo's own": (scale * up, scale * down), "and back": (-scale * up, -scale * down),
+    }  # fmt: skip
     table = try_requests(model, tokenizer, [pair], requests).set_index("request")
     for name, (chosen, rejected) in requests.items():
         s_w, s_l = chosen / a, rejected / b

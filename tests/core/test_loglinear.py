@@ -756,3 +756,59 @@ def test_all_that_is_drawn_comes_from_the_generator(make):
     one = make(rng(1))
     torch.manual_seed(1)
     assert torch.equal(one, make(rng(1))) and not torch.equal(one, make(rng(2)))
+
+
+def test_relations_differ_in_the_rejected_suffix_alone():
+    def drawn(relation, strength=1.0):
+        return suffix_pairs(
+            3, 4, relation=relation, strength=strength, prefix=1, vocab=5, dim=3, generator=rng(1)
+        )
+
+    tail = drawn("identical").chosen_features
+    noise = drawn("similar", 0.0).rejected_features[:, 2:]
+    for relation, strength in (("identical", 1.0), ("scaled", 0.5), ("similar", 0.6), ("orthogonal", 1.0)):
+        m = drawn(relation, strength)
+        assert torch.equal(m.chosen_features, tail)
+        assert torch.equal(m.rejected_features[:, :2], tail[:, :2])
+        own = m.rejected_features[:, 2:]
+        if relation == "similar":
+            torch.testing.assert_close(own, 0.6 * tail[:, 2:] + 0.8 * noise)
+        if relation == "orthogonal":  # what is left of the noise, as long as the chosen state
+            side = noise - (noise * tail[:, 2:]).sum(-1, keepdim=True) * tail[:, 2:] / tail[
+                :, 2:
+            ].square().sum(-1, keepdim=True)
+            cosine = torch.nn.functional.cosine_similarity(own, side, dim=-1)
+            torch.testing.assert_close(cosine, torch.ones_like(cosine))
+    for kind in (PrefixTabular, PositionTabular):
+        weight = kind.build(*TOKENS, 4, scale=2.5, generator=rng(3)).weight
+        assert torch.equal(weight, 2.5 * torch.randn(weight.shape, generator=rng(3), dtype=torch.float64))
+
+
+def test_more_bad_input_is_refused():
+    logits, tokens = torch.zeros(2, 3), (torch.tensor([0, 1]), torch.tensor([1, 0]))
+    with pytest.raises(ValueError, match="kappa"):
+        OneToken(logits, *tokens, torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="chosen"):
+        OneToken(logits, tokens[0][:1], tokens[1])
+    with pytest.raises(ValueError, match="chosen"):
+        OneToken(logits, tokens[0] - 1, tokens[1])
+    with pytest.raises(ValueError, match="same token"):
+        OneToken(logits, torch.tensor([0, 1]), torch.tensor([1, 1]))
+    unequal = random_log_linear(2, 3, 5, generator=rng(0))
+    with pytest.raises(ValueError, match="length=4"):
+        unequal.truncate(4)
+    with pytest.raises(ValueError, match="length=0"):
+        unequal.truncate(0)
+    assert unequal.truncate(3).rejected.shape == (2, 3)
+    alike = suffix_pairs(2, 2, prefix=2, vocab=5, dim=3, generator=rng(0))
+    alike.gap_terms(2)
+    other = alike.rejected_features.clone()
+    other[:, 2] += 1.0  # the state that predicts the differing token
+    with pytest.raises(ValueError, match="differ before position 2"):
+        replace(alike, rejected_features=other).gap_terms(2)
+    words = alike.rejected.clone()
+    words[:, 1] = (words[:, 1] + 1) % 5
+    with pytest.raises(ValueError, match="differ before position 2"):
+        replace(alike, rejected=words).gap_terms(2)
+    with pytest.raises(ValueError, match="agree at position 1"):
+        alike.gap_terms(1)

@@ -14,6 +14,7 @@ def test_the_t_interval_is_that_of_the_textbook():
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764451 * math.sqrt(2.5 / 5)  # t(0.975, 4) and the standard error
     assert found == pytest.approx((3.0, 3.0 - half, 3.0 + half, 5), rel=1e-7)
+    assert mean_interval(pd.Series([1, 2, 3, 4, 5], dtype=object)) == found == mean_interval(range(1, 6))
     assert mean_interval([7.0]) == (7.0, -math.inf, math.inf, 1)
     narrow, wide = mean_interval([1.0, 2.0, 4.0], 0.5), mean_interval([1.0, 2.0, 4.0], 0.99)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
@@ -43,6 +44,7 @@ def test_the_share_interval_is_clopper_pearsons():
     assert share_interval(3, 10).low == pytest.approx(low, abs=1e-10)
     assert share_interval(0, 10)[:2] == (0.0, 0.0)
     assert share_interval(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert share_interval(1, 1) == pytest.approx((1.0, 0.025, 1.0, 1)) and share_interval(0, 1).n == 1
     assert share_interval(10, 10)[::2] == (1.0, 1.0)
     assert share_interval(10, 10).low == pytest.approx(0.025 ** (1 / 10))
 

@@ -375,15 +375,27 @@ def test_a_pair_with_one_weight_only_has_its_share_of_the_step(model, tokenizer,
     loss = made(lambda logps: sign * getattr(logps, f"{side}_logratio"))
     before = copy.deepcopy(model)
     run = align(
-        model, tokenizer, ten, loss=loss, steps=1, lr=1e-6, batch_size=2, optimizer="sgd", max_grad_norm=None,
+        model, tokenizer, ten, loss=loss, steps=1, lr=1e-2, batch_size=2, optimizer="sgd", max_grad_norm=None,
         observers=[Account(2)],
     )  # fmt: skip
     batch = collate([ten[i] for i in next(shuffled(10, 1, 2, seed=0))], tokenizer)
     weights = (1.0, 0.0) if side == "chosen" else (0.0, 1.0)
     up, down = (rate / 2 for rate in pair_geometry(before, batch).rates(*weights))
     own = run.account.set_index("response")["own_pair"]
-    np.testing.assert_allclose(own["chosen"], 1e-6 * up, rtol=1e-6)
-    np.testing.assert_allclose(own["rejected"], 1e-6 * down, rtol=1e-6)
+    np.testing.assert_allclose(own["chosen"], 1e-2 * up, rtol=1e-9)
+    np.testing.assert_allclose(own["rejected"], 1e-2 * down, rtol=1e-9)
+
+
+def test_a_step_of_nothing_has_an_account_of_zeros(model, tokenizer, ten):
+    nothing = made(lambda logps: 0.0 * logps.chosen_logratio)
+    run = align(model, tokenizer, ten, loss=nothing, steps=1, batch_size=2, observers=[Account(2)])
+    terms = ["own_pair", "other_pairs", "preconditioner", "curvature", "total"]
+    assert (run.account[terms] == 0).all(axis=None) and len(run.account) == 4
+
+
+def test_no_step_has_no_row_in_any_table(model, tokenizer, ten):
+    run = align(model, tokenizer, ten, steps=0, batch_size=2, observers=[Monitor(), Account(1)])
+    assert len(run.monitor) == len(run.account) == len(run.losses) == len(run.table) == 0
 
 
 @pytest.mark.parametrize(

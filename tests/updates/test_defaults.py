@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from entanglement.losses import get_loss
 from entanglement.outcomes import quality, squeezing, steps
 from entanglement.pairs import PreferencePair, collate
 from entanglement.sampling import continue_prompts
@@ -102,7 +103,12 @@ def test_what_an_update_says_of_itself(name):
     made = UPDATES[name].make(**other)
     found = (made.weighs_pairs, made.plain_backward, made.clips, made.smallest_batch, made.head_start)
     assert isinstance(made, Update) and found == (FACTS | TOKENS)[name]
-    assert (UPDATES[name].rule is not None) == (name in ("joint", "normalized", "band", "pcgrad", "mgda"))
+    assert made.needs_reference(get_loss("dpo")) is (name not in TOKENS and name != "adversarial")
+    assert made.needs_reference(get_loss("simpo")) is False
+    rule = UPDATES[name].rule
+    assert (rule is not None) == (name in ("joint", "normalized", "band", "pcgrad", "mgda"))
+    if rule is not None:
+        assert rule.safe == rule.needs_geometry == (name != "joint")
     assert {name for name in UPDATES if UPDATES[name].costs_like} == {"pcgrad", "mgda", "everything"}
 
 

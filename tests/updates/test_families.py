@@ -60,6 +60,9 @@ def test_a_report_has_means_a_median_and_shares_under_old_and_new_weights():
     assert row["ratio"] == 2.0 and row["cosine"] == 0.75
     assert row["both_down"] == 1.0 and row["ideal"] == 0.0 and row["safe"] == pytest.approx(2 / 3)
     assert StepReport(vector(1)).row() == {}
+    for missing in ("d_w", "d_l", "u_w", "u_l"):  # without one of the weights there is nothing to tell
+        some = dict.fromkeys({"d_w", "d_l", "u_w", "u_l"} - {missing}, one)
+        assert StepReport(one, **some, geometry=geometry, extra={"more": 1.0}).row() == {"more": 1.0}
     whole = PairGeometry(vector(1), vector(4), vector(1.5))  # of the batch, not of pairs
     assert "safe" not in StepReport(one, one, one, one, one, whole).row()
 
@@ -232,6 +235,12 @@ def test_a_masks_price_is_for_the_mean_weight(tiny_model, tokenizer, near_copies
         (lambda: LearnedMask(penalty=-1), "penalty=-1"),
         (lambda: LearnedMask(lr=0), "lr=0"),
         (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=-1), "scale=-1"),
+        (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=0), "scale=0"),
+        (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=math.inf), "scale=inf"),
+        (lambda: LearnedMask(start=0.0), "start=0.0"),
+        (lambda: LearnedMask(start=1.0), "start=1.0"),
+        (lambda: LearnedMask(penalty=math.inf), "penalty=inf"),
+        (lambda: LearnedMask(lr=math.inf), "lr=inf"),
         (lambda: Adversarial(seed=-1), "seed=-1"),
         (lambda: Adversarial(head_start=1.5), "head_start=1.5"),
     ],

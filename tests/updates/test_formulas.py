@@ -280,7 +280,8 @@ def test_an_update_makes_the_step_of_its_formula(scene, name):
     start = scene.theta().clone()
     update.begin(scene.model)
     optimizer = torch.optim.SGD(scene.model.parameters(), lr=ETA)
-    update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+    report = update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+    assert report.losses.shape == (3,) and not report.losses.requires_grad
     step = (scene.theta() - start) / ETA
     size = float(expected.norm())
     assert size > 1e-4

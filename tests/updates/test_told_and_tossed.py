@@ -10,12 +10,13 @@ from entanglement.geometry import PairGeometry
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.updates import Joint, NotFinite, TokenWeighted, get_update
+from entanglement.updates import Joint, NotFinite, TokenWeighted, Update, get_update
 from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
     Told,
     TwoReferences,
+    Weigher,
     contrasting,
     everything,
 )
@@ -154,3 +155,14 @@ def test_a_learned_mask_has_its_own_optimizer_and_takes_the_references_type(tiny
     mask.begin(tiny_model("gpt2-tied"))
     torch.manual_seed(0)  # as the model's maker does
     assert state.shape == torch.random.get_rng_state().shape
+
+
+def test_what_is_left_to_subclasses_says_so(tiny_model, tokenizer, near_copies):
+    with pytest.raises(NotImplementedError):
+        Weigher()(None, None, None)
+    with pytest.raises(NotImplementedError):
+        Update().gradient(None)
+    batch = collate(near_copies, tokenizer)
+    with pytest.raises(ValueError, match="not begun"):
+        LearnedMask()(tiny_model("gpt2-tied"), batch, None)
+    assert LearnedMask(penalty=0.0).penalty == 0.0
