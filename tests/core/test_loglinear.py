@@ -22,6 +22,7 @@ from entanglement.loglinear import (
     simplex_grid,
     suffix_pairs,
 )
+from entanglement.loglinear._exact import logp_change
 
 seeds = st.integers(0, 2**31 - 1)
 N = 40  # instances per example
@@ -812,3 +813,20 @@ def test_more_bad_input_is_refused():
         replace(alike, rejected=words).gap_terms(2)
     with pytest.raises(ValueError, match="agree at position 1"):
         alike.gap_terms(1)
+
+
+def test_a_probability_that_rises_from_nothing_keeps_its_digits():
+    """Against exact rational arithmetic: an unlikely token, and all others falling far below it."""
+    logits, delta = torch.tensor([[0.0, -46.0]]).double(), torch.tensor([[-60.0, 0.0]]).double()
+    found = logp_change(logits, delta, torch.tensor([1]))
+    total = 1 + math.exp(-46.0)
+    assert float(found) == pytest.approx(-math.log((math.exp(-60.0) + math.exp(-46.0)) / total), rel=1e-12)
+    # And one that is overtaken by far, where the exponential would overflow.
+    far = logp_change(torch.zeros(1, 2).double(), torch.tensor([[900.0, 0.0]]).double(), torch.tensor([1]))
+    assert float(far) == pytest.approx(math.log(2) - 900.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("strength", [-1.5, -1.01, 1.01, 1.5, math.nan])
+def test_a_cosine_is_between_its_ends(strength):
+    with pytest.raises(ValueError, match=f"strength={strength}"):
+        suffix_pairs(1, 1, relation="similar", strength=strength, generator=rng(0))
