@@ -363,3 +363,19 @@ def test_decoupled_without_damping_moves_by_the_weights_and_takes_a_pair_twice(s
     ]
     torch.testing.assert_close(moved[0] / 1e-6, report.d_w, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(moved[1] / 1e-6, -report.d_l, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["joint", "band", "split", "calibrated", "everything"])
+def test_what_stood_in_the_gradients_before_does_not_matter(scene, name):
+    ends, start = [], scene.theta().clone()
+    for left in (None, 3.0):
+        torch.nn.utils.vector_to_parameters(start.clone(), scene.model.parameters())
+        for p in scene.model.parameters():
+            p.grad = None if left is None else torch.full_like(p, left)
+        update = get_update(name)
+        update.begin(scene.model)
+        optimizer = torch.optim.SGD(scene.model.parameters(), lr=1e-3)
+        update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+        ends.append(scene.theta().clone())
+        assert all(p.grad is None for p in scene.model.parameters())
+    assert torch.equal(*ends) and not torch.equal(ends[0], start)

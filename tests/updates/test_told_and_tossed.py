@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from entanglement.geometry import PairGeometry
+from entanglement.gradients import UncoveredParameterWarning
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
-from entanglement.updates import Joint, NotFinite, TokenWeighted, Update, get_update
+from entanglement.updates import Joint, NotFinite, PairPass, TokenWeighted, Update, get_update
 from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
@@ -166,3 +167,37 @@ def test_what_is_left_to_subclasses_says_so(tiny_model, tokenizer, near_copies):
     with pytest.raises(ValueError, match="not begun"):
         LearnedMask()(tiny_model("gpt2-tied"), batch, None)
     assert LearnedMask(penalty=0.0).penalty == 0.0
+
+
+# --- passes -------------------------------------------------------------------------------------------------
+
+
+class Table(torch.nn.Module):
+    """Logits from a parameter that belongs to no kind of layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(300, 300, dtype=torch.float64))
+
+    def forward(self, input_ids, attention_mask):
+        return self.table[input_ids]
+
+
+def test_a_pass_over_a_model_without_any_rule_is_formed(tokenizer, near_copies):
+    torch.manual_seed(0)
+    model, batch = Table(), collate(near_copies, tokenizer)
+    with pytest.warns(UncoveredParameterWarning, match="table"):
+        found = PairPass(model, batch)
+    chosen, rejected = response_logps(model, batch)
+    up, down = vector(0.3, -1.0, 2.0), vector(1.0, 0.5, -0.2)
+    (expected,) = torch.autograd.grad((up * chosen + down * rejected).sum(), [model.table])
+    torch.testing.assert_close(found.gradient(up, down)["table"], expected)
+    rows = [torch.autograd.grad(f, [model.table])[0] for f in response_logps(model, batch)[0].unbind()[:1]]
+    assert float(found.geometry.chosen_sq[0]) == pytest.approx(float(rows[0].square().sum()))
+
+
+def test_a_pass_refuses_an_empty_response_by_name(tiny_model, tokenizer, near_copies):
+    batch = collate(near_copies, tokenizer)
+    batch.response_mask[4] = False
+    with pytest.raises(ValueError, match="PairPass: the rejected response of 1 is empty"):
+        PairPass(tiny_model("gpt2-tied"), batch)
