@@ -10,6 +10,7 @@ from entanglement.loglinear import suffix_pairs
 from entanglement.logps import response_logps
 from entanglement.losses.goals import goal_loss
 from entanglement.pairs import PreferencePair
+from entanglement_book.studies.ch13_control import study
 from entanglement_book.studies.ch13_control.study import (
     around,
     exact_path,
@@ -130,7 +131,27 @@ def test_a_path_starts_at_the_reference_and_takes_the_losss_own_steps(entangled)
 def test_each_planned_step_goes_a_share_of_what_is_left(entangled, share):
     goal = (2e-4, -1e-4)  # small enough to be of first order
     path = goal_steps(entangled, goal, 3, *([] if share == 0.3 else [share]))
+    assert path["step"].tolist() == [0, 1, 2, 3]
     for k in range(4):
         done = 1 - (1 - share) ** k
         found = path.iloc[k][["chosen", "rejected"]].tolist()
         assert found == pytest.approx([done * part for part in goal], rel=2e-2, abs=1e-12)
+
+
+def test_every_try_starts_from_the_same_parameters(tiny_model, tokenizer, pair, monkeypatch):
+    model = tiny_model("gpt2-tied")
+    start = [p.detach().clone() for p in model.parameters()]
+    tried = []
+
+    def from_start(function):
+        def call(model, *arguments, **options):
+            assert all(torch.equal(p, q) for p, q in zip(model.parameters(), start, strict=True))
+            tried.append(function.__name__)
+            return function(model, *arguments, **options)
+
+        return call
+
+    for function in (study.reach, study.margin_alone):
+        monkeypatch.setattr(study, function.__name__, from_start(function))
+    try_requests(model, tokenizer, [pair], {"one": (0.05, -0.05), "two": (0.05, 0.0)})
+    assert tried == ["reach", "margin_alone"] * 2
