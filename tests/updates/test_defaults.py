@@ -136,3 +136,15 @@ def test_an_update_is_printed_with_its_options_and_nothing_large():
     ]
     for update, text in printed:
         assert repr(update) == text
+
+
+def test_no_default_is_another_in_modules_that_run():
+    """All of the table at once, in a test that runs code of these modules: a mutation run picks tests by that."""
+    for name in UPDATES:
+        if name != "two":
+            UPDATES[name].make()
+    mask = UPDATES["learned"].make().weigher
+    assert {name: getattr(mask, name) for name in MASK} == MASK
+    TwoReferences(torch.nn.Linear(1, 1))
+    for function, expected in DEFAULTS:
+        test_what_is_not_said(function, expected)
