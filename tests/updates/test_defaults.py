@@ -139,7 +139,7 @@ def test_an_update_is_printed_with_its_options_and_nothing_large():
 
 
 def test_no_default_is_another_in_modules_that_run():
-    """All of the table at once, in a test that runs code of these modules: a mutation run picks tests by that."""
+    """The table at once, in a test that runs code of these modules: a mutation run picks tests by that."""
     for name in UPDATES:
         if name != "two":
             UPDATES[name].make()
