@@ -19,7 +19,7 @@ export PYTHON SCALE SEED MODEL ONLY JOBS PORT
 GIVEN = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"} $${ONLY:+--only "$$ONLY"}
 PARALLEL = $${JOBS:+--jobs "$$JOBS"}
 
-.PHONY: help env book test test-gpu execute site check serve status claims results bench nano tidy format clean
+.PHONY: help env book test test-gpu execute site check serve status claims results bench nano mutants twice tidy format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -71,6 +71,12 @@ bench: env ## time the gradient geometry and a training step against other ways 
 
 nano: env ## pretrain the small language model again (half an hour on two cores)
 	@"$(PY)" -m entanglement_book nano $(GIVEN)
+
+mutants: env ## at night: change the code in small ways, and see whether the tests notice (an hour or two)
+	@"$(PY)" -m entanglement_book mutants $${ONLY:+--only "$$ONLY"} $${SEED:+--seed "$$SEED"} $${JOBS:+--jobs "$$JOBS"}
+
+twice: env ## at night: build everything at smoke from two clones and compare every byte (a quarter of an hour)
+	@"$(PY)" -m entanglement_book twice
 
 tidy: env ## bring the notebooks into the form in which they are committed
 	@"$(PY)" -m entanglement_book tidy

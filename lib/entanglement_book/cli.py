@@ -14,7 +14,7 @@ from entanglement.cli import make_app, run_app
 from entanglement_book.bench import cli as bench
 from entanglement_book.grids import cli as grids
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli
+from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli, nightly_cli
 from entanglement_book.press.browser import NoBrowserError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.add_typer(chapter_cli.app)
 app.add_typer(grids.app, name="results")
 app.add_typer(bench.app, name="bench")
 app.add_typer(nano_cli.app)
+app.add_typer(nightly_cli.app)
 
 
 #: What becomes one line, and the exit status; the first that fits counts.

@@ -159,3 +159,24 @@ def test_a_kernel_that_died_before_it_said_anything_is_laid_to_the_cell_it_was_g
     assert found == (2, "os.kill(0, 9)", "the kernel stopped while this cell was running")
     cells[1].metadata["execution"] = done["execution"]
     assert notebooks.find_error(nbformat.v4.new_notebook(cells=cells)) is None
+
+
+def test_what_is_compared_is_code_with_its_outputs_but_for_volatile_cells():
+    def made(text, *tags):
+        outputs = [new_output("stream", text=text)]
+        cell = new_code_cell("print(time())", outputs=outputs, metadata={"tags": list(tags)})
+        return new_notebook(cells=[new_markdown_cell("# A title"), cell])
+
+    assert notebooks.comparable(made("1")) != notebooks.comparable(made("2"))
+    assert notebooks.comparable(made("1", "volatile")) == notebooks.comparable(made("2", "volatile"))
+    assert [name for name, _ in notebooks.comparable(made("1"))] == ["cell 2"]
+
+
+def test_a_cell_that_is_to_fail_is_no_error():
+    def made(*tags):
+        outputs = [new_output("error", ename="ValueError", evalue="no", traceback=[])]
+        cell = new_code_cell("# why\n1 / 0", outputs=outputs, metadata={"tags": list(tags)})
+        return new_notebook(cells=[new_markdown_cell("# A title"), cell])
+
+    assert notebooks.find_error(made()) == (2, "# why", "ValueError: no")
+    assert notebooks.find_error(made("raises-exception")) is None

@@ -155,3 +155,84 @@ def test_it_refuses_by_name(bad):
 def test_an_advantage_needs_a_batch(tiny_model, tokenizer, pairs):
     with pytest.raises(ValueError, match="batch_size=1; expected a whole number of at least 2"):
         align(tiny_model("gpt2-tied"), tokenizer, pairs, update="adversarial", steps=1, batch_size=1)
+
+
+def test_its_loss_and_share_are_those_of_its_log_odds(tiny_model, tokenizer, pairs):
+    batch = collate(pairs, tokenizer, padding_side="left")
+    judge = Discriminator(tiny_model("gpt2-tied"), lr=1e-3)
+    with torch.no_grad():
+        judge.head.weight.copy_(torch.linspace(-1, 1, judge.head.weight.numel())[None])
+        judge.head.bias.fill_(0.3)
+    # Read at the last token of each response, before the output layer.
+    states = judge.body(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+        output_hidden_states=True,
+    ).hidden_states[-1][:, -1]  # fmt: skip
+    odds = states @ judge.head.weight[0] + judge.head.bias
+    torch.testing.assert_close(judge(batch), odds)
+    value = -(torch.nn.functional.logsigmoid(odds[:3]) + torch.nn.functional.logsigmoid(-odds[3:])).sum() / 6
+    gradients = torch.autograd.grad(value, [judge.head.weight, judge.head.bias])
+    seen = []
+    judge.optimizer.register_step_pre_hook(
+        lambda *_: seen.append([p.grad.clone() for p in (judge.head.weight, judge.head.bias)])
+    )
+    expected = float(value.detach()), float((odds[:3] > odds[3:]).double().mean())
+    start = {name: value.clone() for name, value in judge.state_dict().items()}
+    for _ in range(2):  # nothing is left of the step before
+        assert judge.learn([batch.select([0, 1]), batch.select([2])]) == pytest.approx(expected)
+        assert not torch.equal(judge.head.bias, start["head.bias"])
+        judge.load_state_dict(start)
+    for found in seen:
+        for mine, theirs in zip(found, gradients, strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_a_right_padded_batch_is_read_at_its_last_tokens_too(tiny_model, tokenizer, pairs):
+    judge = Discriminator(tiny_model("gpt2-tied"))
+    with torch.no_grad():
+        judge.head.weight.copy_(torch.linspace(-1, 1, judge.head.weight.numel())[None])
+        one, other = (judge(collate(pairs, tokenizer, padding_side=side)) for side in ("left", "right"))
+    torch.testing.assert_close(one, other)
+    assert float(one.std()) > 0.01
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"head_start": 1.0}, {"head_start": "8"}, {"beta": math.inf}, {"beta": math.nan}, {"lr": math.inf},
+        {"lr": math.nan}, {"lr": -1.0}, {"seed": 0.5}, {"seed": -1},
+    ],
+)  # fmt: skip
+def test_it_refuses_what_is_out_of_range(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))!r}"):
+        Adversarial(**bad)
+
+
+def test_no_head_start_and_no_price_are_allowed(tiny_model, tokenizer, pairs):
+    update = Adversarial(head_start=0, beta=0.0, seed=0)
+    run = align(tiny_model("gpt2-tied"), tokenizer, pairs, steps=1, batch_size=2, update=update)
+    assert len(run.losses) == 1 and run.monitor["right"].between(0, 1).all()
+    assert not update.needs_reference(None)
+
+
+@pytest.mark.parametrize("option", ["seed", "lr", "beta", "head_start"])
+def test_each_option_changes_the_run(tiny_model, tokenizer, pairs, option):
+    other = {"seed": 1, "lr": 1e-2, "beta": 5.0, "head_start": 1}[option]
+    ends = []
+    for options in ({}, {option: other}):
+        update = get_update("adversarial", **({"head_start": 2} | options))
+        run = align(
+            tiny_model("gpt2-tied"), tokenizer, pairs, steps=2, batch_size=3, lr=3e-2, update=update,
+            evaluate={"all": pairs}, evaluate_at=[2], warmup=0,
+        )  # fmt: skip
+        ends.append(run.table["chosen_logp"].to_numpy())
+    assert abs(ends[0] - ends[1]).max() > 1e-6
+
+
+def test_policy_losses_want_both_a_judge_and_a_reference(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer, padding_side="left")
+    for name in ("judge", "reference"):
+        update = Adversarial()
+        setattr(update, name, Discriminator(model) if name == "judge" else model)
+        with pytest.raises(ValueError, match="not begun"):
+            update.policy_losses(model, [batch])

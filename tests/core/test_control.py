@@ -219,3 +219,63 @@ def test_the_plan_uses_the_models_own_geometry(tiny_model, tokenizer, pair):
     model, batch = tiny_model("gpt2-tied"), collate([pair], tokenizer)
     expected = plan(pair_geometry(model, batch), 0.3, -0.3, nonnegative=False)
     assert reach(model, batch, 0.3, -0.3, nonnegative=False).planned == pytest.approx(float(expected.length))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 1.0])
+def test_each_step_to_a_target_goes_a_share_of_the_rest(tiny_model, tokenizer, pair, share):
+    target = (3e-4, -1e-4)  # small enough to be of first order
+    batch = collate([pair], tokenizer)
+    found = reach(tiny_model("gpt2-tied"), batch, *target, nonnegative=False, share=share)
+    left = [(1 - share) ** k for k in range(10)]
+    steps = next(k for k, part in enumerate(left) if part <= 0.05)
+    assert found.met and found.steps == steps == {0.5: 5, 0.7: 3, 1.0: 1}[share]
+    for k, moved in enumerate(found.path):
+        assert moved == pytest.approx([(1 - left[k]) * t for t in target], rel=1e-2, abs=1e-12)
+    assert found.length == pytest.approx(found.planned * (1 - left[steps]), rel=1e-2)
+    assert (found.chosen, found.rejected) == found.path[-1]
+    loose = reach(tiny_model("gpt2-tied"), batch, *target, nonnegative=False, share=share, tolerance=0.6)
+    assert loose.met and loose.steps == 1
+    short = reach(tiny_model("gpt2-tied"), batch, *target, nonnegative=False, share=share, max_steps=1)
+    assert short.steps == 1 and short.met == (share == 1.0) and short.path[1] == pytest.approx(found.path[1])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tolerance": 0.0}, {"tolerance": 1.0}, {"tolerance": -0.1}, {"share": 0.0}, {"share": 1.1},
+        {"max_steps": 0},
+    ],
+)  # fmt: skip
+def test_reach_refuses_by_name(tiny_model, tokenizer, pair, bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))!r}"):
+        reach(tiny_model("gpt2-tied"), collate([pair], tokenizer), 0.1, -0.1, **bad)
+
+
+def test_reach_takes_one_pair(tiny_model, tokenizer, pair):
+    with pytest.raises(ValueError, match=r"reach: .*2 pairs"):
+        reach(tiny_model("gpt2-tied"), collate([pair, pair], tokenizer), 0.1, -0.1)
+
+
+def test_a_budget_is_kept_to_the_letter_and_a_plan_is_for_many_pairs():
+    length = float(plan(tangled, 1.0, -1.0).length)
+    assert plan(tangled, 1.0, -1.0, budget=length).verdicts == ("feasible",)
+    many = PairGeometry([2.0, 2.0, 2.0], [9.0, 8.0, 9.0], [3.0, 4.0, -3.0])
+    found = plan(many, 1.0, torch.tensor([-1.0, -1.0, -2.0]))
+    assert found.verdicts == ("feasible", "parallel", "feasible")
+    alone = plan(tangled, 1.0, -1.0)
+    for name in ("x_w", "x_l", "length"):
+        assert float(getattr(found, name)[0]) == pytest.approx(float(getattr(alone, name)))
+    # Weights of 0 are no negative ones, and what is negative by more than rounding is.
+    for t_w, t_l, verdict in ((2.0, 3.0, "feasible"), (2.0, 3.0 + 1e-6, "negative weight")):
+        assert plan(tangled, t_w, t_l).verdicts == (verdict,)
+    for t_w, t_l, verdict in ((-3.0, -9.0, "feasible"), (-3.0 - 1e-6, -9.0, "negative weight")):
+        assert plan(tangled, t_w, t_l).verdicts == (verdict,)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"level": "pair"}, {"damping": -0.1}, {"damping": math.nan}, {"budget": 0.0}]
+)
+def test_decoupled_names_what_is_out_of_range(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
+        Decoupled(**bad)
+    assert Decoupled(damping=0.0).damping == 0.0

@@ -13,9 +13,11 @@ from entanglement_book.studies.ch10_probability import tables as probability_tab
 from entanglement_book.studies.shared.means import step_means, with_weights
 from entanglement_book.studies.shared.start import DATA, data_pairs, recipe
 
+pytestmark = pytest.mark.usefixtures("short_runs")
+
 
 @pytest.fixture(scope="module")
-def cells():
+def cells(short_runs):
     """Two smoke-sized runs of nano from one checkpoint."""
     return {
         loss: GRIDS["dynamics"].compute("smoke", "nano", {"data": "sentiment", "loss": loss, "seed": 1})

@@ -233,3 +233,6 @@ def test_cat_and_select():
     assert both.select([2, 0]).ids == ("r", "p")
     assert both.select(torch.tensor([True, False, True])).inner.tolist() == [0.5, 0.2]
     assert both.select(1).chosen_sq.tolist() == [3.0]
+    nameless = PairGeometry([1.0], [2.0], [0.5])
+    assert PairGeometry.cat([one, nameless]).ids == PairGeometry.cat([nameless, one]).ids == ()
+    assert set(PairGeometry([], [], []).case_shares().values()) == {0.0}

@@ -1,5 +1,6 @@
 """The exact models against autograd, and every theorem's statement that the chapters use."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from entanglement.loglinear import (
     simplex_grid,
     suffix_pairs,
 )
+from entanglement.loglinear._exact import logp_change
 
 seeds = st.integers(0, 2**31 - 1)
 N = 40  # instances per example
@@ -273,10 +275,9 @@ def test_thm_step_safe_steps_are_safe(seed, fraction):
     ):
         cases = m.geometry().case()
         assert [bool(x > 0) for x in limit] == [name in case for name in cases]
-        for i, size in enumerate(limit.tolist()):
-            if size > 0:
-                change = m.change(fraction * min(size, 5.0))[side][i].item()
-                assert change > 0 if side == 0 else change < 0
+        size = fraction * limit.clamp(max=5.0)  # a size for each pair, as its own weights
+        change = m.change(1.0, size, size)[side][limit > 0]
+        assert bool((change > 0 if side == 0 else change < 0).all())
 
 
 @given(seed=seeds)
@@ -585,3 +586,247 @@ def test_exact_models_refuse_bad_input():
         distinct_tokens(3, 1)
     with pytest.raises(ValueError, match="n=2"):
         simplex_grid(2)
+
+
+def one_step_pair():
+    """Responses of one token over frozen states of squared lengths 4 and 9, uniform over three tokens."""
+    h_w, h_l = torch.tensor([[[2.0, 0.0]]]).double(), torch.tensor([[[1.8, 2.4]]]).double()
+    weight = torch.zeros(1, 3, 2, dtype=torch.float64)
+    return LogLinear(weight, h_w, torch.tensor([[0]]), h_l, torch.tensor([[1]]))
+
+
+def test_smoothness_safe_step_and_defect_have_their_closed_values():
+    m = one_step_pair()
+    assert [float(x) for x in m.smoothness()] == pytest.approx([2.0, 4.5])  # ½‖h‖²
+    states = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]]).double()  # Σ h hᵀ has 4 and 10
+    tokens = torch.tensor([[0, 1, 2]])
+    two = replace(m, chosen_features=states, chosen=tokens)
+    assert [float(x) for x in two.smoothness()] == pytest.approx([5.0, 4.5])
+    # e − p is (2, −1, −1)/3 and (−1, 2, −1)/3: squares 2/3, product −1/3.
+    a2, b2, c = 4 * 2 / 3, 9 * 2 / 3, -3.6 / 3
+    geometry = m.geometry()
+    numbers = (geometry.chosen_sq, geometry.rejected_sq, geometry.inner)
+    assert [float(x) for x in numbers] == pytest.approx([a2, b2, c])
+    d_w, d_l = 0.5, 2.0
+    norm = d_w**2 * a2 + d_l**2 * b2 - 2 * d_w * d_l * c
+    chosen, rejected = m.safe_step(d_w, d_l)
+    assert float(chosen) == pytest.approx(2 * (d_w * a2 - d_l * c) / (2.0 * norm)) and rejected == torch.inf
+    assert [float(x) for x in m.safe_step(-2.0, 0.2)] == [0.0, 0.0]  # each has the wrong sign
+    # δ = η U h: for chosen d_w·4·(e_w − p) − d_l·3.6·(e_l − p), whose range is 4 d_w + 3.6 d_l.
+    bounds = m.defect_bound(0.1, d_w, d_l)
+    expected = [(0.1 * (4 * d_w + 3.6 * d_l)) ** 2 / 8, (0.1 * (3.6 * d_w + 9 * d_l)) ** 2 / 8]
+    assert [float(x) for x in bounds] == pytest.approx(expected)
+
+
+def test_states_are_as_similar_as_asked_for_and_as_long_as_ever():
+    for similarity in (0.0, 0.36, 0.81):
+        m = random_log_linear(4000, 3, 2, vocab=3, dim=6, similarity=similarity, generator=rng(1))
+        h_w, h_l = m.chosen_features, m.rejected_features
+        assert float(h_w.square().sum(-1).mean()) == pytest.approx(6, rel=0.03)
+        assert float((h_w[:, 0] * h_w[:, 2]).sum(-1).mean()) == pytest.approx(6 * similarity, abs=0.15)
+        assert float((h_w[:, 1] * h_l[:, 0]).sum(-1).mean()) == pytest.approx(6 * similarity, abs=0.15)
+    wide, narrow = (
+        random_log_linear(500, 2, 2, vocab=9, dim=6, logit_scale=s, generator=rng(1)) for s in (2.0, 0.5)
+    )
+    torch.testing.assert_close(wide.weight, 4 * narrow.weight)
+    assert float(wide.logits("chosen").std()) == pytest.approx(2.0, rel=0.05)
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------
+
+WEIGHTS = {"d_w": 1.0, "d_l": 1.0}
+DEFAULTS = [
+    (random_one_token, {"vocab": 50, "scale": (0.1, 10.0), "generator": None}),
+    (random_trainable, {"vocab": 12, "dim": 6, "generator": None}),
+    (random_log_linear, {
+        "n_w": 6, "n_l": 8, "vocab": 20, "dim": 10, "logit_scale": 1.0, "similarity": 0.0, "generator": None,
+    }),
+    (suffix_pairs, {
+        "relation": "identical", "strength": 1.0, "prefix": 0, "vocab": 60, "dim": 48, "logit_scale": 1.4,
+        "shared_tokens": "sampled", "generator": None,
+    }),
+    (PrefixTabular.build, {"scale": 1.0, "generator": None}),
+    (PositionTabular.build, {"scale": 1.0, "generator": None}),
+    (OneToken, {"kappa": 1.0}),
+    (OneToken.from_probs, {"kappa": 1.0}),
+    *((getattr(kind, name), WEIGHTS) for kind in (OneToken, LogLinear) for name in ("change", "step")),
+    *((getattr(TrainableOneToken, name), WEIGHTS) for name in ("change", "step", "direction")),
+    *((getattr(LogLinear, name), WEIGHTS) for name in ("direction", "defect_bound", "safe_step")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "expected"), DEFAULTS, ids=lambda x: getattr(x, "__qualname__", ""))
+def test_what_is_not_said(function, expected):
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not p.empty} == expected
+
+
+def test_distinct_tokens_take_every_two_ids_alike():
+    first, second = distinct_tokens(9000, 3, rng(0))
+    counts = torch.bincount(3 * first + second, minlength=9).reshape(3, 3)
+    assert counts.diagonal().tolist() == [0, 0, 0] and first.shape == second.shape == (9000,)
+    others = counts[~torch.eye(3, dtype=torch.bool)].double()
+    assert float((others / 1500 - 1).abs().max()) < 0.1
+    first, second = distinct_tokens(50, 2, rng(0))
+    assert (first + second).tolist() == [1] * 50
+
+
+def test_logits_have_the_asked_spread():
+    fixed = random_one_token(400, 50, scale=3.0, generator=rng(0)).logits
+    assert float(fixed.std()) == pytest.approx(3.0, rel=0.03)
+    spread = random_one_token(4000, 50, scale=(0.2, 5.0), generator=rng(0)).logits.std(dim=1).log()
+    low, high = math.log(0.2), math.log(5.0)
+    assert low - 0.4 < float(spread.min()) < low + 0.1 and high - 0.1 < float(spread.max()) < high + 0.4
+    assert float(spread.mean()) == pytest.approx((low + high) / 2, abs=0.06)  # uniform on the log scale
+    assert float(spread.std()) == pytest.approx((high - low) / math.sqrt(12), rel=0.05)
+    made = random_trainable(500, 4, 6, generator=rng(0))
+    assert made.weight.shape == (500, 4, 6) and made.features.shape == (500, 6)
+    assert float(made.weight.std()) == pytest.approx(1, rel=0.03) == float(made.features.std())
+    tokens = torch.tensor([[0, 1]]).expand(300, 2), torch.tensor([[1, 1]]).expand(300, 2)
+    for kind in (PrefixTabular, PositionTabular):
+        made = kind.build(*tokens, 4, scale=2.5, generator=rng(0))
+        assert float(made.weight.std()) == pytest.approx(2.5, rel=0.05)
+
+
+def test_the_simplex_has_its_inner_points():
+    assert (simplex_grid(4) * 4).tolist() == [[1, 1, 2], [1, 2, 1], [2, 1, 1]]
+    assert (simplex_grid(3) * 3).tolist() == [[1, 1, 1]]
+    points = simplex_grid(10)
+    assert len(points) == 9 * 8 // 2 and len(set(map(tuple, points.tolist()))) == 36
+    torch.testing.assert_close(points.sum(1), torch.ones(36).double())
+    assert float(points.min()) == pytest.approx(0.1)
+
+
+def test_shared_tokens_follow_the_mean_of_both_distributions():
+    options = {"relation": "scaled", "strength": 2.0, "prefix": 1, "vocab": 4, "dim": 3}
+    m = suffix_pairs(3000, 1, generator=rng(0), **options)
+    probs = (m.logits("chosen").softmax(-1) + m.logits("rejected").softmax(-1)) / 2
+    for place in (0, 2):  # the prefix, and the suffix
+        assert torch.equal(m.chosen[:, place], m.rejected[:, place])
+        hit = probs[:, place].gather(1, m.chosen[:, place, None]).squeeze(1)
+        expected = probs[:, place].square().sum(1)
+        assert float(hit.mean()) == pytest.approx(float(expected.mean()), rel=0.05)
+    # The means differ from either side's own.
+    own = m.logits("chosen").softmax(-1)[:, 2].square().sum(1).mean()
+    assert float(own) != pytest.approx(float(expected.mean()), rel=0.1)
+    flat = suffix_pairs(3000, 1, shared_tokens="uniform", generator=rng(0), **options)
+    counts = torch.bincount(flat.chosen[:, 2], minlength=4).double()
+    assert float((counts / 750 - 1).abs().max()) < 0.12
+    assert torch.equal(m.chosen_features[:, :2], m.rejected_features[:, :2])
+    assert m.chosen.shape == (3000, 3) and m.weight.shape == (3000, 4, 3)
+    assert float(m.chosen_features.std()) == pytest.approx(1, rel=0.03)
+    assert float(m.weight.std()) == pytest.approx(1.4 / math.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.6, 1.0])
+def test_similar_states_have_the_asked_cosine_and_length(strength):
+    m = suffix_pairs(3000, 2, relation="similar", strength=strength, dim=8, vocab=3, generator=rng(0))
+    h_w, h_l = m.chosen_features[:, 1:], m.rejected_features[:, 1:]
+    assert float((h_w * h_l).sum(-1).mean()) == pytest.approx(8 * strength, rel=0.05)
+    assert float(h_l.square().sum(-1).mean()) == pytest.approx(8, rel=0.05)
+
+
+TOKENS = torch.tensor([[0, 1]]), torch.tensor([[1, 1]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g: distinct_tokens(20, 9, g)[0],
+        lambda g: distinct_tokens(20, 9, g)[1],
+        lambda g: random_one_token(2, generator=g).logits,
+        lambda g: random_trainable(2, generator=g).weight,
+        lambda g: random_trainable(2, generator=g).features,
+        lambda g: random_trainable(20, generator=g).chosen,
+        lambda g: random_log_linear(2, generator=g).weight,
+        lambda g: random_log_linear(2, generator=g).chosen_features,
+        lambda g: random_log_linear(2, similarity=0.99, generator=g).rejected_features,
+        lambda g: random_log_linear(2, generator=g).chosen,
+        lambda g: random_log_linear(2, generator=g).rejected,
+        lambda g: suffix_pairs(2, 3, generator=g).weight,
+        lambda g: suffix_pairs(2, 3, generator=g).chosen_features,
+        lambda g: suffix_pairs(2, 3, relation="orthogonal", generator=g).rejected_features,
+        lambda g: suffix_pairs(2, 8, generator=g).chosen,
+        lambda g: suffix_pairs(2, 8, shared_tokens="uniform", generator=g).chosen,
+        lambda g: PrefixTabular.build(*TOKENS, 4, generator=g).weight,
+        lambda g: PositionTabular.build(*TOKENS, 4, generator=g).weight,
+    ],
+)
+def test_all_that_is_drawn_comes_from_the_generator(make):
+    torch.manual_seed(0)
+    one = make(rng(1))
+    torch.manual_seed(1)
+    assert torch.equal(one, make(rng(1))) and not torch.equal(one, make(rng(2)))
+
+
+def test_relations_differ_in_the_rejected_suffix_alone():
+    def drawn(relation, strength=1.0):
+        return suffix_pairs(
+            3, 4, relation=relation, strength=strength, prefix=1, vocab=5, dim=3, generator=rng(1)
+        )
+
+    tail = drawn("identical").chosen_features
+    noise = drawn("similar", 0.0).rejected_features[:, 2:]
+    for relation, strength in (("identical", 1.0), ("scaled", 0.5), ("similar", 0.6), ("orthogonal", 1.0)):
+        m = drawn(relation, strength)
+        assert torch.equal(m.chosen_features, tail)
+        assert torch.equal(m.rejected_features[:, :2], tail[:, :2])
+        own = m.rejected_features[:, 2:]
+        if relation == "similar":
+            torch.testing.assert_close(own, 0.6 * tail[:, 2:] + 0.8 * noise)
+        if relation == "orthogonal":  # what is left of the noise, as long as the chosen state
+            side = noise - (noise * tail[:, 2:]).sum(-1, keepdim=True) * tail[:, 2:] / tail[
+                :, 2:
+            ].square().sum(-1, keepdim=True)
+            cosine = torch.nn.functional.cosine_similarity(own, side, dim=-1)
+            torch.testing.assert_close(cosine, torch.ones_like(cosine))
+    for kind in (PrefixTabular, PositionTabular):
+        weight = kind.build(*TOKENS, 4, scale=2.5, generator=rng(3)).weight
+        assert torch.equal(weight, 2.5 * torch.randn(weight.shape, generator=rng(3), dtype=torch.float64))
+
+
+def test_more_bad_input_is_refused():
+    logits, tokens = torch.zeros(2, 3), (torch.tensor([0, 1]), torch.tensor([1, 0]))
+    with pytest.raises(ValueError, match="kappa"):
+        OneToken(logits, *tokens, torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="chosen"):
+        OneToken(logits, tokens[0][:1], tokens[1])
+    with pytest.raises(ValueError, match="chosen"):
+        OneToken(logits, tokens[0] - 1, tokens[1])
+    with pytest.raises(ValueError, match="same token"):
+        OneToken(logits, torch.tensor([0, 1]), torch.tensor([1, 1]))
+    unequal = random_log_linear(2, 3, 5, generator=rng(0))
+    with pytest.raises(ValueError, match="length=4"):
+        unequal.truncate(4)
+    with pytest.raises(ValueError, match="length=0"):
+        unequal.truncate(0)
+    assert unequal.truncate(3).rejected.shape == (2, 3)
+    alike = suffix_pairs(2, 2, prefix=2, vocab=5, dim=3, generator=rng(0))
+    alike.gap_terms(2)
+    other = alike.rejected_features.clone()
+    other[:, 2] += 1.0  # the state that predicts the differing token
+    with pytest.raises(ValueError, match="differ before position 2"):
+        replace(alike, rejected_features=other).gap_terms(2)
+    words = alike.rejected.clone()
+    words[:, 1] = (words[:, 1] + 1) % 5
+    with pytest.raises(ValueError, match="differ before position 2"):
+        replace(alike, rejected=words).gap_terms(2)
+    with pytest.raises(ValueError, match="agree at position 1"):
+        alike.gap_terms(1)
+
+
+def test_a_probability_that_rises_from_nothing_keeps_its_digits():
+    """Against exact rational arithmetic: an unlikely token, and all others falling far below it."""
+    logits, delta = torch.tensor([[0.0, -46.0]]).double(), torch.tensor([[-60.0, 0.0]]).double()
+    found = logp_change(logits, delta, torch.tensor([1]))
+    total = 1 + math.exp(-46.0)
+    assert float(found) == pytest.approx(-math.log((math.exp(-60.0) + math.exp(-46.0)) / total), rel=1e-12)
+    # And one that is overtaken by far, where the exponential would overflow.
+    far = logp_change(torch.zeros(1, 2).double(), torch.tensor([[900.0, 0.0]]).double(), torch.tensor([1]))
+    assert float(far) == pytest.approx(math.log(2) - 900.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("strength", [-1.5, -1.01, 1.01, 1.5, math.nan])
+def test_a_cosine_is_between_its_ends(strength):
+    with pytest.raises(ValueError, match=f"strength={strength}"):
+        suffix_pairs(1, 1, relation="similar", strength=strength, generator=rng(0))

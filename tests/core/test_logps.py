@@ -133,3 +133,19 @@ def test_pair_logps_properties_and_errors():
         PairLogps(w, l, rw)
     with pytest.raises(ValueError, match="chosen_len has a value below 1"):
         PairLogps(w, l, chosen_len=torch.tensor([0]), rejected_len=torch.tensor([2]))
+
+
+def test_a_response_token_that_is_masked_out_is_refused(tiny_model):
+    batch = small_batch([[0, 1, 1], [0, 1, 1]])
+    batch.attention_mask[1, 2] = 0
+    with pytest.raises(ValueError, match="a response token is masked out by attention_mask"):
+        response_logps(tiny_model("gpt2-tied"), batch)
+
+
+def test_what_is_detached_carries_no_graph():
+    values = [torch.tensor([-float(k)], requires_grad=True) for k in range(1, 5)]
+    full = PairLogps(*values, torch.tensor([3]), torch.tensor([2]))
+    found = full.detach()
+    assert full.delta.requires_grad and not found.delta.requires_grad
+    assert found.margin == full.margin and found.delta == full.delta and found.chosen_mean == full.chosen_mean
+    assert not PairLogps(*values[:2]).detach().has_reference

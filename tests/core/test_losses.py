@@ -181,3 +181,42 @@ def test_every_declaration_is_complete():
             assert h.check(spec.name, h.default) == h.default
             assert h.symbol in spec.formula
     assert repr(get_loss("dpo", beta=0.2)) == "get_loss('dpo', beta=0.2)"
+
+
+@pytest.mark.parametrize("spec", loss_specs(), ids=lambda spec: spec.name)
+def test_the_ends_of_a_range_are_allowed_or_not_as_declared(spec):
+    for hyper in spec.hyper:
+        for end, is_open, outside in (
+            (hyper.low, hyper.low_open, -1e-9),
+            (hyper.high, hyper.high_open, 1e-9),
+        ):
+            if math.isinf(end):
+                continue
+            with pytest.raises(ValueError, match=f"{hyper.name}=.*; expected a number in"):
+                get_loss(spec.name, **{hyper.name: end + outside})
+            if is_open:
+                with pytest.raises(ValueError, match=f"{hyper.name}=.*; expected a number in"):
+                    get_loss(spec.name, **{hyper.name: end})
+            else:
+                assert get_loss(spec.name, **{hyper.name: end}).hyper[hyper.name] == end
+
+
+def test_ends_that_mean_nothing_are_open():
+    """At ½ a smoothed loss knows no better response; at 0 or 1 the α-divergence is another one's limit."""
+    for name, key, value in (
+        ("robust", "label_smoothing", 0.5), ("dpo", "beta", 0.0), ("fdpo_alpha", "alpha", 0.0),
+        ("fdpo_alpha", "alpha", 1.0),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{key}={value}"):
+            get_loss(name, **{key: value})
+
+
+def test_alphapo_without_curvature_is_simpo():
+    values = [torch.tensor(v, dtype=torch.float64) for v in ([-3.0, -9.0], [-4.0, -2.0])]
+    logps = PairLogps(*values, chosen_len=torch.tensor([2, 3]), rejected_len=torch.tensor([4, 1]))
+    simpo = get_loss("simpo", beta=2.0, gamma=0.7)
+    flat, nearly = (get_loss("alphapo", beta=2.0, gamma=0.7, alpha=alpha) for alpha in (0.0, 1e-9))
+    torch.testing.assert_close(flat(logps), simpo(logps), rtol=1e-12, atol=0)
+    torch.testing.assert_close(nearly(logps), simpo(logps), rtol=1e-6, atol=0)
+    for mine, theirs in zip(flat.weights(logps), simpo.weights(logps), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=0)

@@ -5,6 +5,8 @@ import pytest
 
 from entanglement_book.studies.ch12_which_tokens import grid as masking
 
+pytestmark = pytest.mark.usefixtures("short_runs")
+
 
 def test_ranking_counts_ties_half():
     table = pd.DataFrame({"weight": [0.9, 0.2, 0.5, 0.2], "contrast": [True, True, False, False]})

@@ -134,3 +134,15 @@ def test_select_keeps_pairs_together(tokenizer, pairs):
     assert some.ids == ("day", "film")
     assert torch.equal(batch.select(1).input_ids, batch.input_ids[[1, 4]])
     assert replace(batch).to("cpu").ids == batch.ids
+
+
+def test_a_response_fits_with_one_token_of_its_prompt(tokenizer):
+    pair = PreferencePair("what a day", " good", " good", "p")
+    longest = 2 + len(ids_of(tokenizer, " good"))
+    prompt, _ = rows(collate([pair], tokenizer, max_length=longest))[0]
+    assert prompt == [tokenizer.bos_token_id, ids_of(tokenizer, "what a day")[-1]]
+    with pytest.raises(ValueError, match=f"max_length={longest - 1} leaves no room"):
+        collate([pair], tokenizer, max_length=longest - 1)
+    whole = rows(collate([pair], tokenizer))
+    length = len(whole[0][0]) + len(whole[0][1])
+    assert rows(collate([pair], tokenizer, max_length=length)) == whole

@@ -75,3 +75,28 @@ def test_information_is_what_the_prompt_adds_per_token(tokenizer, tiny_model):
 def test_the_table_is_in_the_features_order():
     reward = LinearReward(np.array([1.0, 2.0, 3.0]))
     assert reward.table(np.array([1.0, 10.0, 100.0])).tolist() == [1.0, 20.0, 300.0]
+
+
+def test_words_have_three_letters_or_more():
+    assert word_overlap("the cat", "the cat sat on it") == pytest.approx(2 / 3)  # "on" and "it" are none
+    assert word_overlap("on it", "on it") == 0.0
+
+
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_the_weights_minimize_the_loss_with_its_pull_to_zero(strength):
+    chosen, rejected = judged(200, np.array([1.0, -2.0]))
+    found = fit_reward(chosen, rejected, strength=strength)
+    difference = chosen - rejected
+    scale = difference.std(axis=0)
+    x = difference / scale
+    # ½‖w‖² + 2C Σ −log σ(x·w), each pair being seen from both sides: its slope is 0 where it is smallest.
+    w = found.weights * scale
+    slope = w - 2 * strength * (x / (1 + np.exp(x @ w))[:, None]).sum(axis=0)
+    np.testing.assert_allclose(slope, 0, atol=2e-3 * max(1, strength * len(x)))
+    assert (np.abs(found.weights) < np.abs(fit_reward(chosen, rejected, strength=10.0).weights)).all()
+
+
+def test_a_feature_that_never_differs_gets_no_weight():
+    chosen, rejected = judged(100, np.array([1.0, -1.0]))
+    chosen[:, 1] = rejected[:, 1] = 3.0
+    assert fit_reward(chosen, rejected).weights[1] == 0.0

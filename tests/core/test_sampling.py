@@ -1,5 +1,7 @@
 """Continuations: the model's own, whatever the padding, and their log-probabilities."""
 
+import copy
+
 import pytest
 import torch
 
@@ -49,3 +51,20 @@ def test_draws_repeat_with_their_seed_and_follow_the_model(tokenizer, tiny_model
 def test_a_length_that_leaves_no_room_is_refused(tokenizer, tiny_model):
     with pytest.raises(ValueError, match="tokens=0"):
         continue_prompts(tiny_model("gpt2-tied"), tokenizer, PROMPTS, 0)
+
+
+def test_a_prompt_too_long_for_the_context_loses_its_beginning_and_no_more(tokenizer, tiny_model):
+    model, short = tiny_model("gpt2-tied"), copy.deepcopy(tokenizer)
+    short.model_max_length = 12
+    found = continue_prompts(model, short, [PROMPTS[1], PROMPTS[2]], 5)
+    ids = tokenizer(PROMPTS[1], add_special_tokens=False)["input_ids"]
+    assert len(ids) > 12 and found.input_ids.shape == (2, 12) and found.ids.shape == (2, 5)
+    assert found.input_ids[0, :7].tolist() == [tokenizer.bos_token_id, *ids[-6:]]
+    # One that fits is whole, behind its padding.
+    whole = [tokenizer.bos_token_id, *tokenizer(PROMPTS[2], add_special_tokens=False)["input_ids"]]
+    assert found.input_ids[1, 7 - len(whole) : 7].tolist() == whole
+    assert found.attention_mask[1].tolist() == [0] * (7 - len(whole)) + [1] * (len(whole) + 5)
+    with pytest.raises(ValueError, match="tokens=12; expected some, and 1 to 11 tokens"):
+        continue_prompts(model, short, PROMPTS, 12)
+    with pytest.raises(ValueError, match="prompts"):
+        continue_prompts(model, tokenizer, [], 2)

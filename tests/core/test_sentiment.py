@@ -11,7 +11,7 @@ CELL = {"condition": "main", "variant": "short_suffix", "seed": 1}
 
 
 @pytest.fixture(scope="module")
-def cell():
+def cell(short_runs):
     """The tables of one smoke-sized run of nano."""
     return GRIDS["sentiment"].compute("smoke", "nano", CELL)
 

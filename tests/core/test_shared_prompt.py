@@ -80,6 +80,17 @@ def test_only_known_architectures_share(tiny_model):
     unknown = tiny_model("gpt2-tied")
     unknown.config.model_type = "mamba"
     assert not can_share(unknown)
+    flash = tiny_model("gpt2-tied")
+    flash.config._attn_implementation = "flash_attention_2"
+    assert not can_share(flash)
+
+
+def test_half_precision_gives_float32(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied", torch.bfloat16), collate(pairs, tokenizer)
+    exact = shared_logps(tiny_model("gpt2-tied"), batch)
+    for mine, theirs in zip(shared_logps(model, batch), exact, strict=True):
+        assert mine.dtype == torch.float32 and theirs.dtype == torch.float64
+        torch.testing.assert_close(mine.double(), theirs, rtol=0.05, atol=0.3)
 
 
 def test_training_is_the_same_with_and_without_sharing(tiny_model, tokenizer, pairs):

@@ -1,5 +1,7 @@
 """The toys and runs of the underspecified margin."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_only_answers_that_end_where_the_teachers_ends_are_counted(tokenizer, mo
 
 
 def test_a_run_has_every_way_and_repeats():
-    numbers = sizes("smoke")
+    numbers = replace(sizes("smoke"), train=4, test=2, alone=1, batch=2)
     one, two = (side_effects.run_refusals("nano", "same words", numbers, 1) for _ in range(2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
     counts = one.groupby("way").size().to_dict()
@@ -87,6 +89,7 @@ def test_the_model_learns_to_comply_before_it_is_taught_to_refuse(monkeypatch):
         return align(model, tokenizer, pairs, **options)
 
     monkeypatch.setattr(side_effects, "align", watched)
-    side_effects.run_refusals("nano", "same words", sizes("smoke"), 1)
+    few = replace(sizes("smoke"), train=2, test=1, alone=1, batch=2, steps=1, alone_steps=1)
+    side_effects.run_refusals("nano", "same words", few, 1)
     assert all(p.chosen.startswith(" I will give") for p in seen["sft"])
     assert all(p.chosen.startswith(" I will not") for pairs in seen["align"] for p in pairs)

@@ -1,5 +1,8 @@
 """Where probability goes: against models whose next-token distributions are given."""
 
+import math
+
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -108,3 +111,53 @@ def test_tokens_that_gain_and_lose(tokenizer):
         rows = table.loc[place]
         assert rows["change"].min() == pytest.approx(-0.05)
         assert rows["before"].max() == pytest.approx(0.4)
+
+
+def entropy(**probs):
+    """Entropy of ``constant``, nats."""
+    rest = 1 - sum(probs.values())
+    others = 300 - len(probs)
+    return -sum(p * math.log(p) for p in probs.values()) - rest * math.log(rest / others)
+
+
+def test_entropy_is_that_after_less_that_before(tokenizer):
+    pair = PreferencePair("what a day", " positive people", " negative people", "pair")
+    old, new = {"positive": 0.2, "people": 0.4}, {"positive": 0.1, "people": 0.7}
+    table = mass_moves(constant(tokenizer, **old), constant(tokenizer, **new), tokenizer, [pair])
+    assert len(tokenizer) == 300
+    expected = entropy(**new) - entropy(**old)
+    assert expected < -0.5 and table["entropy"].to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"), [(" positive people", " people"), (" positive", " people positive")]
+)
+def test_the_other_responses_token_counts_once_where_it_is_the_likeliest(tokenizer, chosen, rejected):
+    pair = PreferencePair("what a day", chosen, rejected, "pair")
+    before = constant(tokenizer, positive=0.2, people=0.4)
+    after = constant(tokenizer, positive=0.15, people=0.6)
+    table = mass_moves(before, after, tokenizer, [pair]).set_index(["response", "place"])
+    first = table.loc[("chosen", "shared")]
+    assert (first["own"], first["top"], first["other"]) == pytest.approx((-0.05, 0.2, 0.0))
+    # Of the rejected response the likeliest token is its own, and "positive" the other's.
+    first = table.loc[("rejected", "shared")]
+    assert (first["own"], first["top"], first["other"]) == pytest.approx((0.2, 0.0, -0.05))
+    assert first["top_share"] == 0 and table.loc[("chosen", "shared"), "top_share"] == 1
+
+
+def test_batches_and_draws_are_as_asked_for(tokenizer, pairs, tiny_model):
+    before, after = tiny_model("gpt2-tied"), tiny_model("gpt2-tied", seed=1)
+    one, other = (mass_moves(before, after, tokenizer, pairs, size=size) for size in (1, 8))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-9)
+    assert set(one["positions"]) != {1} and one["positions"].sum() == sum(
+        len(tokenizer(text)["input_ids"]) for pair in pairs for text in (pair.chosen, pair.rejected)
+    )
+    tables = [
+        answer_moves(before, after, tokenizer, pairs, tokens=tokens, seed=seed).set_index("answer")["change"]
+        for tokens, seed in ((3, 0), (3, 0), (3, 1), (4, 0))
+    ]
+    assert tables[0].equals(tables[1])
+    drawn = ["drawn before", "drawn after"]
+    assert (tables[0].drop(drawn) == tables[2].drop(drawn)).all()  # what is likeliest is not drawn
+    assert (tables[0][drawn] != tables[2][drawn]).all()
+    assert (tables[0] != tables[3]).drop(["chosen", "rejected"]).all()

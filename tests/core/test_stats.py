@@ -14,6 +14,7 @@ def test_the_t_interval_is_that_of_the_textbook():
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764451 * math.sqrt(2.5 / 5)  # t(0.975, 4) and the standard error
     assert found == pytest.approx((3.0, 3.0 - half, 3.0 + half, 5), rel=1e-7)
+    assert mean_interval(pd.Series([1, 2, 3, 4, 5], dtype=object)) == found == mean_interval(range(1, 6))
     assert mean_interval([7.0]) == (7.0, -math.inf, math.inf, 1)
     narrow, wide = mean_interval([1.0, 2.0, 4.0], 0.5), mean_interval([1.0, 2.0, 4.0], 0.99)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
@@ -43,29 +44,49 @@ def test_the_share_interval_is_clopper_pearsons():
     assert share_interval(3, 10).low == pytest.approx(low, abs=1e-10)
     assert share_interval(0, 10)[:2] == (0.0, 0.0)
     assert share_interval(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert share_interval(1, 1) == pytest.approx((1.0, 0.025, 1.0, 1)) and share_interval(0, 1).n == 1
     assert share_interval(10, 10)[::2] == (1.0, 1.0)
     assert share_interval(10, 10).low == pytest.approx(0.025 ** (1 / 10))
 
 
-def coverage(draw, interval, truth, trials=2000):
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_a_t_interval_holds_the_truth_as_often_as_it_says(level):
     generator = np.random.default_rng(0)
-    inside = 0
-    for _ in range(trials):
-        found = interval(draw(generator))
-        inside += found.low <= truth <= found.high
-    return inside / trials
+    found = [mean_interval(generator.normal(2.0, 3.0, 6), level) for _ in range(500)]
+    # Three standard errors of a share over 500 trials.
+    close = 3 * math.sqrt(level * (1 - level) / 500)
+    assert np.mean([f.low <= 2.0 <= f.high for f in found]) == pytest.approx(level, abs=close)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("n", [12, 25, 40])
+def test_a_medians_interval_holds_the_truth_at_least_as_often_as_it_says(n, level):
+    """Its ends are the same two ranks whatever the values are, and these cover a known share."""
+    generator = np.random.default_rng(n)
+    for draw in (generator.exponential, generator.standard_normal, generator.standard_cauchy):
+        values = draw(size=n)
+        found = median_interval(values, level)
+        ranks = [np.sort(values).tolist().index(end) for end in (found.low, found.high)]
+        assert sum(ranks) == n - 1
+        # It holds the median if more than ranks[0] of n values are below it, and at most ranks[1].
+        covered = [
+            scipy_stats.binom.cdf(n - 1 - k, n, 0.5) - scipy_stats.binom.cdf(k, n, 0.5)
+            for k in (ranks[0], ranks[0] + 1)
+        ]
+        assert covered[0] >= level > covered[1]  # and one rank further in is too narrow
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_intervals_hold_the_truth_as_often_as_they_say(level):
-    # Three standard errors of a share over 2,000 trials are below 0.027.
-    normal = coverage(lambda g: g.normal(2.0, 3.0, 6), lambda x: mean_interval(x, level), 2.0)
-    assert normal == pytest.approx(level, abs=0.027)
-    # The others are discrete: at least the level, and not far above it.
-    skewed = coverage(lambda g: g.exponential(1.0, 25), lambda x: median_interval(x, level), math.log(2))
-    assert level - 0.02 < skewed < level + 0.1
-    shares = coverage(lambda g: g.binomial(40, 0.3), lambda k: share_interval(k, 40, level), 0.3)
-    assert level - 0.02 < shares < level + 0.1
+def test_a_shares_interval_holds_the_truth_at_least_as_often_as_it_says(level):
+    found = [share_interval(k, 40, level) for k in range(41)]
+    for truth in (0.02, 0.3, 0.5, 0.77):
+        chances = scipy_stats.binom.pmf(range(41), 40, truth)
+        held = sum(p for p, f in zip(chances, found, strict=True) if f.low <= truth <= f.high)
+        assert level <= held < level + (1 - level) * 0.99
+        # Each tail by itself is at most half of what is left.
+        missed = (1 - level) / 2
+        assert sum(p for p, f in zip(chances, found, strict=True) if f.low > truth) <= missed
+        assert sum(p for p, f in zip(chances, found, strict=True) if f.high < truth) <= missed
 
 
 def test_rows_of_one_unit_do_not_narrow_the_interval():
@@ -73,6 +94,7 @@ def test_rows_of_one_unit_do_not_narrow_the_interval():
         {"kind": "a", "seed": [0] * 10 + [1] * 10 + [2] * 10, "x": [1.0] * 10 + [2.0] * 10 + [6.0] * 10}
     )
     table.loc[0, "x"] = np.nan
+    table["other"] = np.nan  # what another column lacks does not matter
     (row,) = summarize(table, "x", ["kind"]).to_dict("records")
     assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx(mean_interval([1.0, 2.0, 6.0]))
     by_rows = summarize(table.assign(row=range(30)), "x", ["kind"], unit="row").iloc[0]

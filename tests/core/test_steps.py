@@ -288,3 +288,15 @@ def test_exercise_3_of_chapter_03():
 
     assert chosen_rate(2.5) == 0.0
     assert chosen_rate(2.4) > 0 > chosen_rate(2.6)
+
+
+def test_the_ladders_case_is_that_of_its_weights_and_small_steps_are_its_rows():
+    made = suffix_pairs(
+        8, 2, vocab=6, dim=4, relation="similar", strength=0.8, generator=torch.Generator().manual_seed(0)
+    )
+    ladder = step_ladder(log_linear_steps(made, 0.3, 2.0), doublings=10)
+    found = ladder.drop_duplicates("pair")["case"].tolist()
+    assert found == made.geometry().case(0.3, 2.0) != made.geometry().case(2.0, 0.3)
+    assert len(ladder) >= 8 * 2 * 11 and ladder["rung"].max() >= 10
+    small = small_steps(ladder)
+    assert list(small.columns) == list(ladder.columns) and small.index.tolist() == list(range(16))

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from entanglement.batches import shuffled
+from entanglement.gradients import pair_geometry
 from entanglement.loglinear import suffix_pairs
 from entanglement.outcomes import quality
+from entanglement.pairs import collate
 from entanglement.updates import get_update, list_rules
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch11_one_number import grid as untangling, study as single_steps, tables
@@ -15,6 +17,8 @@ from entanglement_book.studies.shared import update_tables
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample
 from entanglement_book.studies.shared.toys import sizes, tangled
+
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 
 def test_distinct_and_repeated_tokens():
@@ -37,6 +41,17 @@ def test_a_model_is_at_no_distance_from_itself_and_ends_end_answers(tiny_model, 
         model.lm_head.weight[tokenizer.eos_token_id] *= 100
         model.transformer.ln_f.bias.copy_(model.lm_head.weight[tokenizer.eos_token_id])
     assert quality.answer_quality(model, model, tokenizer, ["what a"], tokens=8)["length"] == 0
+
+
+def test_what_is_drawn_depends_on_seed_number_and_length(tiny_model, tokenizer):
+    model, other = tiny_model("gpt2-tied"), tiny_model("gpt2-tied", seed=1)
+
+    def drawn(**options):
+        return quality.answer_quality(model, other, tokenizer, ["what a", "the film"], **options)["kl"]
+
+    same = drawn(tokens=4, draws=3)
+    assert same == drawn(tokens=4, draws=3, seed=0)
+    assert len({same, drawn(tokens=4, draws=3, seed=1), drawn(tokens=4, draws=2), drawn(tokens=5)}) == 4
 
 
 def test_the_grid_has_its_seeds_and_rates():
@@ -162,6 +177,24 @@ def test_one_step_each_leaves_the_model_as_it_was(toy):
         single_steps.one_step_each(model, tokenizer, pairs, updates, optimizer="lion")
     with pytest.raises(ValueError, match=r"toy='poem'; expected one of refusal, teacher"):
         tangled("poem", "same words", "nano", sizes("smoke"), 0)
+
+
+def test_a_step_is_as_large_as_asked_for_and_each_starts_anew(toy):
+    model, tokenizer, pairs = toy
+    some = list(pairs)[:2]
+    updates = {"joint": get_update("joint"), "calibrated": get_update("calibrated")}
+    found = single_steps.one_step_each(model, tokenizer, some, updates, optimizer="sgd", size=0.05)
+    joint = found[found["update"] == "joint"]
+    for pair, margin in zip(some, joint["chosen"] - joint["rejected"], strict=True):
+        g = pair_geometry(model, collate([pair], tokenizer))
+        shared = float(2 * g.inner / (g.chosen_sq + g.rejected_sq))
+        assert margin == pytest.approx(0.05 * (1 - shared), rel=0.2)
+    # A running average that went on from pair to pair would make the second one's step another.
+    alone = single_steps.one_step_each(
+        model, tokenizer, some[1:], {"calibrated": get_update("calibrated")}, optimizer="sgd", size=0.05
+    )
+    last = found[found["update"] == "calibrated"].iloc[1]
+    assert alone.iloc[0][["chosen", "rejected"]].tolist() == last[["chosen", "rejected"]].tolist()
 
 
 def test_outcomes_count_both_signs():

@@ -58,3 +58,14 @@ def test_a_cache_that_cannot_be_written_costs_a_line(folder, monkeypatch):
     monkeypatch.setattr(cached, "read_docstrings", lambda: rows(2))
     with pytest.warns(UserWarning, match="not kept for the next time"):
         assert cached.cached_docstrings() == rows(2)
+
+
+def test_other_code_reads_again(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(2))
+    cached.cached_docstrings()
+    other = tmp_path / "other.py"
+    other.write_text("# reads otherwise")
+    monkeypatch.setattr(cached.docstrings, "__file__", str(other))
+    monkeypatch.setattr(cached, "read_docstrings", lambda: rows(1))
+    cached.cached_docstrings.cache_clear()
+    assert cached.cached_docstrings() == rows(1) and len(list(folder.iterdir())) == 2

@@ -168,6 +168,8 @@ def corpus(modules=30):
         rows.append(Docstring("p", f"p.m{m:02}", "short", "Too short.", BODY))
         rows.append(Docstring("p", f"p.m{m:02}", "bodiless", "A fine summary of nothing.", "few words"))
         rows.append(Docstring("p", f"p.m{m:02}", "code", ">>> run the thing and look.", BODY))
+        rows.append(Docstring("p", f"p.m{m:02}", "open", "Summaries that go on and on", BODY))
+        rows.append(Docstring("p", f"p.m{m:02}", "listed", ".. note:: this is markup.", BODY))
     return rows
 
 

@@ -213,3 +213,12 @@ def test_more_pairs_than_tweets_are_refused(archive, n):
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="variant='1t'; expected one of one_token, short_suffix, "):
         sentiment_pairs("1t")
+
+
+def test_a_rating_is_clear_beyond_one_and_a_label_is_positive_above_zero(archive):
+    edge = [f"e{i}\t{rating}\tat the edge {i}" for i, rating in enumerate((1.0, -1.0, 0.9) * 10)]
+    archive(lines() + edge)
+    texts = {row.text for split in ("train", "test") for row in sentiment_tweets(split)}
+    assert not any(text.startswith("at the edge") for text in texts)
+    labels = [tweets.RatedText("1", rating, "x").label for rating in (0.1, 0.0, -0.1)]
+    assert labels == [" positive", " negative", " negative"]

@@ -54,6 +54,8 @@ def test_the_rate_rises_to_its_peak_and_falls_toward_nothing(model, tokenizer, t
         (4, 1.0, [1 / 4, 2 / 4, 3 / 4, 1]),
         (5, 0.3, [1 / 2, 1, 3 / 4, 2 / 4, 1 / 4]),  # 1.5 is rounded to the even 2
         (5, 0.1, [1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]),
+        (4, 0.3, [1, 3 / 4, 2 / 4, 1 / 4]),  # 1.2
+        (4, 0.45, [1 / 2, 1, 2 / 3, 1 / 3]),  # 1.8
         (1, 0.5, [1]),
     ],
 )
@@ -201,6 +203,7 @@ def test_what_is_measured_on_the_way_counts_the_end_token_as_training_does(model
         geometry_pairs=1,
     )  # fmt: skip
     pd.testing.assert_frame_equal(run.table, alone)
+    assert alone.index.tolist() == list(range(5)) and alone["step"].tolist() == [0] * 5
     first = pair_geometry(model_before, collate([ten[0], ten[3]], tokenizer, append_eos=append_eos))
     measured = alone.dropna(subset=["cosine"])
     assert measured["pair"].tolist() == ["p0", "p3"]  # of each set, from its beginning
@@ -320,6 +323,79 @@ def test_the_account_of_a_plain_step_is_what_the_geometry_says_of_each_pair(mode
     terms = account[["own_pair", "other_pairs", "preconditioner", "curvature"]]
     np.testing.assert_allclose(terms.sum(axis=1), account["total"], rtol=1e-9, atol=1e-15)
     assert abs(account["preconditioner"]).max() < 1e-4 * abs(account["total"]).max()
+
+
+@pytest.mark.parametrize("append_eos", [False, True])
+def test_the_account_is_of_the_responses_that_are_trained_on(model, tokenizer, ten, append_eos):
+    """Its total is what the measurement before and after says, end token and all, in the sets' order."""
+    sets = {"some": ten[:3], "others": ten[3:5]}
+    run = align(
+        model, tokenizer, ten, steps=1, lr=1e-2, batch_size=4, append_eos=append_eos, evaluate=sets,
+        evaluate_at=[0, 1], observers=[Account(2)],
+    )  # fmt: skip
+    before, after = (run.table[run.table["step"] == k].set_index("pair") for k in (0, 1))
+    held_out = run.account[run.account["set"] != "batch"]
+    assert held_out.groupby(["set", "response"], sort=False)["pair"].apply(list).to_dict() == {
+        (name, side): [pair.id for pair in some[:2]]
+        for side in ("chosen", "rejected")
+        for name, some in sets.items()
+    }
+    for side in ("chosen", "rejected"):
+        rows = held_out[held_out["response"] == side].set_index("pair")["total"]
+        moved = (after[f"{side}_logp"] - before[f"{side}_logp"])[rows.index]
+        np.testing.assert_allclose(rows, moved, rtol=1e-7)
+
+
+def test_the_monitor_tells_what_the_geometry_is_under_the_losss_own_weights(model, tokenizer):
+    tangled = [
+        PreferencePair(f"what {w}", " people" * (1 + i % 3), " people" * (3 - i % 2), f"p{i}")
+        for i, w in enumerate(WORDS[:9])
+    ]
+    loss = get_loss("rpo", alpha=0.05)
+    batch = collate([tangled[i] for i in next(shuffled(9, 1, 9, seed=0))], tokenizer)
+    geometry = pair_geometry(model, batch)
+    d_w, d_l = 0.05 + 0.05 / batch.chosen_len.double(), torch.full((9,), 0.05).double()
+    run = align(model, tokenizer, tangled, loss=loss, steps=1, lr=0.5, batch_size=9, observers=[Monitor()])
+    row = run.monitor.iloc[0]
+    shares = geometry.case_shares(d_w, d_l)
+    assert row[list(shares)].tolist() == pytest.approx(list(shares.values()))
+    others = [geometry.case_shares(), geometry.case_shares(d_l, d_w)]
+    assert shares not in others, "the example must have pairs whose case the weights decide"
+    assert row["cosine"] == pytest.approx(float(geometry.cosine.mean()))
+    assert row["chosen_norm"] == pytest.approx(float(geometry.chosen_sq.sqrt().mean()))
+    assert row["rejected_norm"] == pytest.approx(float(geometry.rejected_sq.sqrt().mean()))
+    up, down = (part.mean() for part in geometry.predicted_change(0.5, d_w / 9, d_l / 9))
+    assert (row["plain_chosen"], row["plain_rejected"]) == pytest.approx((float(up), float(down)))
+    assert (row["pairs"], row["measured"]) == (9, 9)
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_pair_with_one_weight_only_has_its_share_of_the_step(model, tokenizer, ten, side):
+    sign = -1 if side == "chosen" else 1
+    loss = made(lambda logps: sign * getattr(logps, f"{side}_logratio"))
+    before = copy.deepcopy(model)
+    run = align(
+        model, tokenizer, ten, loss=loss, steps=1, lr=1e-2, batch_size=2, optimizer="sgd", max_grad_norm=None,
+        observers=[Account(2)],
+    )  # fmt: skip
+    batch = collate([ten[i] for i in next(shuffled(10, 1, 2, seed=0))], tokenizer)
+    weights = (1.0, 0.0) if side == "chosen" else (0.0, 1.0)
+    up, down = (rate / 2 for rate in pair_geometry(before, batch).rates(*weights))
+    own = run.account.set_index("response")["own_pair"]
+    np.testing.assert_allclose(own["chosen"], 1e-2 * up, rtol=1e-9)
+    np.testing.assert_allclose(own["rejected"], 1e-2 * down, rtol=1e-9)
+
+
+def test_a_step_of_nothing_has_an_account_of_zeros(model, tokenizer, ten):
+    nothing = made(lambda logps: 0.0 * logps.chosen_logratio)
+    run = align(model, tokenizer, ten, loss=nothing, steps=1, batch_size=2, observers=[Account(2)])
+    terms = ["own_pair", "other_pairs", "preconditioner", "curvature", "total"]
+    assert (run.account[terms] == 0).all(axis=None) and len(run.account) == 4
+
+
+def test_no_step_has_no_row_in_any_table(model, tokenizer, ten):
+    run = align(model, tokenizer, ten, steps=0, batch_size=2, observers=[Monitor(), Account(1)])
+    assert len(run.monitor) == len(run.account) == len(run.losses) == len(run.table) == 0
 
 
 @pytest.mark.parametrize(

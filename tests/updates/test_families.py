@@ -60,6 +60,9 @@ def test_a_report_has_means_a_median_and_shares_under_old_and_new_weights():
     assert row["ratio"] == 2.0 and row["cosine"] == 0.75
     assert row["both_down"] == 1.0 and row["ideal"] == 0.0 and row["safe"] == pytest.approx(2 / 3)
     assert StepReport(vector(1)).row() == {}
+    for missing in ("d_w", "d_l", "u_w", "u_l"):  # without one of the weights there is nothing to tell
+        some = dict.fromkeys({"d_w", "d_l", "u_w", "u_l"} - {missing}, one)
+        assert StepReport(one, **some, geometry=geometry, extra={"more": 1.0}).row() == {"more": 1.0}
     whole = PairGeometry(vector(1), vector(4), vector(1.5))  # of the batch, not of pairs
     assert "safe" not in StepReport(one, one, one, one, one, whole).row()
 
@@ -213,11 +216,17 @@ def test_a_masks_price_is_for_the_mean_weight(tiny_model, tokenizer, near_copies
     mask = LearnedMask(penalty=0.5, start=0.8)
     update = TokenWeighted(mask, reference)
     update.begin(reference)
-    mask.optimizer = torch.optim.SGD(mask.head.parameters(), lr=1.0)
-    before = float(mask.head.bias)
+    mask.head.weight.requires_grad_(False)
+    mask.optimizer = torch.optim.SGD([mask.head.bias], lr=1.0)
+    before = float(mask.head.bias.detach())
     update.step(reference, torch.optim.SGD(reference.parameters(), lr=0.0), [batch], get_loss("dpo"))
     # At the reference only the price speaks: λ m (1 − m).
     assert float(mask.head.bias.detach()) - before == pytest.approx(-0.5 * 0.8 * 0.2, rel=1e-6)
+    # And once more, with nothing left of the first step's gradient.
+    first = float(mask.head.bias.detach())
+    update.step(reference, torch.optim.SGD(reference.parameters(), lr=0.0), [batch], get_loss("dpo"))
+    weight = 1 / (1 + math.exp(-first))
+    assert float(mask.head.bias.detach()) - first == pytest.approx(-0.5 * weight * (1 - weight), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +236,12 @@ def test_a_masks_price_is_for_the_mean_weight(tiny_model, tokenizer, near_copies
         (lambda: LearnedMask(penalty=-1), "penalty=-1"),
         (lambda: LearnedMask(lr=0), "lr=0"),
         (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=-1), "scale=-1"),
+        (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=0), "scale=0"),
+        (lambda: TwoReferences(torch.nn.Linear(1, 1), scale=math.inf), "scale=inf"),
+        (lambda: LearnedMask(start=0.0), "start=0.0"),
+        (lambda: LearnedMask(start=1.0), "start=1.0"),
+        (lambda: LearnedMask(penalty=math.inf), "penalty=inf"),
+        (lambda: LearnedMask(lr=math.inf), "lr=inf"),
         (lambda: Adversarial(seed=-1), "seed=-1"),
         (lambda: Adversarial(head_start=1.5), "head_start=1.5"),
     ],
@@ -248,6 +263,12 @@ def test_reference_and_discriminator_are_not_the_model(tiny_model):
             p.add_(1.0)
     for part in (update.reference, update.judge.body):
         assert all(torch.equal(p, q) for p, q in zip(part.parameters(), start, strict=True))
+    assert not any(p.requires_grad for p in update.reference.parameters())
+    for made in (Adversarial(lr=0.02), get_update("adversarial", lr=0.02)):
+        made.begin(model)
+        (group,) = made.judge.optimizer.param_groups
+        assert (group["lr"], group["weight_decay"]) == (0.02, 0.0)
+        assert len(group["params"]) == len(start) + 2  # and the head's two
 
 
 def test_every_group_of_every_step_has_draws_of_its_own(tiny_model, tokenizer, near_copies, monkeypatch):

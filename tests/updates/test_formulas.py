@@ -280,7 +280,8 @@ def test_an_update_makes_the_step_of_its_formula(scene, name):
     start = scene.theta().clone()
     update.begin(scene.model)
     optimizer = torch.optim.SGD(scene.model.parameters(), lr=ETA)
-    update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+    report = update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+    assert report.losses.shape == (3,) and not report.losses.requires_grad
     step = (scene.theta() - start) / ETA
     size = float(expected.norm())
     assert size > 1e-4
@@ -322,3 +323,59 @@ def test_the_norm_that_is_clipped_is_that_of_the_whole_gradient(scene):
     )
     assert report.grad_norm == pytest.approx(size, rel=1e-9) and size > 1e-2
     assert float((scene.theta() - start).norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["joint", "band", "calibrated", "decoupled", "split"])
+@pytest.mark.parametrize("level", ["pair", "batch"])
+def test_the_weights_of_a_report_are_those_of_the_step(scene, name, level):
+    """Where an update reports weights, its step is Σ (u_w g_w − u_l g_l), over B but for "decoupled"."""
+    options = {}
+    if level == "batch":
+        if name not in ("band", "decoupled"):
+            return
+        options = {"level": "batch"}
+    update = get_update(name, **options)
+    update.begin(scene.model)
+    start = scene.theta().clone()
+    optimizer = torch.optim.SGD(scene.model.parameters(), lr=ETA)
+    report = update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+    step = (scene.theta() - start) / ETA
+    expected = scene.along(report.u_w, report.u_l)
+    if name == "decoupled" and level == "pair":
+        expected = expected * len(scene.d_w)  # its rows are the gradients, not their shares of a mean
+    assert float((step - expected).norm()) < 1e-4 * float(step.norm())
+    torch.testing.assert_close(report.d_w, scene.d_w)
+    torch.testing.assert_close(report.d_l, scene.d_l)
+    assert report.losses.shape == (3,) and not report.losses.requires_grad
+
+
+@pytest.mark.parametrize("level", ["all", "batch"])
+def test_decoupled_without_damping_moves_by_the_weights_and_takes_a_pair_twice(scene, level):
+    """Two equal rows have no inverse, and still a smallest step that moves both as asked."""
+    twice = [PairBatch.select(scene.groups[0], [0, 0])]
+    reference = tuple(part[[0, 0]] for part in scene.reference)
+    update = get_update("decoupled", damping=0.0, level=level)
+    optimizer = torch.optim.SGD(scene.model.parameters(), lr=1e-6)
+    start = [part.detach() for part in response_logps(scene.model, twice[0])]
+    report = update.step(scene.model, optimizer, twice, scene.loss, reference)
+    moved = [
+        new.detach() - old for new, old in zip(response_logps(scene.model, twice[0]), start, strict=True)
+    ]
+    torch.testing.assert_close(moved[0] / 1e-6, report.d_w, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(moved[1] / 1e-6, -report.d_l, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["joint", "band", "split", "calibrated", "everything"])
+def test_what_stood_in_the_gradients_before_does_not_matter(scene, name):
+    ends, start = [], scene.theta().clone()
+    for left in (None, 3.0):
+        torch.nn.utils.vector_to_parameters(start.clone(), scene.model.parameters())
+        for p in scene.model.parameters():
+            p.grad = None if left is None else torch.full_like(p, left)
+        update = get_update(name)
+        update.begin(scene.model)
+        optimizer = torch.optim.SGD(scene.model.parameters(), lr=1e-3)
+        update.step(scene.model, optimizer, scene.groups, scene.loss, scene.reference)
+        ends.append(scene.theta().clone())
+        assert all(p.grad is None for p in scene.model.parameters())
+    assert torch.equal(*ends) and not torch.equal(ends[0], start)

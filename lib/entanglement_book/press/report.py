@@ -6,13 +6,15 @@ cell whose metadata say ``mystnb: {markdown_format: myst}``.
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from entanglement.uses import note_file
 from entanglement_book.layout import Book, is_report
 from entanglement_book.ledger.verdicts import (
     IN_PART,
@@ -187,6 +189,42 @@ def times(scale: str, chapters: Sequence[str] | None = None) -> pd.DataFrame:
     total = sum(seconds for _, seconds in rows if seconds is not None)
     table = [(name, NOT_RUN if seconds is None else clock(seconds)) for name, seconds in rows]
     return pd.DataFrame([*table, ("all, one after the other", clock(total))], columns=["notebook", "took"])
+
+
+def mutation() -> dict[str, Any]:
+    """Return what the last mutation run measured: targets, tried, killed, date, commit, sample, seed.
+
+    Raises:
+        FileNotFoundError: none is stored.
+        ValueError: what is stored is none.
+    """
+    file = Book.find().root / "book" / "results" / "mutation.json"
+    note_file(file)
+    if not file.is_file():
+        raise FileNotFoundError("no mutation run is stored; run: make mutants")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or not {"targets", "tried", "killed", "date", "commit"} <= set(found):
+        raise ValueError(f"{file.name} holds no mutation run; run: make mutants")
+    return found
+
+
+def mutation_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a mutation run as a table for the page: how many mutants each target has, how many were tried,
+    how many of these a test noticed, and their share in percent; the last row is over all that were tried.
+    """
+    import pandas as pd
+
+    rows = [*found["targets"]]
+    rows.append({"name": "all", "mutants": sum(row["mutants"] for row in rows)} | dict(found))
+    return pd.DataFrame(
+        {
+            "mutants": [row["mutants"] for row in rows],
+            "tried": [row["tried"] for row in rows],
+            "noticed": [row["killed"] for row in rows],
+            "%": [round(100 * row["killed"] / row["tried"]) for row in rows],
+        },
+        index=[row["name"] for row in rows],
+    )
 
 
 def versions() -> pd.DataFrame:

@@ -157,10 +157,12 @@ def _made_from(book: Book, folder: Path) -> str:
     """A hash of all that the pages are made from: the staged files, the library, whose docstrings and
     extensions they show, and the installed packages.
     """
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    files += [path for path in book.library.parent.rglob("*.py") if path.is_file()]
-    files += [book.lock] if book.lock.is_file() else []
-    hashes = {path.as_posix(): file_sha256(path) for path in files}
+    library = book.library.parent
+    # By their place in the book: the same pages in another folder have the same hash.
+    files = {f"stage/{p.relative_to(folder).as_posix()}": p for p in folder.rglob("*") if p.is_file()}
+    files |= {f"lib/{p.relative_to(library).as_posix()}": p for p in library.rglob("*.py") if p.is_file()}
+    files |= {book.lock.name: book.lock} if book.lock.is_file() else {}
+    hashes = {name: file_sha256(path) for name, path in files.items()}
     return digest(hashes, sys.version)
 
 
