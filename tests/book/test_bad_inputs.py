@@ -24,6 +24,7 @@ WRONG = {
     "--scale": [(v, "smoke, book, paper") for v in ("tiny", "", " ", "Smoke", "$(touch x)", "smoke,book")],
     "--seed": [(v, NUMBER) for v in ("-1", "1.5", "", "²", str(10**30), "nan", "0x1", "`touch x`")],
     "--jobs": [(v, NUMBER) for v in ("0", "-2", "x", "1e9", "1000000000", "")],
+    "--sample": [(v, "from 0 to 99999") for v in ("-1", "x", "1.5", "", "100000", "²")],
     "--port": [(v, NUMBER) for v in ("²", "", "-1", "65536", "8000.0", "http")],
     "--only": [
         *((v, "unknown chapter") for v in ("44", "", ",", "03,", "03-06", "3 6", "'")),
@@ -72,6 +73,7 @@ WRONG = {
 }
 #: The same where a command means something else by the option.
 OF_ITS_OWN = {
+    ("mutants", "--only"): [("nothing", "run it in a checkout"), ("", "run it in a checkout")],
     ("bench", "--only"): [("nothing", "training step"), ("", "training step")],
     ("results restamp", "--scale"): [("tiny", "smoke, book, paper"), ("", "smoke, book, paper")],
 }

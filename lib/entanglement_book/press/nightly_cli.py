@@ -70,8 +70,8 @@ def twice(scale: ScaleOption = "smoke", out: OutOption = None, root: RootOption 
     from entanglement_book.layout import Settings
     from entanglement_book.press.twice import make_twice
 
-    at = writable(book_at(root, out))
-    found = make_twice(at, Settings(parse_scale(scale)))
+    at, settings = book_at(root, out), Settings(parse_scale(scale))
+    found = make_twice(writable(at), settings)
     for line in found[:50]:
         print(line)
     if len(found) > 50:
