@@ -511,7 +511,7 @@ def test_only_what_is_current_was_measured(run):
     run.tiny.edit("06_second", "print(6)", "print(8)")
     with pytest.raises(BookError, match="recorded twice"):
         run(c06=recording(value=3.0))
-    run.tiny.edit("06_second", "print(6)", "print(7)")
+    run.tiny.edit("06_second", "print(8)", "print(7)")
     half = measured(run.book, SMOKE)
     assert set(half.records) == {"03_first"} and half.stale["06_second"] == "changed: code"
     assert judge(run.book, SMOKE).records() == {"first-holds": Record("first-holds", 0.5, control=2.0)}
