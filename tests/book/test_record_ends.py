@@ -143,3 +143,15 @@ def test_a_rule_looks_at_all_its_parts():
     for rule in ("value > 0 or control_low > 0", "value > 1 and control_low > 0"):
         with pytest.raises(RuleError, match="control_low"):
             evaluate(rule, VALUES)
+
+
+def test_a_row_with_an_unknown_field_is_told_which_there_are(tmp_path):
+    row = "claims: [{id: a, statement: s, source: own, notebook: 03_x, quantity: q, not_testable: no"
+    for more, known in ((", seed: 1}]", True), (", seeds: 0}]", False), (", seeds: x}]", False)):
+        (tmp_path / "claims.yml").write_text(row + more)
+        with pytest.raises(claims.LedgerError, match=r"^claim 'a': ") as error:
+            claims.load_ledger(tmp_path / "claims.yml")
+        assert ("(known: id, statement, source, notebook, quantity, rule" in str(error.value)) == known
+    (tmp_path / "claims.yml").write_text("claims: [{statement: s}]")
+    with pytest.raises(claims.LedgerError, match=r"^claim 'number 1': lacks id; lacks source"):
+        claims.load_ledger(tmp_path / "claims.yml")
