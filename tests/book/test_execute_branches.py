@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -295,7 +296,7 @@ def test_what_went_to_stderr_stays_in_a_log(run, capsys):
 
 def test_an_interrupt_keeps_what_was_finished(run, capsys):
     def interrupt(*job):
-        os.kill(os.getpid(), 2)  # SIGINT reaches the main thread, which waits
+        os.kill(os.getpid(), signal.SIGINT)  # reaches the main thread, which waits
         run.stopped.wait(timeout=20)
         return -9
 
@@ -307,10 +308,12 @@ def test_an_interrupt_keeps_what_was_finished(run, capsys):
         run.stopped.set()
 
     Hand.stop = stop
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     try:
         with pytest.raises(KeyboardInterrupt):
             run(c06=interrupt)
     finally:
+        signal.signal(signal.SIGINT, before)
         Hand.stop = original
     assert run.hand.stops >= 1 and run.ran() == ["03_first", "06_second"]
     out = capsys.readouterr().out
