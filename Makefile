@@ -76,7 +76,7 @@ mutants: env ## at night: change the code in small ways, and see whether the tes
 	@"$(PY)" -m entanglement_book mutants $${ONLY:+--only "$$ONLY"} $${SEED:+--seed "$$SEED"} $${JOBS:+--jobs "$$JOBS"}
 
 twice: env ## at night: build everything at smoke from two clones and compare every byte (a quarter of an hour)
-	@"$(PY)" -m entanglement_book twice
+	@"$(PY)" -m entanglement_book twice $${ONLY:+--only "$$ONLY"}
 
 tidy: env ## bring the notebooks into the form in which they are committed
 	@"$(PY)" -m entanglement_book tidy

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from entanglement.files import write_json
+from entanglement.uses import recording
 from entanglement_book.layout import Book
 from entanglement_book.ledger import verdicts
 from entanglement_book.ledger.claims import Claim, Control
@@ -135,6 +137,33 @@ def test_times_are_those_of_the_running_scale(tmp_path, monkeypatch):
     took = report.times("book", ["03_first", "06_second", "07_third", "90_report"])
     assert [name.partition(" ")[0] for name in took["notebook"]] == ["second", "first", "third", "all,"]
     assert took["took"].tolist() == ["1 min 03 s", "12 s", "not run", "1 min 15 s"]
+
+
+def test_the_score_of_the_last_mutation_run_is_shown(tmp_path, monkeypatch):
+    for name in ("_toc.yml", "_config.yml"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    with recording() as uses:
+        nothing = report.mutation()
+    file = tmp_path / "book" / "results" / "mutation.json"
+    assert uses == {("file", file.as_posix())}  # the page is stale when there is one
+    assert nothing["tried"] == nothing["killed"] == 0
+    assert report.mutation_table(nothing).loc["all"].tolist() == [0, 0, 0, 0]
+    rows = [
+        {"name": "stats", "modules": ["a.py"], "mutants": 104, "tried": 25, "killed": 24, "survived": ["x"]},
+        {"name": "training", "modules": ["b.py"], "mutants": 600, "tried": 25, "killed": 20, "survived": []},
+    ]
+    found = {"date": "2026-01-01", "commit": "abc", "targets": rows, "tried": 50, "killed": 44}
+    write_json(file, found)
+    assert report.mutation() == found
+    table = report.mutation_table(found)
+    assert list(table.columns) == ["mutants", "tried", "noticed", "%"]
+    assert table.loc["stats"].tolist() == [104, 25, 24, 96]
+    assert table.iloc[-1].name == "all" and table.loc["all"].tolist() == [704, 50, 44, 88]
+    for text in ("[]", "{", '{"tried": 1}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="holds no mutation run; run: make mutants"):
+            report.mutation()
 
 
 def test_versions_and_hash_are_told():

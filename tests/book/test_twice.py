@@ -136,6 +136,10 @@ def test_the_committed_state_is_built_in_two_clones(executed, monkeypatch, capsy
     assert main(arguments) == 1
     out = capsys.readouterr().out
     assert "a.html, byte " in out and "1 files differ" in out and work.is_dir()
+    calls.clear()
+    assert main([*arguments, "--only", "03"]) == 1
+    assert [what[-1] for _, what in calls] == ["03", "03", "--partial", "--partial"]
+    assert main([*arguments, "--only", "77"]) == 2 and len(calls) == 4
 
 
 def test_the_surroundings_differ_in_everything_that_must_not_matter():

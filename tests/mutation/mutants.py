@@ -2,7 +2,8 @@
 
 Written from the syntax tree, in its order, so that the same source has the same mutants everywhere. What
 cannot change a result is left alone: annotations, docstrings, texts, what an error says, ``assert``,
-``__all__`` and arguments that only guard the programmer (``strict=``, ``encoding=``, ``frozen=``).
+``__all__`` and arguments that only guard the programmer (``strict=``, ``encoding=``, ``frozen=``) or
+how soon a line is printed (``flush=``).
 """
 
 from __future__ import annotations
@@ -52,18 +53,10 @@ _NAMES = {
 #: Functions of one argument, and methods of none, that are left out: ``abs(x)`` → ``x``.
 _UNWRAPPED = {"abs", "sorted", "reversed", "round", "detach", "clone", "copy", "strip", "exp", "log", "sqrt"}
 _SILENT_KEYWORDS = {
-    "strict",
-    "encoding",
-    "frozen",
-    "stacklevel",
-    "help",
-    "metavar",
-    "desc",
-    "disable",
-    "leave",
-}
-#: Functions whose arguments nobody swaps by mistake.
-_ORDERED = {"isinstance", "issubclass", "getattr", "setattr", "hasattr", "partial"}
+    "strict", "encoding", "frozen", "stacklevel", "help", "metavar", "desc", "disable", "leave", "flush",
+}  # fmt: skip
+#: Functions whose arguments nobody swaps by mistake, or whose order means nothing.
+_ORDERED = {"isinstance", "issubclass", "getattr", "setattr", "hasattr", "partial", "min", "max", "isclose"}
 _SILENT_DECORATORS = {"dataclass", "wraps", "command", "cache", "lru_cache", "overload", "runtime_checkable"}
 _SILENT_NAMES = {"__all__", "T", "P", "Unpack"}
 

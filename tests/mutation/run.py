@@ -51,12 +51,12 @@ def equivalents() -> dict[str, str]:
     return {row["mutant"]: row["reason"] for row in rows}
 
 
-def chosen_targets(only: str | None) -> dict[str, tuple[Target, str]]:
-    """Return the targets that are asked for, by name, each with what it is narrowed to: a file, or a line."""
+def chosen_targets(only: str | None) -> dict[str, tuple[Target, list[str]]]:
+    """Return the targets that are asked for, by name, each with what it is narrowed to: files, or lines."""
     targets = load_targets(HERE / "targets.yml", ROOT)
     if only is None:
-        return {target.name: (target, "") for target in targets}
-    chosen: dict[str, tuple[Target, str]] = {}
+        return {target.name: (target, [""]) for target in targets}
+    chosen: dict[str, tuple[Target, list[str]]] = {}
     for part in only.split(","):
         file = part.partition(":")[0]
         named = [(target, "") for target in targets if target.name == part]
@@ -66,15 +66,16 @@ def chosen_targets(only: str | None) -> dict[str, tuple[Target, str]]:
                 f"only={part!r}; expected one of {', '.join(t.name for t in targets)}, or a part of the name "
                 "of one of their files, perhaps with a line: stats.py:74"
             )
-        chosen.update({target.name: (target, narrowed) for target, narrowed in named})
+        for target, narrowed in named:
+            chosen.setdefault(target.name, (target, []))[1].append(narrowed)
     return chosen
 
 
-def drawn(target: Target, narrowed: str, sample: int, seed: int) -> tuple[list[Mutant], int, int]:
+def drawn(target: Target, narrowed: list[str], sample: int, seed: int) -> tuple[list[Mutant], int, int]:
     """Return the mutants to be tried, how many there are, and how many of these are known as equivalent."""
     found = [mutant for name in target.files for mutant in mutants_of(ROOT / name, ROOT)]
-    file, _, line = narrowed.partition(":")
-    found = [m for m in found if file in m.file and (not line or int(line) in m.span)]
+    parts = [part.partition(":") for part in narrowed]
+    found = [m for m in found if any(f in m.file and (not n or int(n) in m.span) for f, _, n in parts)]
     known = equivalents()
     able = sorted((m for m in found if m.key not in known), key=lambda m: m.rank(seed))
     taken = able[:sample] if sample else able

@@ -10,8 +10,16 @@ from typing import Annotated
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.layout import UsageError, parse_jobs, parse_scale, parse_seed
-from entanglement_book.options import JobsOption, OutOption, RootOption, ScaleOption, book_at, writable
+from entanglement_book.layout import UsageError, parse_jobs, parse_only, parse_scale, parse_seed
+from entanglement_book.options import (
+    JobsOption,
+    OnlyOption,
+    OutOption,
+    RootOption,
+    ScaleOption,
+    book_at,
+    writable,
+)
 
 __all__ = ["app"]
 
@@ -59,19 +67,28 @@ def mutants(
 
 
 @app.command()
-def twice(scale: ScaleOption = "smoke", out: OutOption = None, root: RootOption = None) -> int:
+def twice(
+    scale: ScaleOption = "smoke",
+    only: OnlyOption = None,
+    out: OutOption = None,
+    root: RootOption = None,
+) -> int:
     """Build the committed state twice, from two clones in two surroundings, and compare every byte.
 
     Executed notebooks, records, verdicts and pages. Exit status 1 if a byte differs: its file, its place and
     what stands there are told, and the clones are kept.
 
-    Example: `entanglement-book twice`
+    Examples:
+
+    - `entanglement-book twice`
+    - `entanglement-book twice --only 03,06`: these chapters, and no other page
     """
     from entanglement_book.layout import Settings
     from entanglement_book.press.twice import make_twice
 
     at, settings = book_at(root, out), Settings(parse_scale(scale))
-    found = make_twice(writable(at), settings)
+    parse_only(only, at.chapters())  # a name that is none is told before anything is cloned
+    found = make_twice(writable(at), settings, only)
     for line in found[:50]:
         print(line)
     if len(found) > 50:

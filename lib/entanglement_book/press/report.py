@@ -192,17 +192,20 @@ def times(scale: str, chapters: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def mutation() -> dict[str, Any]:
-    """Return what the last mutation run measured: targets, tried, killed, date, commit, sample, seed.
+    """Return what the last mutation run measured: targets, tried, killed, date, commit, sample, seed; before
+    the first one, that nothing was tried.
 
     Raises:
-        FileNotFoundError: none is stored.
         ValueError: what is stored is none.
     """
     file = Book.find().root / "book" / "results" / "mutation.json"
     note_file(file)
     if not file.is_file():
-        raise FileNotFoundError("no mutation run is stored; run: make mutants")
-    found = json.loads(file.read_text(encoding="utf-8"))
+        return {"targets": [], "tried": 0, "killed": 0, "date": "no day yet", "commit": "none"}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
     if not isinstance(found, dict) or not {"targets", "tried", "killed", "date", "commit"} <= set(found):
         raise ValueError(f"{file.name} holds no mutation run; run: make mutants")
     return found
@@ -221,7 +224,7 @@ def mutation_table(found: Mapping[str, Any]) -> pd.DataFrame:
             "mutants": [row["mutants"] for row in rows],
             "tried": [row["tried"] for row in rows],
             "noticed": [row["killed"] for row in rows],
-            "%": [round(100 * row["killed"] / row["tried"]) for row in rows],
+            "%": [round(100 * row["killed"] / max(1, row["tried"])) for row in rows],
         },
         index=[row["name"] for row in rows],
     )

@@ -72,7 +72,9 @@ def first_difference(name: str, one: bytes, other: bytes) -> str:
     return f"{name}, byte {at}: {shown[0]!r} and {shown[1]!r}"
 
 
-def make_twice(book: Book, settings: Settings, call: Callable[..., None] | None = None) -> list[str]:
+def make_twice(
+    book: Book, settings: Settings, only: str | None = None, call: Callable[..., None] | None = None
+) -> list[str]:
     """Build the committed state twice and return what differs, a line each; [] if no byte does.
 
     The clones lie in ``twice`` beside everything else that is made; they stay if something differs.
@@ -80,20 +82,22 @@ def make_twice(book: Book, settings: Settings, call: Callable[..., None] | None 
     Args:
         book: of whose commit the clones are.
         settings: what is built.
+        only: chapters, as in ``parse_only``; the pages of the others are left out. Default: all.
         call: runs a command in a clone; default: ``call_in``.
 
     Errors: UsageError without a git checkout; BookError if one of the builds fails.
     """
     call = call or call_in
+    some, partial = ([], []) if only is None else (["--only", only], ["--partial"])
     work = book.out / "twice"
     shutil.rmtree(work, ignore_errors=True)
     one, other = (_clone(book, work / each.folder) for each in SURROUNDINGS)
     for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
-        call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs)])
+        call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs), *some])
     found = differing_outputs(one, other, settings)
     if not found:
         for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
-            call(clone, each, ["site", "--scale", settings.scale])
+            call(clone, each, ["site", "--scale", settings.scale, *partial])
         found = differing_files(one.site(settings), other.site(settings))
     if not found:
         shutil.rmtree(work)
