@@ -90,6 +90,8 @@ HALF_IS_NO_HARM = {
         "_copy_mathjax",
     ): "in a build, which takes its place when whole",
     ("entanglement_book/press/sphinx_pages.py", "_shown"): "in a build, which takes its place when whole",
+    ("entanglement_book/press/twice.py", "call_in"): "the log of a build in a clone of its own",
+    ("entanglement_book/press/twice.py", "differing_outputs"): "in a clone of its own",
 }
 
 

@@ -118,7 +118,7 @@ def test_the_run_finds_which_mutants_live(tmp_path):
     (tmp_path / "lib" / "toy" / "part.py").write_text(source)
     (tmp_path / "tests" / "conftest.py").write_text("")
     (tmp_path / "lib" / "entanglement").mkdir()
-    for name in ("__init__.py", "files.py"):
+    for name in ("__init__.py", "checks.py", "files.py", "signatures.py"):
         shutil.copy(ROOT / "lib" / "entanglement" / name, tmp_path / "lib" / "entanglement")
     (tmp_path / "tests" / "test_part.py").write_text(
         "from toy.part import f\n\n\ndef test_f():\n    assert f(2) == -2 and f(9) == 0\n"
