@@ -135,7 +135,7 @@ def test_the_report_depends_on_the_ledger_and_on_all_other_outputs_besides(asked
     after = asked.now()
     assert {name for name in before.parts if before.parts[name] != after.parts[name]} == parts
     assert before.science == after.science or parts == {"files"}
-    (asked.root / "book" / "claims.yml").unlink()
+    asked.write("book/claims.yml", "claims: [{}]\n")
     assert asked.now().parts["inputs"] not in (before.parts["inputs"], after.parts["inputs"])
     asked.inputs = None
     nothing = asked.now().parts["inputs"]

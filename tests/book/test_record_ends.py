@@ -149,9 +149,9 @@ def test_a_row_with_an_unknown_field_is_told_which_there_are(tmp_path):
     row = "claims: [{id: a, statement: s, source: own, notebook: 03_x, quantity: q, not_testable: no"
     for more, known in ((", seed: 1}]", True), (", seeds: 0}]", False), (", seeds: x}]", False)):
         (tmp_path / "claims.yml").write_text(row + more)
-        with pytest.raises(claims.LedgerError, match=r"^claim 'a': ") as error:
+        with pytest.raises(claims.LedgerError, match=r"claims\.yml: claim 'a': ") as error:
             claims.load_ledger(tmp_path / "claims.yml")
         assert ("(known: id, statement, source, notebook, quantity, rule" in str(error.value)) == known
     (tmp_path / "claims.yml").write_text("claims: [{statement: s}]")
-    with pytest.raises(claims.LedgerError, match=r"^claim 'number 1': lacks id; lacks source"):
+    with pytest.raises(claims.LedgerError, match=r"^claims\.yml: claim 'number 1': lacks id; lacks source"):
         claims.load_ledger(tmp_path / "claims.yml")

@@ -4,10 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
 
 from entanglement.registry import Registry
-from entanglement_book.grids import cli, load, restamp
+from entanglement_book.cli import main
+from entanglement_book.grids import grid, load, rerun, restamp, run
 from entanglement_book.grids.restamp import NotMet
 
 
@@ -58,16 +58,21 @@ def test_code_that_changes_while_a_cell_is_repeated_stamps_nothing(toy, monkeypa
 
 
 @pytest.fixture
-def command(toy, monkeypatch):
+def command(toy, monkeypatch, capsys):
     found = Registry("grid")
     found.add("toy", toy.grid)
-    monkeypatch.setattr(cli, "GRIDS", found)
-    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+    monkeypatch.setattr(grid, "GRIDS", found)
+
+    def call(*arguments):
+        status = main(["results", *arguments])
+        return SimpleNamespace(exit_code=status, output="".join(capsys.readouterr()))
+
+    return call
 
 
 def test_a_model_is_named_or_it_is_that_whose_tables_are_kept(command, toy, monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "run_grid", lambda *args, **options: asked.append((*args[1:], options["jobs"])))
+    monkeypatch.setattr(run, "run", lambda *args, **options: asked.append((*args[1:], options["jobs"])))
     for arguments in (
         (),
         ("--scale", "paper"),
@@ -88,18 +93,18 @@ def test_a_table_is_re_stamped_at_the_scale_and_for_the_model_that_are_named_or_
 ):
     asked, shown = [], []
     monkeypatch.setattr(
-        cli, "restamp_tables", lambda grid, at, name, moved: asked.append((grid.name, at, name, moved))
+        restamp, "restamp", lambda grid, at, name, moved: asked.append((grid.name, at, name, moved))
     )
 
     def repeat(grid, why, folder, jobs):
         shown.append((grid.name, why, folder, jobs))
         return "moved"
 
-    monkeypatch.setattr(cli, "repeat_smoke", repeat)
+    monkeypatch.setattr(restamp, "repeat_smoke", repeat)
     assert command("restamp").exit_code == 0
-    assert command("restamp", "--scale", "book", "--model", "other").exit_code == 0
+    assert command("restamp", "--scale", "book", "--model", "nano").exit_code == 0
     nano = [("toy", scale, "nano", None) for scale in ("smoke", "book")]
-    assert asked == [*nano, ("toy", "book", "other", None)] and shown == []
+    assert asked == [*nano, ("toy", "book", "nano", None)] and shown == []
     asked.clear()
     assert command("restamp", "--code-moved", "tidied", "--jobs", "3").exit_code == 0
     assert asked == [("toy", scale, "nano", "moved") for scale in ("smoke", "book")]
@@ -114,7 +119,7 @@ def test_what_was_not_met_is_an_exit_status(command, toy, monkeypatch):
         (False, 1, ": NOT met, differs by 5.0e-01"),
     ):
         again = SimpleNamespace(agrees=agrees, **facts)
-        monkeypatch.setattr(cli, "rerun_one", lambda *args, again=again: again)
+        monkeypatch.setattr(rerun, "rerun_one", lambda *args, again=again: again)
         done = command("rerun")
         assert done.exit_code == status and f"toy smoke nano {{'seed': 0}}{said}" in done.output
 
