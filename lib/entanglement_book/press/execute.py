@@ -223,7 +223,7 @@ class Execution:
         uses = read_uses(scratch / "uses")
         asked = (self.book, chapter, self.settings, uses)
         then = depends_on(*asked, state.graph, state.inputs, source)
-        now = depends_on(*asked, CodeGraph(self.book.library.parent), state.inputs)
+        now = depends_on(*asked, CodeGraph.of(self.book.library.parent), state.inputs)
         if now.parts != then.parts:  # what ran is then perhaps neither the old nor the new
             changed = why_changed(
                 then.origin, now.origin, [name for name in then.parts if then.parts[name] != now.parts[name]]

@@ -199,7 +199,7 @@ def inspect(book: Book, settings: Settings) -> State:
     ``broken`` and stops no other.
     """
     store = Store(book, settings)
-    state = State(CodeGraph(book.library.parent))
+    state = State(CodeGraph.of(book.library.parent))
     for chapter in sorted(book.chapters(), key=is_report):
         if is_report(chapter):
             state.inputs = {name: store.identity(name) for name, why in state.stale.items() if not why}
@@ -256,7 +256,7 @@ def science_now(book: Book, recorded: VerdictFile) -> dict[str, str]:
 
     A chapter that is gone has none. Errors: BookError for a notebook that cannot be read.
     """
-    graph, found = CodeGraph(book.library.parent), {}
+    graph, found = CodeGraph.of(book.library.parent), {}
     for chapter, basis in recorded.notebooks.items():
         if book.notebook(chapter).is_file():
             uses = [(kind, str(book.root / name) if kind == FILE else name) for kind, name in basis.uses]

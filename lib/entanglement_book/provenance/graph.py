@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
+from typing import ClassVar
 
+from entanglement.files import digest, file_sha256
 from entanglement.uses import EVERYTHING, FILE, Use
 from entanglement_book.provenance.modules import Atom, Module, Unit
 from entanglement_book.provenance.names import Names
@@ -64,6 +66,21 @@ class CodeGraph:
     Args:
         library: the folder that holds the packages.
     """
+
+    _known: ClassVar[dict[Path, tuple[str, CodeGraph]]] = {}
+
+    @classmethod
+    def of(cls, library: Path) -> CodeGraph:
+        """Return the graph of a folder as it is now; one that was made of the same texts is used again.
+
+        Errors: OSError, if a module cannot be read.
+        """
+        library = library.resolve()
+        paths = sorted(library.rglob("*.py"))
+        state = digest([(path.relative_to(library).as_posix(), file_sha256(path)) for path in paths])
+        if library not in cls._known or cls._known[library][0] != state:
+            cls._known[library] = (state, cls(library))
+        return cls._known[library][1]
 
     def __init__(self, library: Path) -> None:
         self.names = Names(library)
