@@ -32,15 +32,16 @@ $(STAMP):
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $$PYTHON is $$("$$PYTHON" -V 2>&1): name another with make PYTHON=..."; exit 1; }
 	@test -x "$(PY)" || "$$PYTHON" -m venv "$(VENV)" || { echo "$$PYTHON has no venv module (on Debian: install python3-venv)"; exit 1; }
 	@echo "installing the packages of requirements.lock into $(VENV) (a few minutes the first time)"
-	@"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
 	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@"$(PY)" -m compileall -qq -j 0 -x '/tests?/' "$(VENV)"/lib lib || true # pip would do it on one core
 	@rm -f "$(VENV)"/.made-* && touch "$@"
 
 book: env ## execute every notebook that changed and build the pages
 	@"$(PY)" -m entanglement_book book $(GIVEN) $(PARALLEL)
 
 test: env ## everything that must hold: lint, types, tests, notebooks at smoke, the built site
-	@"$(PY)" -m entanglement_book test $(PARALLEL)
+	@"$(PY)" -m entanglement_book test $(GIVEN) $(PARALLEL)
 
 test-gpu: env ## the tests that need a CUDA device
 	@"$(PY)" -m pytest -q -m gpu
@@ -73,10 +74,10 @@ nano: env ## pretrain the small language model again (half an hour on two cores)
 	@"$(PY)" -m entanglement_book nano $(GIVEN)
 
 mutants: env ## at night: change the code in small ways, and see whether the tests notice (an hour or two)
-	@"$(PY)" -m entanglement_book mutants $${ONLY:+--only "$$ONLY"} $${SEED:+--seed "$$SEED"} $${JOBS:+--jobs "$$JOBS"}
+	@"$(PY)" -m entanglement_book mutants $(GIVEN) $(PARALLEL)
 
 twice: env ## at night: build everything at smoke from two clones and compare every byte (a quarter of an hour)
-	@"$(PY)" -m entanglement_book twice $${ONLY:+--only "$$ONLY"}
+	@"$(PY)" -m entanglement_book twice $(GIVEN) $(PARALLEL)
 
 tidy: env ## bring the notebooks into the form in which they are committed
 	@"$(PY)" -m entanglement_book tidy

@@ -4,6 +4,8 @@ hub.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 import transformers
@@ -47,6 +49,15 @@ def pytest_collection_modifyitems(items):
         return next((i for i, name in enumerate(LONGEST) if path.endswith(f"tests/{name}")), len(LONGEST))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish(session):
+    """What the libraries and the collected tests keep alive stays: no collection has to look at it again.
+
+    Without this every full collection walks through millions of objects, and tests take twice as long.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 transformers.utils.logging.set_verbosity_error()

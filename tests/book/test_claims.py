@@ -1,13 +1,16 @@
 """The ledger: what may stand in it, and what may be recorded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from example_claim import CLAIM
 
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.layout import BookError
 from entanglement_book.ledger import claims, records
-from entanglement_book.ledger.claims import Claim, Control
+from entanglement_book.ledger.claims import Claim
 from entanglement_book.ledger.records import Record
 
 ROW = """
@@ -24,17 +27,7 @@ claims:
     seeds: 5
     control: {quantity: the error elsewhere, rule: control > 0.1}
 """
-CLAIM = Claim(
-    id="a-claim",
-    statement="Something holds.",
-    source="§3.1",
-    notebook="03_first",
-    quantity="an error",
-    rule="value <= 0.01",
-    partly="value <= 0.1",
-    seeds=5,
-    control=Control("the error elsewhere", "control > 0.1"),
-)
+FIVE = replace(CLAIM, seeds=5)
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def ledger(tmp_path):
 
 
 def test_a_row_is_read(ledger):
-    assert claims.load_ledger(ledger(ROW)) == [CLAIM]
+    assert claims.load_ledger(ledger(ROW)) == [FIVE]
 
 
 @pytest.mark.parametrize(

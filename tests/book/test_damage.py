@@ -1,20 +1,8 @@
 """Every file that the book reads, damaged in every way: one line that names it, and nothing is written."""
 
 import pytest
+from damage import KINDS, damage
 
-RUBBISH = bytes(range(256))
-#: How a file may be damaged → what it then holds; None: it is gone, "half": it was cut.
-KINDS = {
-    "missing": None,
-    "empty": b"",
-    "cut": "half",
-    "a list": b"[]\n",
-    "a mapping": b"{}\n",
-    "null": b"null\n",
-    "rubbish": RUBBISH,
-    "zeros": b"\0\0\0\0",
-    "a folder": "folder",
-}
 #: A lock may hold anything.
 ANY_FILE = tuple(kind for kind in KINDS if kind != "a folder")
 VERDICTS = '{"claims": {"first-holds": {"notebook": "03_first", "verdict": "reproduced"}}, "notebooks": {}}\n'
@@ -40,19 +28,6 @@ FILES = {
     ),
     "_build/site/.smoke.lock": (("site",), ANY_FILE),
 }
-
-
-def damage(path, kind, whole):
-    """Put a damaged file in the place of a whole one."""
-    content = KINDS[kind]
-    if path.is_dir():
-        path.rmdir()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    if content == "folder":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(whole[: 2 * len(whole) // 3] if content == "half" else content)
 
 
 def run(book, command):

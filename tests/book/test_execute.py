@@ -187,9 +187,10 @@ def test_two_builds_of_one_site_exclude_each_other(executed, capsys):
 def test_a_holder_that_was_killed_is_no_obstacle(tmp_path):
     lock = tmp_path / "folder" / ".lock"
     lock.parent.mkdir()
-    hold = "import sys, time, filelock\nlock = filelock.FileLock(sys.argv[1])\nlock.acquire()\n"
-    hold += "print(flush=True)\ntime.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", hold, str(lock)], stdout=subprocess.PIPE) as holder:
+    hold = "import sys, filelock\nlock = filelock.FileLock(sys.argv[1])\nlock.acquire()\n"
+    hold += "print(flush=True)\nsys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, str(lock)], **pipes) as holder:
         assert holder.stdout.readline() == b"\n"
         with pytest.raises(UsageError, match="another run is building here"), exclusive(lock, "building"):
             pass
@@ -324,8 +325,9 @@ def test_kernels_of_a_killed_run_are_ended_by_the_next(executed, tmp_path, monke
     left = tmp_path / "entanglement-0badcafe"
     orphan, other = (
         subprocess.Popen(
-            [sys.executable, "-c", "print(flush=True)\nimport time\ntime.sleep(60)"],
+            [sys.executable, "-c", "print(flush=True)\nimport sys\nsys.stdin.read()"],
             env={"IPYTHONDIR": f"{folder}/06/ipython"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         for folder in (left, tmp_path / "entanglement-0badcafe1")

@@ -404,6 +404,8 @@ def test_a_repetition_compares_outputs_and_records(run, monkeypatch):
     ]
     (line,) = again(run, monkeypatch, "06_second", c06=partly(1))
     assert line.startswith("06_second: failed when run again\n  cell 4: print(6)\n  ValueError: no")
+    named = [Path(part.partition(": ")[2]) for part in line.splitlines()[-2:]]
+    assert [path.name for path in named if path.is_file()] == ["06_second.ipynb", "06_second.log"]
     assert {path: path.read_bytes() for path in run.store.folder.rglob("*") if path.is_file()} == before
 
 

@@ -73,6 +73,7 @@ def test_the_environment_is_made_once_by_a_python_whose_name_is_left_alone(made)
         ["-m", "venv", ".venv"],
         ["-m", "pip", "install"],
         ["-m", "pip", "install"],
+        ["-m", "compileall", "-qq"],
     ]
     assert made("env")[:2] == (0, [])
     status, calls, said = made("env", "PYTHON=$(touch x) `touch x`", "-B")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,12 @@ def test_conda_and_pip_install_the_same():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", pin) for pin in lock), "exact, no build"
     names = [pin.split("==")[0].lower() for pin in lock]
     assert len(set(names)) == len(names)
+
+
+def test_what_the_locked_packages_need_is_locked():
+    # The lock file is installed as it stands, and pip looks for nothing beyond it.
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_direct_dependency_is_locked():
@@ -146,33 +153,30 @@ def test_a_stage_that_fails_fails_the_whole_and_stops_only_what_needs_it(monkeyp
 def test_stages_run_side_by_side_unless_one_wants_all_cores(monkeypatch, capfd, tmp_path):
     from entanglement_book.press import stages as module
 
-    def meets(own, other):
-        """A command that ends well if the other one starts before it has ended."""
-        text = (
-            f"import pathlib, time\npathlib.Path({str(tmp_path / own)!r}).touch()\n"
-            f"end = time.monotonic() + 20\nwhile not pathlib.Path({str(tmp_path / other)!r}).exists():\n"
-            "    assert time.monotonic() < end\n    time.sleep(0.02)"
-        )
+    def meets(mode):
+        """A command that ends when another one has opened the other end of the same pipe."""
+        text = f"import signal\nsignal.alarm(20)\nopen({str(tmp_path / 'pipe')!r}, {mode!r})"
         return [sys.executable, "-c", text]
 
-    def is_there(name, wanted):
-        path = repr(str(tmp_path / name))
-        text = f"import os, time\ntime.sleep(0.5)\nassert os.path.exists({path}) is {wanted}"
-        return [sys.executable, "-c", text]
-
-    rows = [
-        module.Stage("a", meets("a", "b")),
-        module.Stage("b", meets("b", "a")),
-        module.Stage("whole", is_there("late", False), alone=True),
-        module.Stage(
-            "late", [sys.executable, "-c", f"open({str(tmp_path / 'late')!r}, 'w')"], needs=("whole",)
-        ),
-    ]
-    monkeypatch.setattr(module, "stages", lambda jobs: rows)
+    os.mkfifo(tmp_path / "pipe")
+    whole = module.Stage("whole", [sys.executable, "-c", "pass"], alone=True)
+    pair = [module.Stage("a", meets("w")), module.Stage("b", meets("r"))]
+    monkeypatch.setattr(module, "stages", lambda jobs: [*pair, whole])
     assert module.run(Book.find(ROOT), 2) == 0
-    out = capfd.readouterr().out
-    summary = out.partition("=== summary")[2].split()
-    assert [word for word in summary if word in {"a", "b", "whole", "late"}] == ["a", "b", "whole", "late"]
+    summary = capfd.readouterr().out.partition("=== summary")[2].split()
+    assert [word for word in summary if word in {"a", "b", "whole"}] == ["a", "b", "whole"]
+
+    def starts(waiting, *running, jobs=2, done=()):
+        now = [module.Running(stage, None, 0.0, None) for stage in running]
+        found = module.next_stage(waiting, now, set(done).__contains__, jobs)
+        return found and found.name
+
+    a, b = pair
+    after = module.Stage("after", [], needs=("a",))
+    assert starts([a, b]) == "a" and starts([b], a) == "b" and starts([b], a, jobs=1) is None
+    assert starts([whole], a) is None and starts([whole]) == "whole" and starts([b], whole) is None
+    assert starts([whole, b], a) is None  # else the small ones would keep it waiting for ever
+    assert starts([after, b], a) == "b" and starts([after], a, done="a") == "after"
 
 
 def test_without_a_browser_one_line_says_so(monkeypatch, capsys):

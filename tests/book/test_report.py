@@ -11,7 +11,7 @@ import pytest
 
 from entanglement.files import write_json
 from entanglement.uses import recording
-from entanglement_book.layout import Book
+from entanglement_book.layout import Book, BookError
 from entanglement_book.ledger import verdicts
 from entanglement_book.ledger.claims import Claim, Control
 from entanglement_book.ledger.records import Record
@@ -155,14 +155,16 @@ def test_the_score_of_the_last_mutation_run_is_shown(tmp_path, monkeypatch):
     ]
     found = {"date": "2026-01-01", "commit": "abc", "targets": rows, "tried": 50, "killed": 44}
     write_json(file, found)
-    assert report.mutation() == found
-    table = report.mutation_table(found)
+    read = report.mutation()
+    assert (read["date"], read["commit"], read["tried"], read["killed"]) == ("2026-01-01", "abc", 50, 44)
+    table = report.mutation_table(read)
     assert list(table.columns) == ["mutants", "tried", "noticed", "%"]
     assert table.loc["stats"].tolist() == [104, 25, 24, 96]
     assert table.iloc[-1].name == "all" and table.loc["all"].tolist() == [704, 50, 44, 88]
-    for text in ("[]", "{", '{"tried": 1}'):
+    lacking = json.dumps(found | {"targets": [{"name": "stats", "mutants": 1, "tried": 1}]})
+    for text in ("[]", "{", '{"tried": 1}', lacking):
         file.write_text(text)
-        with pytest.raises(ValueError, match="holds no mutation run; run: make mutants"):
+        with pytest.raises(BookError, match="holds no mutation run; run: make mutants"):
             report.mutation()
 
 

@@ -156,6 +156,15 @@ def test_a_command_runs_in_the_clone_with_its_own_library_and_one_that_fails_is_
     with pytest.raises(BookError, match=r"here: status failed \(.*\); log: "):
         twice.call_in(book, where, ["status"])  # the tiny book's library has no such command
     assert "entanglement_book" in (tmp_path / "here status.log").read_text()
+    own = book.root / "lib" / "entanglement_book"
+    own.mkdir(exist_ok=True)
+    (own / "__init__.py").write_text("")
+    (own / "__main__.py").write_text(
+        "import os, sys\nprint(sys.argv[1:], os.getcwd(), os.environ['TZ'], os.environ['PYTHONHASHSEED'])"
+    )
+    twice.call_in(book, where, ["status", "--scale", "smoke"])
+    said = (tmp_path / "here status.log").read_text().strip()
+    assert said == f"['status', '--scale', 'smoke'] {book.root} Asia/Kathmandu 7"
 
 
 def test_without_a_checkout_there_is_nothing_to_clone(executed, capsys):

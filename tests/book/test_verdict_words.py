@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_claim import CLAIM
 
 from entanglement_book.ledger import verdicts
-from entanglement_book.ledger.claims import Claim, Control, LedgerError
+from entanglement_book.ledger.claims import Claim, LedgerError
 from entanglement_book.ledger.records import Record
 from entanglement_book.ledger.verdicts import (
     IN_PART,
@@ -21,17 +22,6 @@ from entanglement_book.ledger.verdicts import (
     Measured,
     Row,
     VerdictFile,
-)
-
-CLAIM = Claim(
-    id="a-claim",
-    statement="Something holds.",
-    source="§3.1",
-    notebook="03_first",
-    quantity="an error",
-    rule="value <= 0.01",
-    partly="value <= 0.1",
-    control=Control("the error elsewhere", "control > 0.1"),
 )
 
 

@@ -49,8 +49,8 @@ def test_the_discriminator_learns_to_tell_them_apart_and_not_what_is_the_same(ti
     assert loss < 0.3 and right == 1.0
     blind = Discriminator(tiny_model("gpt2-tied"), lr=1e-2)
     for _ in range(10):
-        loss, right = blind.learn([same])
-    assert loss > 0.69 and right == 0.5
+        loss, _ = blind.learn([same])  # which of two equal scores is larger, rounding alone decides
+    assert loss == pytest.approx(math.log(2), abs=1e-3)
 
 
 def test_its_loss_does_not_depend_on_how_the_batch_is_split(tiny_model, tokenizer, pairs):

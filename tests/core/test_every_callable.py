@@ -17,6 +17,7 @@ import tarfile
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import fields
 from itertools import islice
@@ -253,7 +254,6 @@ class Stage:
             "training.sft.sft": dict(steps=1, batch_size=2),
             "training.trajectory.Trajectory": dict(losses=pd.DataFrame()),
             "updates.adversarial.drawn_batch": dict(seed=0),
-            "updates.pair_rules.balanced": "what cannot be balanced stays",
             "updates.base.StepReport": dict(losses=two),
             "updates.base.Work": dict(reference=frozen),
             "updates.base.get_update": dict(name="band"),
@@ -306,7 +306,12 @@ def call(stage, short, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = PUBLIC[short](**arguments)
-        if isinstance(found, Iterator):
+        if isinstance(found, AbstractContextManager) and inspect.isgeneratorfunction(
+            inspect.unwrap(PUBLIC[short])
+        ):
+            with found as entered:
+                found = entered
+        elif isinstance(found, Iterator):
             found = list(islice(found, 3))
     return found, arguments.get("model") if moved else None
 
@@ -335,8 +340,10 @@ def infinite(value, depth=0):
     return next((bad for part in parts if (bad := infinite(part, depth + 1)) is not None), None)
 
 
-def test_the_lists_name_what_is_there():
+def test_the_lists_name_what_is_there(stage):
     assert set(NOT_FINITE) <= set(PUBLIC)
+    assert set(stage.by_callable) <= set(PUBLIC)
+    assert all(isinstance(given, dict) for given in stage.by_callable.values())
 
 
 @pytest.mark.parametrize("short", PUBLIC)

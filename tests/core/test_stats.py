@@ -82,11 +82,21 @@ def test_a_shares_interval_holds_the_truth_at_least_as_often_as_it_says(level):
     for truth in (0.02, 0.3, 0.5, 0.77):
         chances = scipy_stats.binom.pmf(range(41), 40, truth)
         held = sum(p for p, f in zip(chances, found, strict=True) if f.low <= truth <= f.high)
-        assert level <= held < level + (1 - level) * 0.99
+        assert held >= level
         # Each tail by itself is at most half of what is left.
         missed = (1 - level) / 2
         assert sum(p for p, f in zip(chances, found, strict=True) if f.low > truth) <= missed
         assert sum(p for p, f in zip(chances, found, strict=True) if f.high < truth) <= missed
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_a_shares_interval_is_that_of_its_level(level):
+    for k in (1, 13, 39):
+        exact = scipy_stats.binomtest(k, 40).proportion_ci(level, "exact")
+        assert share_interval(k, 40, level)[1:3] == pytest.approx((exact.low, exact.high), abs=1e-9)
+        # Each end is the share at which what was seen is just as rare as the level lets it be.
+        assert scipy_stats.binom.sf(k - 1, 40, exact.low) == pytest.approx((1 - level) / 2)
+        assert scipy_stats.binom.cdf(k, 40, exact.high) == pytest.approx((1 - level) / 2)
 
 
 def test_rows_of_one_unit_do_not_narrow_the_interval():

@@ -7,6 +7,7 @@ import threading
 
 import filelock
 import pytest
+from damage import KINDS, damage
 
 from entanglement import files
 from entanglement_book.grids import run
@@ -14,26 +15,6 @@ from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.stored import read_tables
 from entanglement_book.layout import BookError
-
-KINDS = {
-    "missing": None,
-    "empty": b"",
-    "cut": "half",
-    "a list": b"[]\n",
-    "a mapping": b"{}\n",
-    "null": b"null\n",
-    "rubbish": bytes(range(256)),
-    "a folder": "folder",
-}
-
-
-def damage(path, kind):
-    whole, content = path.read_bytes(), KINDS[kind]
-    path.unlink()
-    if content == "folder":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(whole[: 2 * len(whole) // 3] if content == "half" else content)
 
 
 def problems(toy):

@@ -60,7 +60,7 @@ class Tree:
         self.root = root
         for name in COPIED:
             if (ROOT / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", ".*_cache", ".ipynb_checkpoints")
+                ignore = shutil.ignore_patterns(".*_cache", ".ipynb_checkpoints")
                 shutil.copytree(ROOT / name, root / name, copy_function=link_or_copy, ignore=ignore)
             else:
                 shutil.copy2(ROOT / name, root / name)

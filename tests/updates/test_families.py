@@ -33,15 +33,6 @@ from entanglement.updates.token_weights import (
 )
 
 
-@pytest.fixture
-def near_copies():
-    return [
-        PreferencePair("what a day", " positive people", " negative people", "0"),
-        PreferencePair("the film was", " good and the people", " bad and the people", "1"),
-        PreferencePair("the", " people people", " people", "2"),
-    ]
-
-
 def vector(*values):
     return torch.tensor(values, dtype=torch.float64)
 

@@ -10,8 +10,8 @@ from entanglement.geometry import PairGeometry
 from entanglement.gradients import UncoveredParameterWarning
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss
-from entanglement.pairs import PreferencePair, collate
-from entanglement.updates import Joint, NotFinite, PairPass, TokenWeighted, Update, get_update
+from entanglement.pairs import collate
+from entanglement.updates import Joint, NotFinite, PairPass, Split, TokenWeighted, Update, get_update
 from entanglement.updates.token_weights import (
     FromGeometry,
     LearnedMask,
@@ -21,15 +21,6 @@ from entanglement.updates.token_weights import (
     contrasting,
     everything,
 )
-
-
-@pytest.fixture
-def near_copies():
-    return [
-        PreferencePair("what a day", " positive people", " negative people", "0"),
-        PreferencePair("the film was", " good and the people", " bad and the people", "1"),
-        PreferencePair("the", " people people", " people", "2"),
-    ]
 
 
 def vector(*values):
@@ -52,12 +43,31 @@ def test_the_pair_that_weighs_most_is_named(tiny_model, tokenizer, near_copies):
         Broken().step(model, optimizer, [batch], get_loss("simpo"))
 
 
-def test_the_coin_of_split_is_its_seeds_and_both_sides_come_up():
-    def tosses(seed):
-        update = get_update("split", seed=seed)
-        return [update._coin.choice((0, 1)) for _ in range(20)]
+def test_the_coin_of_split_is_its_seeds_and_both_sides_come_up(
+    tiny_model, tokenizer, near_copies, monkeypatch
+):
+    model, batch = tiny_model("gpt2-tied"), collate(near_copies, tokenizer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    whole = Split._side
 
-    assert tosses(1) == tosses(1) != tosses(2) and set(tosses(1)) == {0, 1}
+    def tosses(seed):
+        """The sides that were looked at first, in twelve steps."""
+        seen = []
+
+        def spied(self, model, batches, side):
+            seen.append(side)
+            return whole(self, model, batches, side)
+
+        monkeypatch.setattr(Split, "_side", spied)
+        update, first = get_update("split", seed=seed), []
+        for _ in range(12):
+            seen.clear()
+            update.step(model, optimizer, [batch], get_loss("simpo"))
+            first.append(seen[0])
+        return first
+
+    one = tosses(1)
+    assert one == tosses(1) != tosses(2) and set(one) == {0, 1}
     with pytest.raises(ValueError, match="order='first'"):
         get_update("split", order="first")
 
@@ -152,10 +162,10 @@ def test_a_learned_mask_has_its_own_optimizer_and_takes_the_references_type(tiny
         assert float(mask.head.bias.detach().sigmoid()) == pytest.approx(0.8, abs=1e-6)
         (group,) = mask.optimizer.param_groups
         assert (group["lr"], group["weight_decay"]) == (0.07, 0.0) and len(group["params"]) == 2
+    model = tiny_model("gpt2-tied")
     state = torch.random.get_rng_state()
-    mask.begin(tiny_model("gpt2-tied"))
-    torch.manual_seed(0)  # as the model's maker does
-    assert state.shape == torch.random.get_rng_state().shape
+    mask.begin(model)  # draws nothing from the generator that others draw from
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_what_is_left_to_subclasses_says_so(tiny_model, tokenizer, near_copies):

@@ -79,10 +79,7 @@ def bench(
         make_folder("--output", output.parent)
     say_where(repository())
     torch.set_num_threads(THREADS)
-    try:
-        found = measure_all(device) if only is None else measure_work(only, device=device)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
+    found = measure_all(device) if only is None else measure_work(only, device=device)
     print(table(found), flush=True)
     target = output or file_of(device)
     write_whole(target, json.dumps(found, indent=2) + "\n")

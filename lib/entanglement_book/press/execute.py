@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -264,7 +265,7 @@ def report_failures(outcomes: list[Outcome]) -> None:
 
 def repeat(book: Book, settings: Settings, jobs: int, chapters: list[str]) -> list[str]:
     """Execute afresh elsewhere and compare with what is stored: the differing cells, one line each; [] if
-    identical.
+    identical. The log of what failed is kept among the book's own.
     """
     stored = Store(book, settings)
     with (
@@ -275,8 +276,13 @@ def repeat(book: Book, settings: Settings, jobs: int, chapters: list[str]) -> li
         # Verdicts rest on all chapters, also where only some are repeated; records are compared below.
         run = Execution(other, settings, jobs, scratch=folder / "w", verdicts=judge(book, settings))
         outcomes = run.run(chapters)
-        again = Store(other, settings)
-        return [line for outcome in outcomes for line in _differing(outcome, stored, again)]
+        found = [line for one in outcomes for line in _differing(one, stored, Store(other, settings))]
+        left, kept = other.working(settings), book.working(settings) / "repeat"
+        shutil.rmtree(kept, ignore_errors=True)
+        if left.is_dir():  # what failed has its log there, and the folder goes
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(left, kept)
+        return [line.replace(str(left), str(kept)) for line in found]
 
 
 def _differing(outcome: Outcome, stored: Store, again: Store) -> list[str]:

@@ -6,16 +6,18 @@ cell whose metadata say ``mystnb: {markdown_format: myst}``.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from pydantic import NonNegativeInt, TypeAdapter
+from typing_extensions import TypedDict  # Python 3.11's own says too little for pydantic
+
 from entanglement.uses import note_file
-from entanglement_book.layout import Book, is_report
+from entanglement_book.layout import Book, BookError, is_report
 from entanglement_book.ledger.verdicts import (
     IN_PART,
     NOT_REPRODUCED,
@@ -191,34 +193,46 @@ def times(scale: str, chapters: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame([*table, ("all, one after the other", clock(total))], columns=["notebook", "took"])
 
 
-def mutation() -> dict[str, Any]:
-    """Return what the last mutation run measured: targets, tried, killed, date, commit, sample, seed; before
-    the first one, that nothing was tried.
+class _Target(TypedDict):
+    name: str
+    mutants: NonNegativeInt
+    tried: NonNegativeInt
+    killed: NonNegativeInt
 
-    Raises:
-        ValueError: what is stored is none.
+
+class Mutation(TypedDict):
+    """A mutation run: what was changed, how many mutants were tried, and how many a test noticed."""
+
+    date: str
+    commit: str
+    targets: list[_Target]
+    tried: NonNegativeInt
+    killed: NonNegativeInt
+
+
+def mutation() -> Mutation:
+    """Return what the last mutation run measured; before the first one, that nothing was tried.
+
+    Errors: BookError, in one line, if what is stored is no mutation run.
     """
     file = Book.find().root / "book" / "results" / "mutation.json"
     note_file(file)
     if not file.is_file():
         return {"targets": [], "tried": 0, "killed": 0, "date": "no day yet", "commit": "none"}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not {"targets", "tried", "killed", "date", "commit"} <= set(found):
-        raise ValueError(f"{file.name} holds no mutation run; run: make mutants")
-    return found
+        return TypeAdapter(Mutation).validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        raise BookError(f"{file.name} holds no mutation run; run: make mutants") from None
 
 
-def mutation_table(found: Mapping[str, Any]) -> pd.DataFrame:
+def mutation_table(found: Mutation) -> pd.DataFrame:
     """Return a mutation run as a table for the page: how many mutants each target has, how many were tried,
     how many of these a test noticed, and their share in percent; the last row is over all that were tried.
     """
     import pandas as pd
 
-    rows = [*found["targets"]]
-    rows.append({"name": "all", "mutants": sum(row["mutants"] for row in rows)} | dict(found))
+    rows, mutants = found["targets"], sum(row["mutants"] for row in found["targets"])
+    rows = [*rows, _Target(name="all", mutants=mutants, tried=found["tried"], killed=found["killed"])]
     return pd.DataFrame(
         {
             "mutants": [row["mutants"] for row in rows],

@@ -70,7 +70,7 @@ def stages(jobs: int) -> list[Stage]:
 
 
 @dataclass
-class _Running:
+class Running:
     """A stage that has been started. ``said``: what it says, where it may not speak at once."""
 
     stage: Stage
@@ -79,7 +79,7 @@ class _Running:
     said: IO[bytes] | None
 
 
-def _start(stage: Stage, book: Book) -> _Running:
+def _start(stage: Stage, book: Book) -> Running:
     if stage.alone:
         print(f"\n=== {stage.name}", flush=True)
     said = None if stage.alone else tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is shown
@@ -87,10 +87,10 @@ def _start(stage: Stage, book: Book) -> _Running:
         stage.command, cwd=book.root, stdin=subprocess.DEVNULL, stdout=said,
         stderr=None if said is None else subprocess.STDOUT,
     )  # fmt: skip
-    return _Running(stage, process, time.monotonic(), said)
+    return Running(stage, process, time.monotonic(), said)
 
 
-def _show(running: _Running) -> None:
+def _show(running: Running) -> None:
     if running.said is None:
         return
     with running.said as said:
@@ -99,8 +99,8 @@ def _show(running: _Running) -> None:
     print(f"\n=== {running.stage.name}\n{text}", end="", flush=True)
 
 
-def _next(
-    waiting: Sequence[Stage], running: Sequence[_Running], known: Callable[[str], bool], jobs: int
+def next_stage(
+    waiting: Sequence[Stage], running: Sequence[Running], known: Callable[[str], bool], jobs: int
 ) -> Stage | None:
     """Return the stage to start now, if there is one: the first that waits for nothing that still runs."""
     for stage in waiting:
@@ -114,12 +114,12 @@ def _next(
 def run(book: Book, jobs: int) -> int:
     """Run all stages; 0 if all passed. Closes with ``N passed, N failed``, counting stages."""
     began = time.monotonic()
-    waiting, running = list(stages(jobs)), list[_Running]()
+    waiting, running = list(stages(jobs)), list[Running]()
     outcome: dict[str, tuple[str, float]] = {}
     order = [stage.name for stage in waiting]
     try:
         while waiting or running:
-            while stage := _next(waiting, running, outcome.__contains__, jobs):
+            while stage := next_stage(waiting, running, outcome.__contains__, jobs):
                 waiting.remove(stage)
                 missing = [name for name in stage.needs if outcome[name][0] != "passed"]
                 if missing:

@@ -1,10 +1,11 @@
 """Two builds from two clones, in two folders and two surroundings, compared byte for byte.
 
 What differs between the two: the folder (one has a blank and letters outside ASCII in its name), how many
-notebooks run at a time, threads, locale, time zone, and the seed of Python's hashes. What is compared: each
-executed notebook, each record, the verdicts, what every output says it was made from, and every file of the
-built pages. Cells tagged ``volatile`` show a clock, and the wall times in the sidecars are one: only these
-may differ. The second build then takes those of the first, so that the pages can be compared whole.
+notebooks run at a time, locale and time zone; and threads and the seed of Python's hashes, of which a
+notebook is always given its own. What is compared: each executed notebook, each record, the verdicts, what
+every output says it was made from, and every file of the built pages. Cells tagged ``volatile`` show a clock,
+and the wall times in the sidecars are one: only these may differ. The second build then takes those of the
+first, so that the pages can be compared whole.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entanglement_book.layout import Book, BookError, Settings, UsageError
+from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.store import Store
 
@@ -85,23 +87,25 @@ def make_twice(
         only: chapters, as in ``parse_only``; the pages of the others are left out. Default: all.
         call: runs a command in a clone; default: ``call_in``.
 
-    Errors: UsageError without a git checkout; BookError if one of the builds fails.
+    Errors: UsageError without a git checkout, or while another process does the same; BookError if one of the
+    builds fails.
     """
     call = call or call_in
     some, partial = ([], []) if only is None else (["--only", only], ["--partial"])
     work = book.out / "twice"
-    shutil.rmtree(work, ignore_errors=True)
-    one, other = (_clone(book, work / each.folder) for each in SURROUNDINGS)
-    for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
-        call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs), *some])
-    found = differing_outputs(one, other, settings)
-    if not found:
+    with exclusive(book.out / ".twice.lock", "building everything twice"):
+        shutil.rmtree(work, ignore_errors=True)
+        one, other = (_clone(book, work / each.folder) for each in SURROUNDINGS)
         for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
-            call(clone, each, ["site", "--scale", settings.scale, *partial])
-        found = differing_files(one.site(settings), other.site(settings))
-    if not found:
-        shutil.rmtree(work)
-    return found
+            call(clone, each, ["execute", "--scale", settings.scale, "--jobs", str(each.jobs), *some])
+        found = differing_outputs(one, other, settings)
+        if not found:
+            for each, clone in zip(SURROUNDINGS, (one, other), strict=True):
+                call(clone, each, ["site", "--scale", settings.scale, *partial])
+            found = differing_files(one.site(settings), other.site(settings))
+        if not found:
+            shutil.rmtree(work)
+        return found
 
 
 def _clone(book: Book, folder: Path) -> Book:
@@ -137,8 +141,8 @@ def differing_outputs(one: Book, other: Book, settings: Settings) -> list[str]:
     clocks.
     """
     first, second = Store(one, settings), Store(other, settings)
-    found = [f"only one build has {name}" for name in set(_names(first)) ^ set(_names(second))]
-    for chapter in sorted(set(_names(first)) & set(_names(second))):
+    both, found = _in_both(_names(first), _names(second))
+    for chapter in both:
         for name, read in (
             (f"{chapter}.ipynb", lambda store, chapter: _without_clocks(store.notebook(chapter))),
             (f"claims/{chapter}.json", lambda store, chapter: store.claims(chapter).read_bytes()),
@@ -182,12 +186,17 @@ def _vouches(store: Store, chapter: str) -> bytes:
 
 def differing_files(one: Path, other: Path) -> list[str]:
     """Return how two folders differ, a line for each file."""
-    names = [{path.relative_to(folder).as_posix() for path in _files(folder)} for folder in (one, other)]
-    lines = [f"only one build has {name}" for name in sorted(names[0] ^ names[1])]
-    for name in sorted(names[0] & names[1]):
+    both, lines = _in_both(*(_files(folder) for folder in (one, other)))
+    for name in both:
         lines.append(first_difference(name, (one / name).read_bytes(), (other / name).read_bytes()))
     return [line for line in lines if line]
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _in_both(one: Iterable[str], other: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names that both have, and a line for each that only one has."""
+    first, second = set(one), set(other)
+    return sorted(first & second), [f"only one build has {name}" for name in sorted(first ^ second)]

@@ -49,17 +49,34 @@ def main() -> int:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
     import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import write_ipynb
 
+    class Engine(NBClientEngine):
+        """Writes the notebook when something goes wrong, and not before and after each cell."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return super().execute_managed_notebook(nb_man, *args, **options)
+            except Exception:  # the kernel died: the notebook still says in which cell
+                write_ipynb(nb_man.nb, job["output"])
+                raise
+
+    papermill_engines.register("at the end", Engine)
     try:
         papermill.execute_notebook(
             job["source"],
             job["output"],
             parameters=job["parameters"],
             cwd=job["folder"],
+            engine_name="at the end",
             kernel_name="python3",
             progress_bar=False,
             log_output=False,
+            request_save_on_cell_execute=False,  # twice a cell, all of a notebook that grows
+            shutdown_kernel="immediate",  # a kernel of ours keeps nothing for its end, which takes seconds
             start_timeout=180,
             **_private_sockets(Path(sys.argv[1]).parent),
         )

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from entanglement.files import digest, file_sha256
 from entanglement.uses import EVERYTHING, FILE, Use
-from entanglement_book.provenance.modules import Atom, Module, Unit
+from entanglement_book.provenance.modules import Atom, Module, Unit, parsed
 from entanglement_book.provenance.names import Names
 from entanglement_book.provenance.registrations import Entry, Registrations
 from entanglement_book.provenance.text import Written, write
@@ -169,7 +169,7 @@ class CodeGraph:
 
     def _source(self, text: str) -> Unit:
         try:
-            tree = ast.parse(text)
+            tree = parsed(text)
         except SyntaxError:
             module = Module("", False, text, ast.Module([], []))
             node: ast.AST = ast.Module([ast.Expr(ast.Constant(text + "\n"))], [])

@@ -24,6 +24,7 @@ __all__ = [
     "bound_names",
     "import_bindings",
     "inner_statements",
+    "parsed",
     "read_module",
 ]
 
@@ -160,27 +161,49 @@ def inner_statements(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             todo += ast.iter_child_nodes(node)
 
 
+_BINDING = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal,
+    ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping,
+)  # fmt: skip
+
+
+def _binding_nodes(node: ast.AST) -> list[ast.AST]:
+    """Return what binds or declares a name in a statement. It is kept at the node: trees do not change, and
+    each graph that is made of the same texts asks again.
+    """
+    found: list[ast.AST] | None = getattr(node, "_binding", None)
+    if found is None:
+        found = [
+            inner
+            for inner in inner_statements([node])
+            if isinstance(inner, _BINDING)
+            or (isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load))
+        ]
+        node._binding = found  # type: ignore[attr-defined]
+    return found
+
+
 def bound_names(
     nodes: Iterable[ast.AST], module: str = "", is_package: bool = False
 ) -> dict[str, list[Import]]:
     """Return the names that a scope's statements bind, each with the imports that bind it, if any."""
     names: dict[str, list[Import]] = {}
     elsewhere: set[str] = set()
-    for node in inner_statements(nodes):
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
+    for statement in reversed(list(nodes)):
+        for node in _binding_nodes(statement):
+            if isinstance(node, ast.Name):
                 names.setdefault(node.id, [])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.setdefault(node.name, [])
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            for name, what in import_bindings(node, module, is_package)[0]:
-                names.setdefault(name, []).append(what)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            elsewhere.update(node.names)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            names.setdefault(node.name, [])
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            names.setdefault(node.rest, [])
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.setdefault(node.name, [])
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                for name, what in import_bindings(node, module, is_package)[0]:
+                    names.setdefault(name, []).append(what)
+            elif isinstance(node, ast.Global | ast.Nonlocal):
+                elsewhere.update(node.names)
+            elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+                names.setdefault(node.name, [])
+            elif isinstance(node, ast.MatchMapping) and node.rest:
+                names.setdefault(node.rest, [])
     return {name: what for name, what in names.items() if name not in elsewhere}
 
 
@@ -221,8 +244,13 @@ def _is_overload(node: ast.AST) -> bool:
 
 
 @lru_cache(maxsize=2048)
-def _parsed(path: Path, source: str) -> ast.Module:
-    """The tree of a file, which nobody changes: a process that looks again parses only what was edited."""
+def parsed(source: str) -> ast.Module:
+    """Return the tree of a text, which nobody changes: who looks again parses only what was edited.
+
+    Raises:
+        SyntaxError: it is no Python.
+        ValueError: it has a zero byte.
+    """
     return ast.parse(source)
 
 
@@ -230,7 +258,7 @@ def read_module(name: str, path: Path) -> Module:
     """Read one file. A file that cannot be parsed is one piece of text that all its names stand for."""
     source = read_text(path)
     try:
-        tree = _parsed(path, source)
+        tree = parsed(source)
     except (SyntaxError, ValueError):  # a zero byte is a ValueError
         module = Module(name, path.name == "__init__.py", source, ast.Module([], []))
         module.whole.atoms.append(Atom(ast.Constant(source), module))
