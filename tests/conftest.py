@@ -52,12 +52,12 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """What the libraries and the collected tests keep alive stays: no collection has to look at it again.
-
-    Without this every full collection walks through millions of objects, and tests take twice as long.
+    """What the libraries and the collected tests keep alive stays: no collection has to look at it again, and
+    full ones are rare. Each walks through millions of objects, and tests would take twice as long.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(2_000, 20, 100)
 
 
 transformers.utils.logging.set_verbosity_error()

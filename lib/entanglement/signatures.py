@@ -86,7 +86,7 @@ def _mapping(values: Check | None) -> Check:
 
 
 #: Names that some modules import for the type checker only, since their packages are slow to import.
-_TYPED_ONLY = {"PreTrainedTokenizerBase": type("PreTrainedTokenizerBase", (), {})}
+_TYPED_ONLY: dict[str, Any] = {"PreTrainedTokenizerBase": type("PreTrainedTokenizerBase", (), {})}
 
 
 def of_annotation(hint: Any) -> Check | None:
@@ -126,10 +126,12 @@ def of_annotation(hint: Any) -> Check | None:
 
 
 class _Names(dict[str, Any]):
-    """The names that annotations are written in; one that is there for the type checker only allows all."""
+    """The names that annotations are written in, those included that are there for the type checker only."""
 
     def __missing__(self, name: str) -> Any:
-        return vars(builtins).get(name, _TYPED_ONLY.get(name, Any))
+        if name not in (known := vars(builtins) | _TYPED_ONLY):
+            raise NameError(f"an annotation says {name}, which its module does not know when it runs")
+        return known[name]
 
 
 def _plan(call: Callable[..., Any], module: str, checks: Mapping[str, Check | None]) -> dict[str, Check]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from entanglement.files import digest, file_sha256
+from entanglement.files import digest, known_sha256
 
 SCALES = ("smoke", "book", "paper")
 #: The chapter that reads what all others recorded, so it runs last.
@@ -76,28 +75,13 @@ def model_label(model: str) -> str:
 
 
 def folder_digest(model: str) -> str:
-    """A hash of the files of a model that lies in a folder, whatever they are called; '' for a name.
-
-    Hidden files are none of the model's. A process reads a file once, and again when its size, one of its
-    times or its place on the disk changed; only a file that is written over in place, with as many bytes and
-    within one tick of the clock, is taken for the old one, and by this process alone.
-    """
+    """A hash of the files of a model that lies in a folder; '' for a name."""
     folder = Path(model)
     if not folder.is_absolute() or not folder.is_dir():  # parse_model gives full paths
         return ""
-    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    shown = {n: path for n, path in names.items() if not any(part.startswith(".") for part in n.parts)}
-    return digest({name.as_posix(): _known_sha256(path) for name, path in shown.items()})
+    from entanglement.models import model_files  # late: it imports torch
 
-
-def _known_sha256(path: Path) -> str:
-    state = path.stat()
-    return _sha256_of(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
-
-
-@cache
-def _sha256_of(path: Path, *_state: int) -> str:
-    return file_sha256(path)
+    return digest({path.relative_to(folder).as_posix(): known_sha256(path) for path in model_files(folder)})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,69 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path):
         (part / "y").write_text("2")
     assert [path.name for path in folder.iterdir()] == ["y"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def renames_until(monkeypatch, number, error):
+    """Let the renames of files and folders work up to this one, which raises."""
+    real, done = Path.replace, []
+
+    def replace(self, target):
+        done.append(target)
+        if len(done) == number:
+            raise error
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_files_that_belong_together_are_all_older_or_all_new(tmp_path, monkeypatch, links):
+    texts = {tmp_path / name: f"new {name}" for name in ("a", "b", "c")}
+    files.write_all({tmp_path / name: f"old {name}" for name in ("a", "c")})
+    if not links:
+        monkeypatch.setattr(files.os, "link", lambda *names: Path("/no such file").stat())
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="what was there is kept") as error:
+        renames_until(patch, 3, OSError(5, "Input/output error"))
+        files.write_all(texts)
+    assert error.value.filename == str(tmp_path / "c")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old a", "c": "old c"}
+    files.write_all(texts)
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == texts
+
+
+def test_an_older_folder_is_put_back(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "x").write_text("old")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="kept"):
+        renames_until(patch, 2, OSError(5, "Input/output error"))
+        with files.whole_folder(folder) as part:
+            (part / "x").write_text("new")
+    assert (folder / "x").read_text() == "old" and list(tmp_path.iterdir()) == [folder]
+    # Killed between the two renames: the older one is nobody's litter, however long ago that was.
+    left = folder.rename(tmp_path / f"{files._prefix(folder)}abc{files._OLD}")
+    os.utime(left, (0, 0))
+    assert files.sweep(tmp_path) == 0
+    with pytest.raises(KeyError), files.whole_folder(folder):
+        assert (folder / "x").read_text() == "old"
+        raise KeyError
+    assert list(tmp_path.iterdir()) == [folder]
+    # Killed after them: the new one stands.
+    (tmp_path / f"{files._prefix(folder)}abc{files._OLD}").mkdir()
+    with files.whole_folder(folder) as part:
+        (part / "x").write_text("new")
+    assert (folder / "x").read_text() == "new" and list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_large_file_is_read_again_when_it_changed(tmp_path, monkeypatch):
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first = files.known_sha256(path)
+    assert first == files.file_sha256(path)
+    monkeypatch.setattr(files, "file_sha256", lambda path: "read again")
+    assert files.known_sha256(path) == first
+    os.utime(path, ns=(1, 1))
+    assert files.known_sha256(path) == "read again"
 
 
 def test_a_text_that_is_none_is_named(tmp_path):

@@ -128,8 +128,10 @@ UNCOVERED = {
 def test_what_no_rule_covers_is_announced_and_exact(tiny_model, tokenizer, pairs, case):
     change, name = UNCOVERED[case]
     model, batch = Around(tiny_model("gpt2-untied"), change), collate(pairs, tokenizer)
-    with pytest.warns(UncoveredParameterWarning, match=f"pair_geometry: no rule covers the use of {name}"):
+    message = f"pair_geometry: no rule covers the use of {name}"
+    with pytest.warns(UncoveredParameterWarning, match=message) as told:
         got = pair_geometry(model, batch)
+    assert {warning.filename for warning in told} == {__file__}  # the caller's line, not one of ours
     close(got, naive.pair_geometry(model, batch))
     with pytest.warns(UncoveredParameterWarning, match=f"no rule covers the use of {name}"):
         both_ways(model, batch)

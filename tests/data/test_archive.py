@@ -118,6 +118,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line_and_not_the_archive(empty_c
     path.mkdir() if place.endswith("1.0") else path.write_text("in the way")
     with pytest.warns(UserWarning, match=r"not kept for the next time \(.*ENTANGLEMENT_CACHE") as told:
         assert archives.fetch_package("thing==1.0", DIGEST, download=Index(GOOD)) == GOOD
+    assert told[0].filename == __file__  # the caller's line, not one of ours
     assert len(told) == 1 and str(empty_cache) in str(told[0].message) and "\n" not in str(told[0].message)
 
 

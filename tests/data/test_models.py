@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, file, cut):
     data = bytearray((checkpoint / file).read_bytes())
     data[len(data) // 2] ^= 1
     (checkpoint / file).write_bytes(data[: len(data) // 2] if cut else data)
-    with pytest.raises(DataError, match=f"nano/{file} has SHA-256 .*check it out again"):
+    with pytest.raises(DataError, match=f"nano/{file} has SHA-256 .*fetch it back with git checkout"):
         load_model("nano")
 
 
@@ -116,17 +116,19 @@ def test_a_file_that_changes_what_is_loaded_is_refused(checkpoint):
 @pytest.mark.parametrize("file", ["facts.json", *WHOLE])
 def test_a_checkpoint_that_lacks_a_file_is_refused(checkpoint, file):
     (checkpoint / file).unlink()
-    with pytest.raises(DataError, match=rf"nano.*{file}.*check it out again"):
+    with pytest.raises(DataError, match=rf"nano.*{file}.*fetch it back with git checkout"):
         load_model("nano")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", bytes(range(256))])
 def test_damaged_facts_are_refused(checkpoint, content):
     (checkpoint / "facts.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"nano: .*check it out again"):
+    with pytest.raises(DataError, match=r"nano/facts.json .*fetch it back with git checkout"):
         load_model("nano")
     if content not in (b"[]", b"{}"):
-        with pytest.raises(DataError, match=r"nano/facts.json is damaged \(.*check it out again"):
+        with pytest.raises(
+            DataError, match=r"nano/facts.json is damaged \(.*fetch it back with git checkout"
+        ):
             model_facts("nano")
 
 

@@ -78,6 +78,7 @@ WRITES |= {"to_parquet", "to_pickle", "savefig", "savetxt", "dump", "copy", "cop
 #: Where that is right, and why.
 HALF_IS_NO_HARM = {
     ("entanglement/files.py", "write_all"): "what all others call",
+    ("entanglement/files.py", "_second_name"): "what write_all calls where there are no links",
     ("entanglement/uses.py", "note"): "appends a line to a file of its own run",
     ("entanglement/models.py", "_unpack_smollm2"): "in a folder that takes its place when it is whole",
     ("entanglement_book/materials/pretrain.py", "save_checkpoint"): "in a folder that takes its place whole",

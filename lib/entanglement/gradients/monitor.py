@@ -190,7 +190,7 @@ class GeometryMonitor:
         plan = tape.plan(values)
         slow = torch.zeros(n_pairs, 2, 2, dtype=torch.float64)
         if plan.uncovered:
-            announce(plan.uncovered, "GeometryMonitor", "a response", strict=self.strict, stacklevel=3)
+            announce(plan.uncovered, "GeometryMonitor", "a response", strict=self.strict)
             with tape.paused():
                 slow = slow_pairs(values, [self._selected[name] for name in plan.uncovered])
         names = tuple(ids) or tuple(f"pair {i}" for i in range(n_pairs))

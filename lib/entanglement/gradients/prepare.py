@@ -64,5 +64,5 @@ def plan_backward(
                 f"{where}: parameter {min(used)} is used in the forward pass but gets no gradient "
                 "(detached, or under no_grad); leave it out by a predicate, or it would be counted as zero."
             )
-    announce(plan.uncovered, where, "a response or token", strict=strict, stacklevel=6)
+    announce(plan.uncovered, where, "a response or token", strict=strict)
     return plan

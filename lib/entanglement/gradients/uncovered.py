@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from entanglement.gradients import inner
+from entanglement.warn import warn
 
 __all__ = ["UncoveredParameterWarning", "announce", "slow_gradients", "slow_pairs"]
 
@@ -17,7 +17,7 @@ class UncoveredParameterWarning(UserWarning):
     """A parameter is measured by forming its gradient, response by response: exact, and slow."""
 
 
-def announce(uncovered: Sequence[str], where: str, how: str, *, strict: bool, stacklevel: int) -> None:
+def announce(uncovered: Sequence[str], where: str, how: str, *, strict: bool) -> None:
     """Warn of parameters that no rule covers.
 
     Args:
@@ -25,7 +25,6 @@ def announce(uncovered: Sequence[str], where: str, how: str, *, strict: bool, st
         where: the function's name, for the message.
         how: they are measured instead.
         strict: refuse them.
-        stacklevel: of the warning, counted from here.
 
     Raises:
         ValueError: there are some, and ``strict``.
@@ -36,11 +35,7 @@ def announce(uncovered: Sequence[str], where: str, how: str, *, strict: bool, st
     message = f"{where}: no rule covers the use of {names}"
     if strict:
         raise ValueError(f"{message}; leave strict=False to measure it slowly.")
-    warnings.warn(
-        f"{message}; measured by one backward pass {how}.",
-        UncoveredParameterWarning,
-        stacklevel=stacklevel,
-    )
+    warn(f"{message}; measured by one backward pass {how}.", UncoveredParameterWarning)
 
 
 def slow_gradients(values: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from entanglement_book.bench.stored import file_of, stored
 from entanglement_book.bench.trainings import STEPS, Step
 from entanglement_book.bench.ways import GROWTH, WAYS, gpt2_shape, random_batch, slow_and_fast
 from entanglement_book.grids.made_by import Code
+from entanglement_book.layout import BookError
 from entanglement_book.machine import commit, repository, today
 from entanglement_book.materials import sentiment_pairs
 
@@ -113,7 +114,7 @@ def restamp(why: str, *, measure: bool = True, say: Callable[[str], None] = prin
     named = [_only_names(made_of_line(line, _told(row), code), row) for line, row in stale]
     named += [_only_names(made_of_ways(_told(found), code), found)] if beside else []
     if not why and not all(named):
-        raise ValueError("bench: more than names changed since it was measured; run: make bench")
+        raise BookError("bench: more than names changed since it was measured; run: make bench")
     entry: dict[str, Any] = {"date": today(), "why": why or "only names changed", "repeated": []}
     if measure and stale:
         entry["repeated"] = [_repeat(stale, say)]
@@ -154,7 +155,7 @@ def _repeat(stale: list[tuple[Line, dict[str, Any]]], say: Callable[[str], None]
         f"bench: {line.ours} against {line.theirs}: {again['ratio']:.2f} times faster, was {row['ratio']:.2f}"
     )
     if not 1 / NEAR <= factor <= NEAR:
-        raise ValueError(
+        raise BookError(
             f"bench: {line.ours} is {again['ratio']:.2f} times as fast as {line.theirs}, "
             f"was {row['ratio']:.2f}; run: make bench"
         )

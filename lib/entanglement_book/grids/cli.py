@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.layout import UsageError, parse_jobs, parse_model, parse_scale
+from entanglement_book.layout import BookError, UsageError, parse_jobs, parse_model, parse_scale
 from entanglement_book.machine import repository
 from entanglement_book.options import JobsOption, ScaleOption, path_of, say_where
 
@@ -209,7 +209,7 @@ def restamp(
             for at in scales:
                 for base in (name,) if name else one.kept(at):
                     restamp_tables(one, at, base, moved=moved)
-        except (OSError, ValueError) as error:
+        except BookError as error:
             print(error, file=sys.stderr)
             missed += 1
     return 1 if missed else 0

@@ -68,7 +68,7 @@ class Code:
         places = tuple(root_of(function) for function in roots)
         told = None if uses is None else in_repository(uses, self.root)
         if (places, told) not in self._known:
-            self._graph = self._graph or CodeGraph(self.root / "lib")
+            self._graph = self._graph or CodeGraph.of(self.root / "lib")
             found = self._graph.fingerprint(places, told, "numbers")
             files = {name: self._digest(name) for kind, name in told or () if kind == FILE}
             self._known[places, told] = MadeBy(found.code, found.shape, told or (), files)

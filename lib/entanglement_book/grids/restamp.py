@@ -23,6 +23,7 @@ from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.rerun import Rerun, compare, drawn_cell, rerun_cell
 from entanglement_book.grids.run import check_jobs, compute_cells
 from entanglement_book.grids.stored import Stored, folder_of, read_tables
+from entanglement_book.layout import BookError
 from entanglement_book.machine import machine, repository, today
 
 __all__ = ["Moved", "NotMet", "repeat_smoke", "restamp"]
@@ -34,7 +35,7 @@ _OURS = (
 )  # fmt: skip
 
 
-class NotMet(ValueError):  # noqa: N818 - what it is, not that it is an error
+class NotMet(BookError):  # noqa: N818 - what it is, not that it is an error
     """A table that may not be re-stamped: its numbers were not met, or more than names changed."""
 
 
