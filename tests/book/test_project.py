@@ -159,7 +159,7 @@ def test_stages_run_side_by_side_unless_one_wants_all_cores(monkeypatch, capfd, 
         return [sys.executable, "-c", text]
 
     os.mkfifo(tmp_path / "pipe")
-    whole = module.Stage("whole", [sys.executable, "-c", "pass"], alone=True)
+    whole = module.Stage("whole", [sys.executable, "-c", "pass"], busy=True)
     pair = [module.Stage("a", meets("w")), module.Stage("b", meets("r"))]
     monkeypatch.setattr(module, "stages", lambda jobs: [*pair, whole])
     assert module.run(Book.find(ROOT), 2) == 0
@@ -174,8 +174,11 @@ def test_stages_run_side_by_side_unless_one_wants_all_cores(monkeypatch, capfd, 
     a, b = pair
     after = module.Stage("after", [], needs=("a",))
     assert starts([a, b]) == "a" and starts([b], a) == "b" and starts([b], a, jobs=1) is None
-    assert starts([whole], a) is None and starts([whole]) == "whole" and starts([b], whole) is None
-    assert starts([whole, b], a) is None  # else the small ones would keep it waiting for ever
+    assert starts([whole]) == "whole" and starts([whole], jobs=1) == "whole"
+    assert starts([whole], a) == "whole" and starts([whole], a, b) is None
+    assert starts([b], whole) == "b" and starts([after], whole, b, done="a") is None
+    assert starts([b], whole, jobs=1) is None and starts([whole, b], whole) == "b"
+    assert starts([whole], whole, jobs=4) is None
     assert starts([after, b], a) == "b" and starts([after], a, done="a") == "after"
 
 

@@ -1,7 +1,7 @@
 """``make test``: everything that must hold, stage after stage, with the time each took.
 
 A stage that fails does not keep the others from running, except those that need what it should have made.
-Stages of one core run side by side, and what they say is shown when they end.
+Stages run side by side while there are cores; what those of one core say is shown when they end.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ class Stage:
         name: in the summary.
         command: what is run.
         needs: names of stages without which it makes no sense.
-        alone: whether it keeps all cores busy, so that nothing runs beside it and it may speak at once.
+        busy: whether it shares its work out to all cores. Then one stage of one core may run beside it, since
+            it waits now and then, and no other busy one; and it may speak at once.
     """
 
     name: str
     command: list[str]
     needs: tuple[str, ...] = ()
-    alone: bool = False
+    busy: bool = False
 
 
 def stages(jobs: int) -> list[Stage]:
@@ -58,10 +59,10 @@ def stages(jobs: int) -> list[Stage]:
         Stage("types", python("mypy")),
         Stage("notebooks in order", book("tidy", "--check")),
         Stage("browser", book("browser")),
-        Stage("tests", python(*tests), needs=("browser",), alone=True),
-        Stage("notebooks at smoke", book("execute", *smoke, *many), alone=True),
-        Stage("same numbers again", book("repeat", *smoke, *many), ("notebooks at smoke",), alone=True),
+        Stage("tests", python(*tests), needs=("browser",), busy=True),
+        Stage("notebooks at smoke", book("execute", *smoke, *many), busy=True),
         Stage("site", book("site", *smoke), needs=("notebooks at smoke",)),
+        Stage("same numbers again", book("repeat", *smoke, *many), ("notebooks at smoke",), busy=True),
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
         Stage("tables are fresh", book("results", "check")),
@@ -80,9 +81,9 @@ class Running:
 
 
 def _start(stage: Stage, book: Book) -> Running:
-    if stage.alone:
+    if stage.busy:
         print(f"\n=== {stage.name}", flush=True)
-    said = None if stage.alone else tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is shown
+    said = None if stage.busy else tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is shown
     process = subprocess.Popen(
         stage.command, cwd=book.root, stdin=subprocess.DEVNULL, stdout=said,
         stderr=None if said is None else subprocess.STDOUT,
@@ -103,12 +104,12 @@ def next_stage(
     waiting: Sequence[Stage], running: Sequence[Running], known: Callable[[str], bool], jobs: int
 ) -> Stage | None:
     """Return the stage to start now, if there is one: the first that waits for nothing that still runs."""
-    for stage in waiting:
-        if not all(known(name) for name in stage.needs):
-            continue
-        room = not running if stage.alone else len(running) < jobs and not any(r.stage.alone for r in running)
-        return stage if room else None
-    return None
+    busy = any(one.stage.busy for one in running)
+    used = sum(max(1, jobs - 1) if one.stage.busy else 1 for one in running)
+    if used >= jobs:
+        return None
+    ready = (stage for stage in waiting if all(known(name) for name in stage.needs))
+    return next((stage for stage in ready if not (busy and stage.busy)), None)
 
 
 def run(book: Book, jobs: int) -> int:
