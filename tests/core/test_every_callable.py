@@ -38,6 +38,7 @@ from entanglement.gradients import flat_gradients, token_geometry
 from entanglement.logps import pair_logps, response_logits, token_logps
 from entanglement.losses import get_loss, loss_spec
 from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
+from entanglement.outcomes.turning import mean_gradients
 from entanglement.pairs import PreferencePair, collate
 from entanglement.sampling import continue_ids
 from entanglement.training import Trajectory
@@ -63,7 +64,10 @@ MACHINERY = (
     "warn",
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
-HANDED_OUT = ("GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "SteppedPair")
+HANDED_OUT = (
+    "GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "SteppedPair", "Turns",
+    "VirtualStep",
+)  # fmt: skip
 
 INFINITE = "an answer that is not finite"
 #: Answers that are not finite for some values of an argument, and right, as their docstrings say.
@@ -85,6 +89,7 @@ NEVER_FINITE = {
     "losses.base.loss_specs": "the same",
     "outcomes.steps.small_steps": "no bound for a model",
     "outcomes.steps.step_ladder": "no bound for a model",
+    "outcomes.turning.first_order_turns": "no step, so no length and no margin",
     "training.measure.measure": "what was not measured is missing",
     "updates.base.StepReport": "the norm is nan before it is known",
     "updates.decoupled.Decoupled": "a budget may be infinite",
@@ -278,6 +283,14 @@ class Stage:
             "updates.token_weights.safe_token_weights": dict(geometry=whole),
             "updates.token_weights.TwoReferences": dict(other=self.other),
             "updates.token_weighted.TokenWeighted": dict(reference=None),
+        }
+        means = mean_gradients(model, tokenizer, self.pairs)
+        sides = dict(chosen=means.chosen, rejected=means.rejected)
+        self.by_callable |= {
+            "outcomes.turning.MeanGradients": sides,
+            "outcomes.turning.virtual_step": dict(step=means.chosen, length=0.01),
+            "outcomes.turning.turns": dict(gradients=means, length=0.01),
+            "outcomes.turning.first_order_turns": dict(gradients=means, held_out=means),
         }
         self.by_callable["outcomes.steps.plain_step"] = dict(d_w=1.0, d_l=1.0)
 

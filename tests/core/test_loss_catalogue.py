@@ -48,6 +48,11 @@ def discopop(p, beta, tau):
     return both(beta * ((1 - mu) * sig(-x) + mu * math.exp(-x) - mu * (1 - mu) / tau * inner))
 
 
+def dpo_shift(p, beta, shift):
+    s = sig(-beta * (p.rw - shift * p.rl))
+    return beta * s, shift * beta * s
+
+
 def simpo(p, beta, gamma):
     s = sig(gamma - beta * (p.mw - p.ml))
     return beta * s / p.n_w, beta * s / p.n_l
@@ -108,6 +113,7 @@ CLOSED = {
         beta * sig(-beta * (p.f_w - p.f_l)) + alpha / p.n_w,
         beta * sig(-beta * (p.f_w - p.f_l)),
     ),
+    "dpo_shift": dpo_shift,
     "simpo": simpo,
     "ipo_norm": ipo_norm,
     "sigmoid_norm": sigmoid_norm,

@@ -11,6 +11,29 @@ from entanglement.losses.strict import beta, smoothed, smoothing
 
 
 @declare_loss(
+    "dpo_shift",
+    title="DPO-Shift",
+    formula=r"-\log\sigma(\beta(\varrho_w-\lambda\varrho_l))",
+    source="Yang et al. 2025, arXiv 2502.07599",
+    form="general",
+    hyper=[
+        beta(0.1),
+        Hyper(
+            "shift", 0.95, r"\lambda", low=0.0, high=1.0, low_open=True,
+            meaning="weight of the rejected response; 1 is DPO's",
+        ),
+    ],
+    needs_reference=True,
+    d_w=r"\beta S,\;S=\sigma(-\beta(\varrho_w-\lambda\varrho_l))",
+    d_l=r"\lambda\beta S",
+    notes="r is 1/λ, whatever the model does: a constant ratio.",
+)  # fmt: skip
+def dpo_shift(logps: PairLogps, *, beta: float, shift: float) -> torch.Tensor:
+    """DPO with the rejected log-ratio times λ, (B,)."""
+    return -logsigmoid(beta * (logps.chosen_logratio - shift * logps.rejected_logratio))
+
+
+@declare_loss(
     "simpo",
     title="SimPO",
     formula=r"-\log\sigma(\beta(\bar f_w-\bar f_l)-\gamma)",
