@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 # The environment is made again when one of these files changed, and not when it was only touched.
-STAMP := $(VENV)/.made-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
+STAMP := $(VENV)/.made-$(shell cat requirements-build.lock requirements.lock pyproject.toml | cksum | tr ' ' '-')
 # Values reach the command through the environment, letter by letter: neither make nor the shell reads them.
 override PYTHON := $(value PYTHON)
 override SCALE := $(value SCALE)
@@ -32,8 +32,8 @@ $(STAMP):
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $$PYTHON is $$("$$PYTHON" -V 2>&1): name another with make PYTHON=..."; exit 1; }
 	@test -x "$(PY)" || "$$PYTHON" -m venv "$(VENV)" || { echo "$$PYTHON has no venv module (on Debian: install python3-venv)"; exit 1; }
 	@echo "installing the packages of requirements.lock into $(VENV) (a few minutes the first time)"
-	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
-	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements-build.lock -r requirements.lock
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@"$(PY)" -m compileall -qq -j 0 -x '/tests?/' "$(VENV)"/lib lib || true # pip would do it on one core
 	@rm -f "$(VENV)"/.made-* && touch "$@"
 

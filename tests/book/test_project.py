@@ -28,7 +28,9 @@ def test_conda_and_pip_install_the_same():
 
 
 def test_what_the_locked_packages_need_is_locked():
-    # The lock file is installed as it stands, and pip looks for nothing beyond it.
+    # The lock files are installed as they stand, and pip looks for nothing beyond them.
+    build = (ROOT / "requirements-build.lock").read_text().split()
+    assert [pin.partition("==")[0] for pin in build] == ["setuptools", "wheel"] and "==" in build[0]
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
