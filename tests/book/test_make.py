@@ -34,12 +34,16 @@ VALUES = [
 ]
 
 
+#: What make needs of a checkout.
+FILES = ("Makefile", "requirements-build.lock", "requirements.lock", "pyproject.toml")
+
+
 @pytest.fixture
 def made(tmp_path):
     """Run make in a folder with a blank in its name; returns (status, the calls of Python, what was said)."""
     folder = tmp_path / "a checkout"
     folder.mkdir()
-    for name in ("Makefile", "requirements-build.lock", "requirements.lock", "pyproject.toml"):
+    for name in FILES:
         shutil.copy(ROOT / name, folder / name)
     python = tmp_path / "my 'own' bin" / "python three"
     python.parent.mkdir()
@@ -59,9 +63,7 @@ def made(tmp_path):
         )
         calls = [line.split("\0")[:-1] for line in log.read_text().split("\n")[:-1]]
         left = {path.name for path in folder.iterdir()} - {".venv"}
-        assert left == {"Makefile", "requirements-build.lock", "requirements.lock", "pyproject.toml"}, (
-            "nothing else was run"
-        )
+        assert left == set(FILES), "nothing else was run"
         return done.returncode, calls, done.stdout + done.stderr
 
     make.python = python
