@@ -23,24 +23,20 @@ def model(tiny_model):
     return tiny_model("gpt2-tied")
 
 
+def near_copies(*prompts):
+    """Pairs that share all but one word, so that both answers go together."""
+    tail = " and the people liked it"
+    return [PreferencePair(prompt, f" good{tail}", f" bad{tail}", prompt) for prompt in prompts]
+
+
 @pytest.fixture
 def trained():
-    """Near-copies: a shared suffix, so that both answers go together."""
-    tail = " and the people liked it"
-    return [
-        PreferencePair("the film was", f" good{tail}", f" bad{tail}", "film"),
-        PreferencePair("what a day", f" positive{tail}", f" negative{tail}", "day"),
-        PreferencePair("today", f" good{tail}", f" bad{tail}", "today"),
-    ]
+    return near_copies("the film was", "what a day", "today")
 
 
 @pytest.fixture
 def held_out():
-    tail = " and the people liked it"
-    return [
-        PreferencePair("the day was", f" good{tail}", f" bad{tail}", "day"),
-        PreferencePair("a film", f" good{tail}", f" bad{tail}", "film"),
-    ]
+    return near_copies("the day was", "a film")
 
 
 def test_the_mean_is_that_of_every_response_s_gradient(model, tokenizer, trained):
