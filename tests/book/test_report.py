@@ -148,7 +148,7 @@ def test_the_score_of_the_last_mutation_run_is_shown(tmp_path, monkeypatch):
     file = tmp_path / "book" / "results" / "mutation.json"
     assert uses == {("file", file.as_posix())}  # the page is stale when there is one
     assert nothing["tried"] == nothing["killed"] == 0
-    assert report.mutation_table(nothing).loc["all"].tolist() == [0, 0, 0, 0]
+    assert report.mutation_said(nothing) == "No whole run has been made yet, so there is no score to show."
     rows = [
         {"name": "stats", "modules": ["a.py"], "mutants": 104, "tried": 25, "killed": 24, "survived": ["x"]},
         {"name": "training", "modules": ["b.py"], "mutants": 600, "tried": 25, "killed": 20, "survived": []},
@@ -157,6 +157,8 @@ def test_the_score_of_the_last_mutation_run_is_shown(tmp_path, monkeypatch):
     write_json(file, found)
     read = report.mutation()
     assert (read["date"], read["commit"], read["tried"], read["killed"]) == ("2026-01-01", "abc", 50, 44)
+    said = report.mutation_said(read)
+    assert said.startswith("Measured on 2026-01-01 at commit `abc`: of **50** mutants") and "**44**" in said
     table = report.mutation_table(read)
     assert list(table.columns) == ["mutants", "tried", "noticed", "%"]
     assert table.loc["stats"].tolist() == [104, 25, 24, 96]

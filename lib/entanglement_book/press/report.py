@@ -218,11 +218,19 @@ def mutation() -> Mutation:
     file = Book.find().root / "book" / "results" / "mutation.json"
     note_file(file)
     if not file.is_file():
-        return {"targets": [], "tried": 0, "killed": 0, "date": "no day yet", "commit": "none"}
+        return {"targets": [], "tried": 0, "killed": 0, "date": "", "commit": ""}
     try:
         return TypeAdapter(Mutation).validate_json(file.read_bytes())
     except (OSError, ValueError):
         raise BookError(f"{file.name} holds no mutation run; run: make mutants") from None
+
+
+def mutation_said(found: Mutation) -> str:
+    """Return what is said of a mutation run: when it was made, of what, and how many mutants were noticed."""
+    if not found["tried"]:
+        return "No whole run has been made yet, so there is no score to show."
+    made = f"Measured on {found['date']} at commit `{found['commit']}`"
+    return f"{made}: of **{found['tried']}** mutants that were tried, **{found['killed']}** were noticed."
 
 
 def mutation_table(found: Mutation) -> pd.DataFrame:
