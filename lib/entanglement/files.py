@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def _put_back(folder: Path) -> None:
     """Put back the older folder of a writer that was killed between its two renames, and remove others."""
-    left = sorted(folder.parent.glob(f"{_prefix(folder)}*{_OLD}"), key=lambda path: path.stat().st_ctime)
+    left = sorted(
+        folder.parent.glob(f"{escape(_prefix(folder))}*{_OLD}"), key=lambda path: path.stat().st_ctime
+    )
     for old in reversed(left):
         if folder.exists():
             _remove(old)

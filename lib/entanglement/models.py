@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "about_model",
     "check_model_folder",
     "check_model_name",
+    "chosen_device",
     "list_models",
     "load_model",
     "model_facts",
@@ -341,9 +343,21 @@ MODELS.add(
 )
 
 
+def chosen_device() -> torch.device:
+    """Return where models are put unless told otherwise: ``$ENTANGLEMENT_DEVICE``, or the CPU.
+
+    Raises:
+        ValueError: it names no device of this machine.
+    """
+    name = os.environ.get("ENTANGLEMENT_DEVICE") or "cpu"
+    if not device.holds(name):
+        raise ValueError(f"ENTANGLEMENT_DEVICE={name!r}; expected {device.expected}.")
+    return torch.device(name)
+
+
 @checked(dtype=_FLOATING, device=device)
 def load_model(
-    name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    name: str = "nano", *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> LoadedModel:
     """Load a model by name, in evaluation mode, and its tokenizer.
 
@@ -351,7 +365,7 @@ def load_model(
         name: ``nano``, ``nano-unlabeled``, ``smollm2-135m``, a local folder, or a hub id such as ``gpt2``.
         dtype: of the weights. float32 unless told: a checkpoint stored in half precision would otherwise
             stay in half precision.
-        device: where to put it.
+        device: where to put it; None for ``chosen_device()``.
 
     Raises:
         ValueError: an unknown name, a hub model without a network, or a folder that holds no whole model.
@@ -382,5 +396,5 @@ def load_model(
     if found["missing_keys"]:  # transformers would go on with random numbers
         lacking = min(found["missing_keys"])
         raise ValueError(f"model={name!r} cannot be loaded: its weights lack {lacking}.")
-    model.to(device).eval()
+    model.to(chosen_device() if device is None else device).eval()
     return LoadedModel(model, tokenizer)

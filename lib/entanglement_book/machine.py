@@ -42,6 +42,10 @@ def machine() -> dict[str, str]:
     """Return what decides whether floating-point results repeat exactly: processor, PyTorch, system."""
     import torch
 
+    from entanglement.models import chosen_device
+
+    device = chosen_device()
+    on = {} if device.type == "cpu" else {"device": torch.cuda.get_device_name(device)}
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -54,6 +58,7 @@ def machine() -> dict[str, str]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__.partition("+")[0],
         "system": f"{platform.system()} {platform.machine()}",
+        **on,
     }
 
 

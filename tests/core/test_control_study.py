@@ -101,16 +101,17 @@ def test_what_a_request_costs_and_whether_dpo_meets_it(tiny_model, tokenizer, pa
 def test_dpos_own_steps_ask_for_a_share_of_the_rest(tiny_model, tokenizer, pair, share):
     model, target = tiny_model("gpt2-tied"), 1e-3  # small enough to be of first order
     start = response_logps(model, collate_left([pair], tokenizer, False))
-    margin_alone(model, tokenizer, pair, target, share=share, max_steps=1)
+    said = margin_alone(model, tokenizer, pair, target, share=share, max_steps=1)
     now = response_logps(model, collate_left([pair], tokenizer, False))
     moved = [float((new - old).detach()) for new, old in zip(now, start, strict=True)]
+    assert said == pytest.approx(moved, abs=1e-9)  # where it gave up, the last step included
     geometry = measured(tiny_model("gpt2-tied"), tokenizer, [pair])
     ratio = [float(rate / geometry.distance_sq) for rate in geometry.rates()]
     assert moved == pytest.approx([share * target * r for r in ratio], rel=1e-2)
     assert margin_alone(model, tokenizer, pair, 1.0, max_steps=0) == (0.0, 0.0)
     # It stops within a twentieth, and not before.
     steps = {0.5: 5, 0.7: 3}[share]  # (1 − share)^n below 0.05
-    for n, there in ((steps, False), (steps + 1, True)):
+    for n, there in ((steps - 1, False), (steps, True)):
         found = margin_alone(tiny_model("gpt2-tied"), tokenizer, pair, target, share=share, max_steps=n)
         assert (abs(found[0] - found[1] - target) <= 0.05 * target) == there
 

@@ -42,7 +42,7 @@ def test_the_second_reference_is_trained_on_the_rejected_responses(monkeypatch):
     monkeypatch.setattr(masking, "sft", sft)
     masking.run_cell("smoke", "nano", cell)
     (pairs, options), numbers = seen[0], masking.recipe("smoke")
-    train = masking.train_pairs("smoke", "sentiment", 1)
+    train = masking.train_pairs("smoke", "nano", "sentiment", 1)
     assert [(p.prompt, p.chosen, p.rejected) for p in pairs] == [
         (p.prompt, p.rejected, p.chosen) for p in train
     ]

@@ -71,7 +71,7 @@ def test_the_grid_has_its_seeds_and_rates():
 
 def test_the_sample_is_of_pairs_that_were_trained_on():
     pairs = [f"pair {i}" for i in range(40)]
-    sample = trained_sample("smoke", pairs, 1)
+    sample = trained_sample("smoke", "nano", pairs, 1)
     numbers = untangling.recipe("smoke")
     batches = shuffled(len(pairs), numbers.steps, numbers.batch, 1)
     used = {pairs[i] for rows in batches for i in rows}

@@ -214,7 +214,7 @@ def test_the_second_reference_is_trained_on_the_rejected_side(cells):
     cell = {"weights": "two", "seed": 1}
     calls = cells("masking", cell)[1]
     chosen, rejected = (call for call in calls if call["function"] == "sft")
-    pairs = start.train_pairs("smoke", "sentiment", 1)
+    pairs = start.train_pairs("smoke", "nano", "sentiment", 1)
     assert [p.chosen for p in chosen["pairs"]] == [p.chosen for p in pairs]
     assert [p.chosen for p in rejected["pairs"]] == [p.rejected for p in pairs]
     assert [p.prompt for p in rejected["pairs"]] == [p.prompt for p in pairs]
@@ -239,6 +239,11 @@ ORACLE = [
         {"update": "joint", "optimizer": "sgd", "rate": 1.0, "seed": 1},
         {"optimizer": "sgd", "lr": 0.01, "max_grad_norm": None},
     ),
+    (
+        "ratio",
+        {"data": "sentiment", "optimizer": "sgd", "rate": 1.0, "ratio": 1.0, "seed": 0},
+        {"optimizer": "sgd", "lr": 0.01, "max_grad_norm": None},
+    ),
     ("untangling", {"update": "rpo", "optimizer": "adamw", "rate": 1.0, "seed": 1}, {"loss": "rpo"}),
     ("masking", {"weights": "everything", "seed": 1}, {}),
     ("controlling", {"way": "kto", "goal": "none", "seed": 1}, {"loss": "kto"}),
@@ -253,7 +258,7 @@ def on_a_blackboard(model, seed, *, times=1.0, **options):
     test = start.data_pairs("sentiment", "test", numbers.test_pairs, seed)
     before = held_out(policy, tokenizer, test)
     settings = {"loss": "dpo", "lr": numbers.lr * times} | options
-    train = start.train_pairs("smoke", "sentiment", seed)
+    train = start.train_pairs("smoke", model, "sentiment", seed)
     align_plainly(
         policy, tokenizer, train, steps=numbers.steps, batch_size=numbers.batch, seed=seed, **settings
     )

@@ -22,6 +22,7 @@ from entanglement.updates import (
     UPDATES,
     Adversarial,
     Calibrated,
+    ConstantRatio,
     Decoupled,
     Split,
     TokenWeighted,
@@ -50,6 +51,7 @@ DEFAULTS = [
     (check_settings, {"warmup": 0.0, "smallest_batch": 1}),
     (Decoupled, {"level": "all", "damping": 0.01, "budget": math.inf}),
     (Calibrated, {"momentum": 0.9}),
+    (ConstantRatio, {"ratio": 1.005}),
     (Split, {"order": "random", "seed": 0}),
     (Weighted, {"level": "pair", "metric": "plain"}),
     (Adversarial, {"head_start": 8, "beta": 0.1, "lr": 1e-4, "seed": 0}),
@@ -87,6 +89,7 @@ def test_what_is_not_said(function, expected):
 #: the gradient is used, the smallest batch, and how many batches are rehearsed.
 FACTS = {
     "joint": (True, True, True, 1, 0),
+    "constant": (True, True, True, 1, 0),
     "split": (False, False, True, 1, 0),
     "decoupled": (False, False, False, 1, 0),
     "calibrated": (True, False, True, 1, 0),
@@ -109,7 +112,12 @@ def test_what_an_update_says_of_itself(name):
     assert (rule is not None) == (name in ("joint", "normalized", "band", "pcgrad", "mgda"))
     if rule is not None:
         assert rule.safe == rule.needs_geometry == (name != "joint")
-    assert {name for name in UPDATES if UPDATES[name].costs_like} == {"pcgrad", "mgda", "everything"}
+    assert {name for name in UPDATES if UPDATES[name].costs_like} == {
+        "constant",
+        "pcgrad",
+        "mgda",
+        "everything",
+    }
 
 
 def test_a_run_without_options_is_that_with_all_of_them_written_out(tiny_model, tokenizer):
@@ -130,6 +138,7 @@ def test_an_update_is_printed_with_its_options_and_nothing_large():
     printed = [
         (Adversarial(beta=0.2), "Adversarial(head_start=8, beta=0.2, lr=0.0001, seed=0)"),
         (Calibrated(), "Calibrated(momentum=0.9)"),
+        (ConstantRatio(), "ConstantRatio(ratio=1.005)"),
         (Decoupled(), "Decoupled(level='all', damping=0.01, budget=inf)"),
         (Split(), "Split(order='random', seed=0)"),
         (TokenWeighted(FromGeometry()), "TokenWeighted(weigher=FromGeometry(), reference=None)"),

@@ -80,6 +80,10 @@ def normalized(scene):
     return by_ratio(scene, b / a)
 
 
+def constant(scene):
+    return by_ratio(scene, 1.3)
+
+
 def band(scene):
     a, b, c = scene.norms
     rho = c / (a * b)
@@ -238,6 +242,7 @@ def adversarial(scene):
 #: Name of an update → its step, and the options that the formula is for.
 FORMULAS = {
     "joint": (joint, lambda scene: {}),
+    "constant": (constant, lambda scene: {"ratio": 1.3}),
     "normalized": (normalized, lambda scene: {}),
     "band": (band, lambda scene: {}),
     "pcgrad": (pcgrad, lambda scene: {}),

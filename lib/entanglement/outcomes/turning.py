@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ from entanglement.signatures import checked
 
 __all__ = [
     "MeanGradients",
+    "OutOfReach",
     "Turns",
     "VirtualStep",
     "first_order_turns",
@@ -42,8 +44,12 @@ Gradient = dict[str, torch.Tensor]
 Direction = Literal["plain", "sign"]
 #: A turning point is looked for between 1/_WIDEST and _WIDEST.
 _WIDEST = 64.0
-#: A margin is met within this share.
+#: The length of a step is found within this share of it.
 _CLOSE = 0.01
+
+
+class OutOfReach(ValueError):  # noqa: N818 - what the margin is
+    """No step along a direction gains the margin that was asked for."""
 
 
 @checked()
@@ -172,12 +178,30 @@ def virtual_step(
     Raises:
         ValueError: ``step`` names no parameter, or has another shape.
     """
+    _check_step(model, step)
+    before = _mean_logps(model, tokenizer, pairs, append_eos)
+    return _moved(model, tokenizer, pairs, step, length, append_eos, before)
+
+
+def _check_step(model: nn.Module, step: Mapping[str, torch.Tensor]) -> None:
     named = dict(model.named_parameters())
     for name, part in step.items():
         if name not in named or part.shape != named[name].shape:
             expected = tuple(named[name].shape) if name in named else "a parameter's name"
             raise ValueError(f"step[{name!r}] has shape {tuple(part.shape)}; expected {expected}.")
-    before = _mean_logps(model, tokenizer, pairs, append_eos)
+
+
+def _moved(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    step: Mapping[str, torch.Tensor],
+    length: float,
+    append_eos: bool,
+    before: tuple[float, float],
+) -> VirtualStep:
+    """Take a step, measure what has changed since ``before``, and undo it."""
+    named = dict(model.named_parameters())
     kept = {name: named[name].detach().clone() for name in step}
     try:
         with torch.no_grad():
@@ -216,14 +240,19 @@ def turns(
         append_eos: as in ``collate``.
 
     Raises:
-        ValueError: not one of ``length`` and ``margin``, or a margin that no step along this direction gains.
+        ValueError: not one of ``length`` and ``margin``.
+        OutOfReach: a margin that no step along this direction gains.
     """
     if (length is None) == (margin is None):
         raise ValueError(f"length={length} and margin={margin}: expected one of the two.")
 
+    _check_step(model, gradients.chosen)
+    before = _mean_logps(model, tokenizer, pairs, append_eos)
+
+    @cache  # the two answers' turning points are looked for at the same ratios
     def at(ratio: float, length: float) -> VirtualStep:
         step = gradients.along(ratio, direction)
-        return virtual_step(model, tokenizer, pairs, step, length, append_eos=append_eos)
+        return _moved(model, tokenizer, pairs, step, length, append_eos, before)
 
     if length is None:
         assert margin is not None
@@ -234,18 +263,13 @@ def turns(
 
 
 def _length_for(gain: Callable[[float], float], margin: float) -> float:
-    """Return the length of a step that gains a margin: doubled until it does, then halved in."""
-    low, high = 0.0, 1e-3
-    while gain(high) < margin:
-        low, high = high, 2 * high
-        if high > 1e3:
-            raise ValueError(f"margin={margin}: no step along this direction gains that much.")
-    while True:
-        middle = (low + high) / 2
-        found = gain(middle)
-        if abs(found - margin) <= _CLOSE * margin or high - low < 1e-9:
-            return middle
-        low, high = (middle, high) if found < margin else (low, middle)
+    """Return the length of a step that gains a margin: doubled until it does, then narrowed down."""
+    low, high, before = 0.0, 1e-3, 0.0
+    while (found := gain(high)) < margin:
+        if found <= before:  # curvature has won, or there was nothing to gain
+            raise OutOfReach(f"margin={margin}: no step along this direction gains that much.")
+        low, high, before = high, 2 * high, found
+    return float(brentq(lambda length: gain(length) - margin, low, high, rtol=_CLOSE))
 
 
 def _turn(change: Callable[[float], float]) -> float:
@@ -258,7 +282,7 @@ def _turn(change: Callable[[float], float]) -> float:
     while reach < _WIDEST:
         outer = reach if here < 0 else 1 / reach
         if change(outer) * here <= 0:
-            return float(brentq(change, *sorted((inner, outer)), xtol=1e-5, rtol=1e-5))
+            return float(brentq(change, *sorted((inner, outer)), xtol=3e-5, rtol=3e-5))
         inner, reach = outer, reach**4
     return float("nan")
 

@@ -14,6 +14,7 @@ from entanglement.updates.decoupled import Decoupled
 from entanglement.updates.metric import preconditioner
 from entanglement.updates.pair_rules import balanced
 from entanglement.updates.passes import PairPass
+from entanglement.updates.ratio import ConstantRatio
 from entanglement.updates.rule import Rule
 from entanglement.updates.split import Split
 from entanglement.updates.token_weighted import TokenWeighted
@@ -23,6 +24,7 @@ __all__ = [
     "UPDATES",
     "Adversarial",
     "Calibrated",
+    "ConstantRatio",
     "Declared",
     "Decoupled",
     "Joint",

@@ -29,10 +29,17 @@ __all__ = ["Joint", "Weighted", "by_rule", "get_rule", "list_rules"]
 
 @dataclass
 class Joint(Update):
-    """The loss's own step, by one ordinary backward pass; each prompt is computed once."""
+    """The loss's own step, by one ordinary backward pass; each prompt is computed once.
+
+    A subclass may put other weights in place of the loss's (``weigh``).
+    """
 
     plain_backward: ClassVar[bool] = True
     weighs_pairs: ClassVar[bool] = True
+
+    def weigh(self, d_w: torch.Tensor, d_l: torch.Tensor) -> Weights:
+        """Return (u_w, u_l), each (B,), in place of the loss's own weights, which are the same here."""
+        return d_w, d_l
 
     def gradient(self, work: Work) -> StepReport:
         """See :class:`~entanglement.updates.base.Update`."""
@@ -45,9 +52,13 @@ class Joint(Update):
             chosen, rejected = (torch.cat([part[side] for part in parts]) for side in (0, 1))
             logps = work.pair_logps(chosen, rejected)
             losses = work.finite(work.loss(logps))
-            losses.mean().backward()
-        d_w, d_l = work.weights(logps)
-        return StepReport(losses.detach(), d_w, d_l, d_w, d_l)
+            d_w, d_l = work.weights(logps)
+            u_w, u_l = self.weigh(d_w, d_l)
+            if u_w is d_w and u_l is d_l:
+                losses.mean().backward()
+            else:
+                (u_l.to(rejected) * rejected - u_w.to(chosen) * chosen).mean().backward()
+        return StepReport(losses.detach(), d_w, d_l, u_w, u_l)
 
 
 @checked()

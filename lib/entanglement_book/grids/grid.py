@@ -7,7 +7,7 @@ A study declares its grid by one statement in a module of its own, ``studies/chN
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from entanglement.registry import Registry
 
-__all__ = ["GRIDS", "SCALES", "Cell", "Grid", "cell_name"]
+__all__ = ["GRIDS", "SCALES", "Cell", "Grid", "cell_name", "one_change"]
 
 Cell = Mapping[str, Any]
 SCALES = ("smoke", "book", "paper")
@@ -69,3 +69,16 @@ GRIDS: Registry[Grid] = Registry("grid", package="entanglement_book.studies", mo
 def cell_name(cell: Cell) -> str:
     """Return a cell's name, of which a file's is made."""
     return "-".join(str(value) for value in cell.values())
+
+
+def one_change(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first of some cells and, for each key, the first that differs from it in that one; they are
+    enough at smoke.
+    """
+    first = cells[0]
+    changed: dict[str, dict[str, Any]] = {}
+    for cell in cells[1:]:
+        keys = [key for key in first if cell[key] != first[key]]
+        if len(keys) == 1:
+            changed.setdefault(keys[0], cell)
+    return [first, *changed.values()]

@@ -40,7 +40,8 @@ def computed(grid: Grid, scale: str, model: str, cell: Cell) -> dict[str, Any]:
     """Compute one cell in this process.
 
     Returns:
-        What is kept of it: cell, seconds, uses (what it looked up), and tables (as pandas splits them).
+        What is kept of it: cell, seconds, where it was computed (machine, versions), uses (what it looked
+        up), and tables (as pandas splits them).
     """
     one_thread()
     started = time.perf_counter()
@@ -53,6 +54,8 @@ def computed(grid: Grid, scale: str, model: str, cell: Cell) -> dict[str, Any]:
     return {
         "cell": dict(cell),
         "seconds": time.perf_counter() - started,
+        "machine": machine(),
+        "versions": versions(("torch", "transformers", "numpy", "pandas")),
         "uses": sorted(uses),
         "tables": {name: table.to_dict(orient="split", index=False) for name, table in tables.items()},
     }
@@ -173,6 +176,7 @@ def _read_cell(path: Path, grid: Grid, code: Code) -> dict[str, Any] | None:
         fresh = (content["code"], content["files"]) == (made.code, made.files)
         whole = all(set(table) == {"columns", "data"} for table in content["tables"].values())
         its_own = cell_name(content["cell"]) == path.stem and content["seconds"] >= 0
+        its_own = its_own and isinstance(content["machine"], dict) and isinstance(content["versions"], dict)
         return content if fresh and whole and its_own else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -216,8 +220,17 @@ def _provenance(
         "cell_seconds": round(sum(content["seconds"] for content in parts)),
         "threads_per_cell": 1,
         "jobs": jobs,
-        "machine": machine(),
-        "versions": versions(("torch", "transformers", "numpy", "pandas")),
+        "machine": _one(parts, "machine"),
+        "versions": _one(parts, "versions"),
         "sha256": {},
         **grid.describe(scale, model),
     }
+
+
+def _one(parts: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    """Return what all cells say under a key; where they do not say the same, all that they say."""
+    said: list[dict[str, Any]] = []
+    for content in parts:
+        if content[key] not in said:
+            said.append(content[key])
+    return said[0] if len(said) == 1 else {"several": said}

@@ -50,7 +50,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
     Cells with the same checkpoint stand next to each other.
     """
-    seeds = range(recipe(scale).seeds)
+    seeds = range(recipe(scale, model).seeds)
     return [{"data": data, "loss": name, "seed": seed} for data in DATA for seed in seeds for name in LOSSES]
 
 
@@ -66,7 +66,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     Raises:
         ValueError: an unknown data set or loss.
     """
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     data, seed, loss = cell["data"], int(cell["seed"]), get_loss(cell["loss"])
     policy, tokenizer, start = checkpoint(scale, model, data, seed)
     policy.load_state_dict(start)
@@ -74,7 +74,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     run = align(
         policy,
         tokenizer,
-        train_pairs(scale, data, seed),
+        train_pairs(scale, model, data, seed),
         loss=loss,
         steps=numbers.steps,
         lr=numbers.lr,
@@ -107,7 +107,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
     about = about_model(model)
-    return {"recipe": asdict(recipe(scale)), "losses": _defaults(LOSSES), "model": model, "about": about}
+    return {
+        "recipe": asdict(recipe(scale, model)),
+        "losses": _defaults(LOSSES),
+        "model": model,
+        "about": about,
+    }
 
 
 def _defaults(names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -63,7 +63,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its table "means": held-out means before and after (``step_means``)."""
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     data, seed = cell["data"], int(cell["seed"])
     loss = get_loss("dpo", beta=float(cell["beta"]))
     policy, tokenizer, start = checkpoint(scale, model, data, seed)
@@ -71,7 +71,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     run = align(
         policy,
         tokenizer,
-        train_pairs(scale, data, seed),
+        train_pairs(scale, model, data, seed),
         loss=loss,
         steps=numbers.steps,
         lr=numbers.lr * float(cell["rate"]),
@@ -85,7 +85,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the model's description, for the provenance of a table."""
-    numbers = asdict(recipe(scale)) | asdict(knobs(scale))
+    numbers = asdict(recipe(scale, model)) | asdict(knobs(scale))
     return {"recipe": numbers, "model": model, "about": about_model(model)}
 
 

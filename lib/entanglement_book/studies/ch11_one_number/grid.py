@@ -77,7 +77,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every update for every seed with AdamW at the recipe's rate, some at other rates, and
     some with plain steps.
     """
-    seeds = range(recipe(scale).seeds)
+    seeds = range(recipe(scale, model).seeds)
     cells = [(name, "adamw", 1.0, seed) for seed in seeds for name in UPDATES]
     cells += [(name, "sgd", 1.0, seed) for seed in seeds for name, v in UPDATES.items() if v.plain]
     few = seeds[:RATE_SEEDS]
@@ -94,11 +94,11 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "steps": the trajectory's ``monitor``, a row a training step.
         "answers": what the model draws for the held-out prompts (``quality``), with AdamW at rate 1 only.
     """
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     seed, variant, plain = int(cell["seed"]), UPDATES[cell["update"]], cell["optimizer"] == "sgd"
     policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
-    train = train_pairs(scale, "sentiment", seed)
+    train = train_pairs(scale, model, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     run = align(
         policy,
@@ -112,7 +112,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         optimizer=cell["optimizer"],
         max_grad_norm=None if plain else 1.0,  # clipping is no part of a plain step
         seed=seed,
-        evaluate={"trained": trained_sample(scale, train, seed), "test": test},
+        evaluate={"trained": trained_sample(scale, model, train, seed), "test": test},
         evaluate_at=sorted({round(numbers.steps * k / 8) for k in range(9)}),
     )
     tables = {"means": set_means(run.table), "steps": run.monitor}
@@ -129,7 +129,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the updates, for the provenance of a table."""
     updates = {name: asdict(variant) for name, variant in UPDATES.items()}
     about = about_model(model)
-    return {"recipe": asdict(recipe(scale)), "updates": updates, "model": model, "about": about}
+    return {"recipe": asdict(recipe(scale, model)), "updates": updates, "model": model, "about": about}
 
 
 GRIDS.add("untangling", Grid("untangling", grid_cells, run_cell, describe, models=("nano",)))

@@ -42,12 +42,14 @@ WEIGHERS: tuple[str, ...] = ("everything", "contrasting", "two", "geometry", "le
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every weigher for every seed; those of a seed share a checkpoint."""
-    return [{"weights": name, "seed": seed} for seed in range(recipe(scale).seeds) for name in WEIGHERS]
+    return [
+        {"weights": name, "seed": seed} for seed in range(recipe(scale, model).seeds) for name in WEIGHERS
+    ]
 
 
 def _other(scale: str, model: str, pairs: Sequence[PreferencePair], seed: int) -> nn.Module:
     """Return the base fine-tuned on the rejected responses, as the checkpoint was on the chosen ones."""
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     policy, tokenizer = load_model(model)
     swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs]
     sft(
@@ -65,14 +67,14 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "tokens": ``token_table`` of held-out pairs, with the weights after training.
         "answers": what the model draws for the held-out prompts (``quality``).
     """
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     seed, name = int(cell["seed"]), cell["weights"]
     policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
     reference, _ = load_model(model)
     reference.load_state_dict(start)
     reference.eval()
-    train = train_pairs(scale, "sentiment", seed)
+    train = train_pairs(scale, model, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
     torch.manual_seed(seed)
     make: dict[str, Callable[[], Weigher | WeighTokens]] = {
@@ -92,7 +94,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         lr=numbers.lr,
         batch_size=numbers.batch,
         seed=seed,
-        evaluate={"trained": trained_sample(scale, train, seed), "test": test},
+        evaluate={"trained": trained_sample(scale, model, train, seed), "test": test},
         evaluate_at=sorted({round(numbers.steps * k / 8) for k in range(9)}),
     )
     prompts = [pair.prompt for pair in test]
@@ -155,7 +157,7 @@ def ranking(tokens: pd.DataFrame) -> float:
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the weighers, for the provenance of a table."""
     about = about_model(model)
-    return {"recipe": asdict(recipe(scale)), "weighers": WEIGHERS, "model": model, "about": about}
+    return {"recipe": asdict(recipe(scale, model)), "weighers": WEIGHERS, "model": model, "about": about}
 
 
 GRIDS.add("masking", Grid("masking", grid_cells, run_cell, describe, models=("nano",)))

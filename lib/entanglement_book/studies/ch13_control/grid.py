@@ -68,7 +68,7 @@ ADVERSARY: dict[str, Any] = {"head_start": 8, "beta": 0.1, "lr": 1e-4}
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every way and request for every seed; those of a seed share a checkpoint."""
     asked = [(name, goal) for name, way in WAYS.items() for goal in way.goals or ("none",)]
-    seeds = range(recipe(scale).seeds)
+    seeds = range(recipe(scale, model).seeds)
     return [{"way": name, "goal": goal, "seed": seed} for seed in seeds for name, goal in asked]
 
 
@@ -80,13 +80,13 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "steps": the trajectory's ``monitor``, a row a training step, for adversarial training only.
         "answers": what the model draws for the held-out prompts (``quality``).
     """
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     seed, way = int(cell["seed"]), WAYS[cell["way"]]
     policy, tokenizer, start = checkpoint(scale, model, "sentiment", seed)
     policy.load_state_dict(start)
-    train = train_pairs(scale, "sentiment", seed)
+    train = train_pairs(scale, model, "sentiment", seed)
     test = data_pairs("sentiment", "test", numbers.test_pairs, seed)
-    sets = {"trained": trained_sample(scale, train, seed), "test": test}
+    sets = {"trained": trained_sample(scale, model, train, seed), "test": test}
     moments = sorted({round(numbers.steps * k / 8) for k in range(9)})
     if cell["way"] == "adversarial":
         steps = LONGER * numbers.steps
@@ -121,7 +121,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the requests, for the provenance of a table."""
     ways = {name: asdict(way) for name, way in WAYS.items()}
     about = about_model(model)
-    return {"recipe": asdict(recipe(scale)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
+    return {"recipe": asdict(recipe(scale, model)), "ways": ways, "goals": GOALS, "damping": DAMPING}  | {
         "adversary": ADVERSARY, "longer": LONGER, "faster": FASTER, "model": model, "about": about,
     }  # fmt: skip
 

@@ -116,13 +116,12 @@ def margin_alone(
     batch = collate_left([pair], tokenizer, False)
     with torch.no_grad():
         before = [float(value) for value in response_logps(model, batch)]
-    moved = (0.0, 0.0)
     for _ in range(max_steps):
         here = PairPass(model, batch)
         moved = (float(here.chosen) - before[0], float(here.rejected) - before[1])
         left = margin - (moved[0] - moved[1])
         if abs(left) <= 0.05 * margin:
-            break
+            return moved
         assert here.geometry is not None
         weight = share * left / here.geometry.distance_sq
         step = here.gradient(weight, -weight)
@@ -130,7 +129,9 @@ def margin_alone(
             for name, parameter in model.named_parameters():
                 if name in step:
                     parameter.add_(step[name])
-    return moved
+    with torch.no_grad():
+        now = [float(value) for value in response_logps(model, batch)]
+    return now[0] - before[0], now[1] - before[1]
 
 
 def _moved(pair: LogLinear, reference: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, float]:

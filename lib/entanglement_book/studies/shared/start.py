@@ -21,8 +21,18 @@ from entanglement.training import sft
 from entanglement.uses import remembered
 from entanglement_book.materials import sentiment_pairs, tldr_pairs
 from entanglement_book.materials.cached import cached_docstrings
+from entanglement_book.materials.tweets import VARIANTS
 
-__all__ = ["DATA", "Recipe", "checkpoint", "data_pairs", "recipe", "train_pairs", "trained_sample"]
+__all__ = [
+    "DATA",
+    "Recipe",
+    "checkpoint",
+    "data_pairs",
+    "recipe",
+    "train_pairs",
+    "trained_sample",
+    "validation_pairs",
+]
 
 DATA: dict[str, str] = {
     "sentiment": "sentiment of tweets with the long suffix: the two responses are near-copies",
@@ -93,16 +103,32 @@ _SMOKE = replace(
 )
 
 
+# A pretrained model of 100 M parameters and more: the paper's rates, and the few steps of fine-tuning after
+# which the suffix is not yet learned (``ch08_sentiment.grid_dial`` shows what more of them do).
+_PRETRAINED = replace(
+    _BOOK,
+    sft_steps=3,
+    sft_batch=8,
+    steps=12,
+    lr=5e-6,
+    batch=8,
+    moments=(0, 3, 6, 9, 12),
+)
 _PAPER = replace(_BOOK, steps=42, lr=5e-6, test_pairs=200, geometry_pairs=50, moments=(0, 8, 16, 24, 32, 42))
 
 
-def recipe(scale: str) -> Recipe:
-    """Return the numbers of a run at "smoke", "book" or "paper".
+def recipe(scale: str, model: str = "nano") -> Recipe:
+    """Return the numbers of a run.
+
+    Args:
+        scale: "smoke", "book" or "paper".
+        model: a name of the ladder or a hub id; pretrained models of others take the paper's rates.
 
     Raises:
         ValueError: an unknown scale.
     """
-    found = {"smoke": _SMOKE, "book": _BOOK, "paper": _PAPER}.get(scale)
+    book = _BOOK if model.startswith("nano") else _PRETRAINED
+    found = {"smoke": _SMOKE, "book": book, "paper": _PAPER}.get(scale)
     if found is None:
         raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
     return found
@@ -110,13 +136,14 @@ def recipe(scale: str) -> Recipe:
 
 @remembered(maxsize=2)
 def data_pairs(data: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
-    """Return the pairs of one of ``DATA``.
+    """Return the pairs of one of ``DATA``, or of a variant of the tweets' responses (``VARIANTS``).
 
     Raises:
         ValueError: an unknown data set.
     """
-    if data == "sentiment":
-        return sentiment_pairs("long_suffix", split, n=n, seed=seed)  # type: ignore[arg-type]
+    if data == "sentiment" or data in VARIANTS:
+        variant = "long_suffix" if data == "sentiment" else data
+        return sentiment_pairs(variant, split, n=n, seed=seed)  # type: ignore[arg-type]
     if data == "summaries":
         return tldr_pairs("sibling", split, n=n, seed=seed, docstrings=cached_docstrings())  # type: ignore[arg-type]
     raise ValueError(f"data={data!r}; expected one of {', '.join(DATA)}.")
@@ -127,12 +154,12 @@ def checkpoint(
     scale: str, model: str, data: str, seed: int
 ) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
     """Return the base fine-tuned on chosen responses, and its parameters, for the cells that start there."""
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     policy, tokenizer = load_model(model)
     sft(
         policy,
         tokenizer,
-        train_pairs(scale, data, seed),
+        train_pairs(scale, model, data, seed),
         steps=numbers.sft_steps,
         lr=numbers.sft_lr,
         batch_size=numbers.sft_batch,
@@ -141,14 +168,21 @@ def checkpoint(
     return policy, tokenizer, {name: value.clone() for name, value in policy.state_dict().items()}
 
 
-def train_pairs(scale: str, data: str, seed: int) -> list[PreferencePair]:
+def train_pairs(scale: str, model: str, data: str, seed: int) -> list[PreferencePair]:
     """Return the pairs that a cell trains on: all tweets, or as many summaries as the recipe says."""
-    return data_pairs(data, "train", None if data == "sentiment" else recipe(scale).train_pairs, seed)
+    return data_pairs(data, "train", recipe(scale, model).train_pairs if data == "summaries" else None, seed)
 
 
-def trained_sample(scale: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
+def validation_pairs(data: str, judged: list[PreferencePair], seed: int) -> list[PreferencePair]:
+    """Return as many held-out pairs as are judged, and none of these: what may be looked at to choose."""
+    names = {pair.id for pair in judged}
+    others = [pair for pair in data_pairs(data, "test", None, seed) if pair.id not in names]
+    return random.Random(seed).sample(others, min(len(judged), len(others)))
+
+
+def trained_sample(scale: str, model: str, pairs: list[PreferencePair], seed: int) -> list[PreferencePair]:
     """Return some of the pairs that a cell's batches contain, as many as there are held-out ones."""
-    numbers = recipe(scale)
+    numbers = recipe(scale, model)
     batches = shuffled(len(pairs), numbers.steps, numbers.batch, seed)
     used = sorted({i for rows in batches for i in rows})
     picked = random.Random(seed).sample(used, min(numbers.test_pairs, len(used)))

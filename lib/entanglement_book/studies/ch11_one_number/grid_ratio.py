@@ -1,0 +1,92 @@
+"""The grid of constant ratios: from one checkpoint, the same steps with one number r for all pairs.
+
+With ``nano``, near-copies, AdamW and rate 1 a cell has the checkpoint, batches and held-out pairs of the grid
+of update rules, so that a constant stands beside every rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from entanglement.models import about_model
+from entanglement.training import align
+from entanglement.updates import get_update
+from entanglement_book.grids.grid import GRIDS, Grid, one_change
+from entanglement_book.studies.ch11_one_number.grid import PLAIN_LR
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import (
+    checkpoint,
+    data_pairs,
+    recipe,
+    train_pairs,
+    trained_sample,
+    validation_pairs,
+)
+
+__all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "run_cell"]
+
+#: Constant ratios r; 1 is DPO.
+RATIOS = (1.0, 1.0025, 1.005, 1.01, 1.02, 1.05)
+OPTIMIZERS = ("adamw", "sgd")
+#: Multiples of the rate, the first with all seeds and the others with this many.
+RATES, RATE_SEEDS = (1.0, 0.5, 2.0), 3
+
+
+def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells: optimizer × rate × ratio × seed; those of a seed share a checkpoint."""
+    seeds = range(recipe(scale, model).seeds)
+    cells = [
+        {"data": "sentiment", "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
+        for seed in seeds
+        for optimizer in OPTIMIZERS
+        for rate in RATES
+        for ratio in RATIOS
+        if rate == RATES[0] or seed < RATE_SEEDS
+    ]
+    return cells if scale != "smoke" else one_change(cells)
+
+
+def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Run one cell and return its table.
+
+    Returns:
+        "means": ``set_means`` of trained, validation and held-out pairs, a row a step and set.
+    """
+    numbers = recipe(scale, model)
+    data, seed, plain = cell["data"], int(cell["seed"]), cell["optimizer"] == "sgd"
+    policy, tokenizer, start = checkpoint(scale, model, data, seed)
+    policy.load_state_dict(start)
+    train = train_pairs(scale, model, data, seed)
+    test = data_pairs(data, "test", numbers.test_pairs, seed)
+    run = align(
+        policy,
+        tokenizer,
+        train,
+        update=get_update("constant", ratio=float(cell["ratio"])),
+        steps=numbers.steps,
+        lr=(PLAIN_LR if plain else numbers.lr) * float(cell["rate"]),
+        batch_size=numbers.batch if data == "sentiment" else numbers.batch // 2,
+        optimizer=cell["optimizer"],
+        max_grad_norm=None if plain else 1.0,  # clipping is no part of a plain step
+        seed=seed,
+        evaluate={
+            "trained": trained_sample(scale, model, train, seed),
+            "validation": validation_pairs(data, test, seed),
+            "test": test,
+        },
+        evaluate_at=numbers.moments,
+    )
+    return {"means": set_means(run.table)}
+
+
+def describe(scale: str, model: str) -> dict[str, Any]:
+    """Return the recipe and the ratios, for the provenance of a table."""
+    about = about_model(model)
+    return {"recipe": asdict(recipe(scale, model)), "ratios": RATIOS, "model": model, "about": about}
+
+
+GRIDS.add("ratio", Grid("ratio", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
