@@ -31,6 +31,7 @@ class Grid:
         run_cell: (scale, model, cell) → the cell's tables by name, without the cell's own columns.
         describe: (scale, model) → what the tables were made with, for their provenance; no titles.
         models: those whose tables are kept in the repository.
+        smoke: the model of the tables at smoke; "" for the first of ``models``.
         tolerance: largest accepted difference of a re-run cell on *another* kind of machine, as a share of
             1 + |value|. On the same kind the numbers must be equal.
         amplifies: whether a cell's training lets rounding grow until another kind of machine ends elsewhere;
@@ -42,6 +43,7 @@ class Grid:
     run_cell: Callable[[str, str, Cell], Mapping[str, pd.DataFrame]]
     describe: Callable[[str, str], dict[str, Any]]
     models: tuple[str, ...]
+    smoke: str = ""
     tolerance: float = 0.02
     amplifies: Callable[[Cell], bool] | None = None
 
@@ -60,7 +62,7 @@ class Grid:
 
     def kept(self, scale: str) -> tuple[str, ...]:
         """Return the models whose tables the repository keeps at a scale."""
-        return {"book": self.models, "smoke": self.models[:1]}.get(scale, ())
+        return {"book": self.models, "smoke": (self.smoke or self.models[0],)}.get(scale, ())
 
 
 GRIDS: Registry[Grid] = Registry("grid", package="entanglement_book.studies", modules="*.grid*")

@@ -28,8 +28,7 @@ SUFFIX = ("sentiment", "based", "on", "my", "judgement", "of", "the", "text", "t
 WORDS, FEW = (0, 1, 2, 4, 8, 12), (0, 1, 8)
 #: Steps of fine-tuning; the first is where all lengths are tried. A pretrained model learns it sooner.
 SFT_STEPS: dict[str, tuple[int, ...]] = {"nano": (64, 0, 16, 256), "pretrained": (3, 0, 6, 12)}
-#: Seeds; ``nano`` has fewer, since its main grid has five of three of these suffixes.
-SEEDS, NANO_SEEDS = 5, 3
+SEEDS = 5
 
 
 def sft_steps(scale: str, model: str) -> tuple[int, ...]:
@@ -51,7 +50,7 @@ def with_suffix(words: int, split: str, *, n: int | None = None, seed: int = 0) 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: words × steps of fine-tuning × seed."""
     first, *others = sft_steps(scale, model)
-    seeds = range(2 if scale == "smoke" else NANO_SEEDS if model.startswith("nano") else SEEDS)
+    seeds = range(2 if scale == "smoke" else SEEDS)
     both = [(words, first) for words in WORDS] + [(words, steps) for steps in others for words in FEW]
     cells = [{"words": words, "sft": steps, "seed": seed} for words, steps in both for seed in seeds]
     return one_change(cells) if scale == "smoke" else cells
@@ -92,4 +91,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("dial", Grid("dial", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
+GRIDS.add("dial", Grid("dial", grid_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"))

@@ -24,7 +24,6 @@ from entanglement.outcomes.turning import (
     virtual_step,
 )
 from entanglement_book.grids.grid import GRIDS, Grid
-from entanglement_book.materials.tweets import VARIANTS
 from entanglement_book.studies.shared.start import (
     checkpoint,
     data_pairs,
@@ -46,11 +45,9 @@ NUDGE = 1.01
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells: data × seed; with ``nano`` also the tweets with shorter responses."""
-    own = model.startswith("nano")
-    seeds = range(recipe(scale, model).seeds if own else FEW_SEEDS)
-    data = ["sentiment", *(name for name in VARIANTS if own and name != "long_suffix")]
-    return [{"data": name, "seed": seed} for name in data for seed in seeds]
+    """Return the cells, one a seed."""
+    seeds = range(recipe(scale, model).seeds if model.startswith("nano") else FEW_SEEDS)
+    return [{"data": "sentiment", "seed": seed} for seed in seeds]
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
