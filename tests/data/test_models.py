@@ -18,6 +18,7 @@ from entanglement.models import (
     about_model,
     check_model_folder,
     check_model_name,
+    chosen_device,
     load_model,
     model_facts,
 )
@@ -223,11 +224,22 @@ def test_weights_that_lack_a_layer_are_refused(saved):
         load_model(str(saved))
 
 
-@pytest.mark.parametrize("device", ["moon", None, "cuda:77", 3.5])
+@pytest.mark.parametrize("device", ["moon", "cuda:77", 3.5])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device, checkpoint):
     (checkpoint / "config.json").unlink()
     with pytest.raises(ValueError, match=r"device=.*; expected a device of this machine"):
         load_model("nano", device=device)
+
+
+def test_the_device_is_the_environments_unless_one_is_named(checkpoint, monkeypatch):
+    monkeypatch.setenv("ENTANGLEMENT_DEVICE", "meta")
+    assert chosen_device().type == "meta" and load_model("nano").model.device.type == "meta"
+    assert load_model("nano", device="cpu").model.device.type == "cpu"
+    monkeypatch.setenv("ENTANGLEMENT_DEVICE", "moon")
+    with pytest.raises(ValueError, match=r"ENTANGLEMENT_DEVICE='moon'; expected a device of this machine"):
+        load_model("nano")
+    monkeypatch.setenv("ENTANGLEMENT_DEVICE", "")
+    assert chosen_device().type == "cpu"
 
 
 @pytest.mark.parametrize("file", WHOLE)

@@ -204,7 +204,7 @@ def restamp(
         try:
             moved = None
             if code_moved is not None:
-                before = None if smoke is None else smoke / f"{one.name}-{one.models[0]}"
+                before = None if smoke is None else smoke / f"{one.name}-{one.kept('smoke')[0]}"
                 moved = repeat_smoke(one, code_moved, folder=before, jobs=count)
             for at in scales:
                 for base in (name,) if name else one.kept(at):

@@ -74,13 +74,13 @@ def cell_name(cell: Cell) -> str:
 
 
 def one_change(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first of some cells and, for each key, the first that differs from it in that one; they are
+    """Return the first cell of seed 1 and, for each key, the first that differs from it in that one; they are
     enough at smoke.
     """
-    first = cells[0]
+    base = next(cell for cell in cells if cell["seed"] == 1)
     changed: dict[str, dict[str, Any]] = {}
-    for cell in cells[1:]:
-        keys = [key for key in first if cell[key] != first[key]]
+    for cell in cells:
+        keys = [key for key in base if cell[key] != base[key]]
         if len(keys) == 1:
             changed.setdefault(keys[0], cell)
-    return [first, *changed.values()]
+    return [base, *changed.values()]

@@ -80,7 +80,7 @@ def repeat_smoke(
     check_jobs(jobs)
     if not why.strip():
         raise ValueError("why='': say what changed without moving a number.")
-    model = grid.models[0]
+    model = grid.kept("smoke")[0]
     folder = folder or folder_of(root or repository(), grid.name, "smoke", model)
     stored, what = read_tables(folder), f"{grid.name} smoke {model}"
     same = stored.provenance["machine"] == machine()
