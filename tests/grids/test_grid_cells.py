@@ -27,7 +27,8 @@ NAMES = list(GRIDS)
 KEYS = [(name, key) for name in NAMES for key in GRIDS[name].cells("smoke", "nano")[0]]
 #: For keys that have one value at smoke: another one that the grid could have.
 OTHERS = {
-    ("knobs", "data"): "summaries", ("ratio", "data"): "one_token", ("foretold", "data"): "one_token",
+    ("knobs", "data"): "summaries", ("ratio", "data"): "one_token", ("ratio", "rate"): 4.0,
+    ("ratio-rates", "data"): "one_token", ("foretold", "data"): "one_token",
 }  # fmt: skip
 TRAINING = ("align", "sft")
 

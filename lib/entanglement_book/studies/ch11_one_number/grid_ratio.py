@@ -6,8 +6,9 @@ of update rules, so that a constant stands beside every rule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -27,26 +28,32 @@ from entanglement_book.studies.shared.start import (
     validation_pairs,
 )
 
-__all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "run_cell"]
+__all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "rate_cells", "run_cell"]
 
 #: Constant ratios r; 1 is DPO.
 RATIOS = (1.0, 1.0025, 1.005, 1.01, 1.02, 1.05)
 OPTIMIZERS = ("adamw", "sgd")
-#: Multiples of the rate, the first with all seeds and the others with this many.
-RATES, RATE_SEEDS = (1.0, 0.5, 2.0), 3
+#: Other multiples of the rate, with this many seeds.
+RATES, RATE_SEEDS = (0.5, 2.0), 3
+
+
+def _cells(seeds: Iterable[int], rates: Iterable[float]) -> list[dict[str, Any]]:
+    every = product(seeds, OPTIMIZERS, rates, RATIOS)
+    return [
+        {"data": "sentiment", "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
+        for seed, optimizer, rate, ratio in every
+    ]
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells: optimizer × rate × ratio × seed; those of a seed share a checkpoint."""
-    seeds = range(recipe(scale, model).seeds)
-    cells = [
-        {"data": "sentiment", "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
-        for seed in seeds
-        for optimizer in OPTIMIZERS
-        for rate in RATES
-        for ratio in RATIOS
-        if rate == RATES[0] or seed < RATE_SEEDS
-    ]
+    """Return the cells: optimizer × ratio × seed; those of a seed share a checkpoint."""
+    cells = _cells(range(recipe(scale, model).seeds), [1.0])
+    return cells if scale != "smoke" else one_change(cells)
+
+
+def rate_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells at other rates."""
+    cells = _cells(range(RATE_SEEDS), RATES)
     return cells if scale != "smoke" else one_change(cells)
 
 
@@ -90,3 +97,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 
 GRIDS.add("ratio", Grid("ratio", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
+GRIDS.add(
+    "ratio-rates",
+    Grid("ratio-rates", rate_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"),
+)
