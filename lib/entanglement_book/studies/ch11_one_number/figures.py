@@ -12,6 +12,7 @@ from matplotlib.patches import Wedge
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.arrows import arrow
+from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
@@ -23,7 +24,14 @@ from entanglement_book.drawing.style import (
     pick_axes,
 )
 
-__all__ = ["safe_steps", "step_sizes", "together_and_apart"]
+__all__ = [
+    "at_equal_margin",
+    "safe_steps",
+    "step_sizes",
+    "sweeps",
+    "together_and_apart",
+    "told_and_found",
+]
 
 _SHADES = (CASE_COLORS["both_down"], ACCENT, "#1d8c93", "#b58100", NEUTRAL)
 
@@ -124,14 +132,19 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
     return fig
 
 
-def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Mapping[str, str]) -> Figure:
+def together_and_apart(
+    ends: Mapping[str, tuple[Interval, Interval]],
+    kinds: Mapping[str, str],
+    line: Mapping[str, tuple[float, float]],
+) -> Figure:
     """Draw where training with each update ended: how far both answers moved together, and how far apart.
 
     Args:
         ends: label → (mean of the two changes, margin), nats, with intervals.
         kinds: label → "loss", "rule" or "itself", which decides color and marker.
+        line: label → (together, apart) of the constant ratios, in order, drawn as a line with small marks.
     """
-    fig, ax = figure(height=3.9)
+    fig, ax = figure(height=4.2)
     looks = {
         "itself": (CASE_COLORS["both_down"], "o"),
         "rule": (ACCENT, "o"),
@@ -145,6 +158,11 @@ def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Map
     ax.fill_betweenx(edge, -edge / 2, edge / 2, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
     ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
     ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
+    ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, zorder=1.5)
+    for name, spot in line.items():
+        ax.annotate(
+            name, spot, xytext=(0, -11), textcoords="offset points", ha="center", fontsize=7, color=INK
+        )
     above = True
     for x, y, name in spots:
         shade, marker = looks[kinds[name]]
@@ -179,4 +197,84 @@ def together_and_apart(ends: Mapping[str, tuple[Interval, Interval]], kinds: Map
     for x, text, case, side in words:
         color = CASE_COLORS[case]  # type: ignore[index]
         ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold", fontsize=9)
+    return fig
+
+
+def sweeps(panels: Mapping[str, pd.DataFrame], turns: Mapping[str, tuple[float, float]]) -> Figure:
+    """Draw both answers' changes against the constant ratio, one panel a model.
+
+    Args:
+        panels: title → table of ``ratios.sweep``.
+        turns: title → the ratios at which chosen and rejected turn, between which all is as it should be.
+    """
+    fig, axes = figure(1, len(panels), height=3.3, squeeze=False)
+    for ax, (title, table) in zip(axes[0], panels.items(), strict=True):
+        x = 100 * (table["ratio"].to_numpy() - 1)
+        low, high = (100 * (turn - 1) for turn in turns[title])
+        ax.axvspan(low, high, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
+        ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
+        looks = (("chosen", CHOSEN, "o-"), ("rejected", REJECTED, "s--"))
+        for name, color, style in looks:
+            value, down, up = ([getattr(i, end) for i in table[name]] for end in ("value", "low", "high"))
+            line_with_band(ax, x, value, down, up, color, name, marker=style[0], ls=style[1:], ms=4)
+        ax.set_xscale("symlog", linthresh=0.25, linscale=0.5)
+        ax.set_xticks(x, [f"{v:g}" for v in x])
+        ax.set(title=title, xlabel="r − 1 (%)")
+    axes[0][0].set_ylabel("change (nats)")
+    axes[0][0].legend(loc="upper left")
+    return fig
+
+
+def at_equal_margin(ways: Mapping[str, tuple[Interval, Interval]], kinds: Mapping[str, str]) -> Figure:
+    """Draw both answers' changes at the same margin, one row a way of training.
+
+    Args:
+        ways: label → (chosen, rejected), nats, in the order of the rows.
+        kinds: label → "constant", "rule" or "loss".
+    """
+    fig, ax = figure(height=0.8 + 0.3 * len(ways))
+    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
+    for row, (chosen, rejected) in enumerate(ways.values()):
+        for interval, color, marker in ((chosen, CHOSEN, "o"), (rejected, REJECTED, "s")):
+            ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
+            ax.plot(interval.value, row, marker, color=color, ms=5.5)
+    looks = {"constant": INK, "rule": ACCENT, "loss": CASE_COLORS["both_up"]}
+    ax.set_yticks(range(len(ways)), list(ways))
+    for text, label in zip(ax.get_yticklabels(), ways, strict=True):
+        text.set_color(looks[kinds[label]])
+    ax.set_ylim(len(ways) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("change at the same margin (nats): rejected (squares), chosen (dots)")
+    return fig
+
+
+def told_and_found(rows: Mapping[str, tuple[Interval, Interval]], limits: Mapping[str, Interval]) -> Figure:
+    """Draw the ratios at which answers turn: what a virtual step told before training, and what was found.
+
+    Args:
+        rows: label → (told, found).
+        limits: label → what the inner products alone tell, for the rows that have it.
+    """
+    fig, ax = figure(height=0.9 + 0.5 * len(rows))
+    for row, (label, (told, found)) in enumerate(rows.items()):
+        parts = [
+            (found, INK, "o", -0.16, "found by training"),
+            (told, ACCENT, "D", 0.16, "told by a virtual step"),
+        ]
+        if label in limits:
+            parts.append((limits[label], NEUTRAL, "^", 0.36, "told by inner products alone"))
+        for interval, color, marker, shift, name in parts:
+            at = row + shift
+            ax.plot([interval.low, interval.high], [at, at], color=color, lw=2.2, alpha=0.6)
+            ax.plot(interval.value, at, marker, color=color, ms=5.5, label=name)
+    ax.axvline(1, color=NEUTRAL, lw=1, ls="--")
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("ratio r at which the mean held-out answer stays")
+    handles, labels = ax.get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    fig.legend(known.values(), known.keys(), loc="outside upper left", ncols=3, fontsize=8)
     return fig

@@ -1,0 +1,174 @@
+"""Reading the grids of constant ratios: where answers turn, which constant to take, and what rules add to it.
+
+A way of training is judged by its *smaller gain*: the smaller of the chosen answer's rise and the rejected
+one's fall, nats. At a margin m it is m/2 at most, and above 0 only if both signs are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.shared.update_tables import at_margin
+
+__all__ = [
+    "after_steps",
+    "as_ways",
+    "at_the_end",
+    "best_ratio",
+    "constant",
+    "foretold_turns",
+    "gain_interval",
+    "smaller_gain",
+    "standing",
+    "stopped_early",
+    "sweep",
+    "turns_found",
+]
+
+_ANSWERS = ("chosen", "rejected")
+
+
+def constant(ratio: float) -> str:
+    """Return what the way of training with a constant ratio is called."""
+    return f"r = {ratio:g}"
+
+
+def as_ways(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of a grid of constant ratios in the form of the grid of update rules."""
+    return means.assign(update=[constant(ratio) for ratio in means["ratio"]])
+
+
+def at_the_end(
+    means: pd.DataFrame, *, optimizer: str = "adamw", rate: float = 1.0, pairs: str = "test"
+) -> pd.DataFrame:
+    """Return the last step's rows of the runs with one optimizer and rate, on one set of pairs."""
+    rows = means[(means["set"] == pairs) & (means["optimizer"] == optimizer) & (means["rate"] == rate)]
+    return rows[rows["step"] == rows["step"].max()]
+
+
+def sweep(ends: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a ratio: ratio; chosen, rejected, margin, accuracy, fell and rose as intervals over seeds."""
+    rows = []
+    for ratio, group in ends.groupby("ratio", sort=True):
+        row: dict[str, object] = {"ratio": ratio}
+        for name in (*_ANSWERS, "margin", "accuracy", "fell", "rose"):
+            row[name] = mean_interval(group[name].to_numpy())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def turns_found(ends: pd.DataFrame) -> pd.DataFrame:
+    """Return, seed by seed, the ratio at which each answer's mean change is 0, between two ratios that were
+    tried (linear between them); missing where none turns it.
+
+    Returns:
+        Index seed; columns chosen, rejected.
+    """
+    found = {}
+    for seed, group in ends.groupby("seed", sort=True):
+        group = group.sort_values("ratio")
+        found[seed] = {name: _zero(group["ratio"].to_numpy(), group[name].to_numpy()) for name in _ANSWERS}
+    return pd.DataFrame(found).T.rename_axis("seed")
+
+
+def _zero(x: np.ndarray, y: np.ndarray) -> float:
+    """Return where a piecewise linear curve first goes from below 0 to above."""
+    up = np.flatnonzero((y[:-1] < 0) & (y[1:] >= 0))
+    if not len(up):
+        return float("nan")
+    i = int(up[0])
+    return float(x[i] - y[i] * (x[i + 1] - x[i]) / (y[i + 1] - y[i]))
+
+
+def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[int, float]) -> pd.DataFrame:
+    """Return what was foretold at a margin, seed by seed (linear between the margins that were looked at).
+
+    Args:
+        turns: the table of the grid ``foretold``.
+        direction: "sign" for AdamW, "plain" for plain steps.
+        margins: seed → margin, nats.
+
+    Returns:
+        Index seed; columns chosen, rejected.
+    """
+    found = {}
+    for seed, margin in margins.items():
+        rows = turns[(turns["seed"] == seed) & (turns["direction"] == direction) & (turns["margin"] > 0)]
+        rows = rows.dropna(subset=list(_ANSWERS)).sort_values("margin")
+        found[seed] = {name: float(np.interp(margin, rows["margin"], rows[name])) for name in _ANSWERS}
+    return pd.DataFrame(found).T.rename_axis("seed")
+
+
+def smaller_gain(rows: pd.DataFrame) -> pd.Series:
+    """Return min(Δ chosen, −Δ rejected), nats."""
+    return pd.concat([rows["chosen"], -rows["rejected"]], axis=1).min(axis=1, skipna=False)
+
+
+def gain_interval(rows: pd.DataFrame, way: str) -> Interval:
+    """Return the smaller gain of one way of training, over the seeds that got there.
+
+    Args:
+        rows: of ``at_margin`` or ``after_steps``.
+        way: its name there.
+    """
+    return mean_interval(smaller_gain(rows[rows["update"] == way]).dropna().to_numpy())
+
+
+def best_ratio(means: pd.DataFrame, *, optimizer: str = "adamw", pairs: str = "validation") -> float:
+    """Return the ratio whose smaller gain is the largest after training, in the mean over seeds, on pairs
+    that do not judge it.
+    """
+    ends = at_the_end(means, optimizer=optimizer, pairs=pairs)
+    gains = ends.assign(gain=smaller_gain(ends)).groupby("ratio", as_index=False)["gain"].mean()
+    return float(gains.loc[gains["gain"].idxmax(), "ratio"])
+
+
+def after_steps(means: pd.DataFrame, steps: Mapping[str, float], *, pairs: str = "test") -> pd.DataFrame:
+    """Return where ways of training stand after some steps, which need not be whole (linear between moments).
+
+    Args:
+        means: with AdamW at rate 1.
+        steps: way → how many.
+        pairs: which set.
+
+    Returns:
+        One row a way and seed: update, seed, chosen, rejected, margin.
+    """
+    some = means[(means["set"] == pairs) & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
+    rows = []
+    for way, step in steps.items():
+        for seed, path in some[some["update"] == way].groupby("seed", sort=True):
+            path = path.sort_values("step")
+            row = {name: np.interp(step, path["step"], path[name]) for name in (*_ANSWERS, "margin")}
+            rows.append({"update": way, "seed": seed, **row})
+    return pd.DataFrame(rows)
+
+
+def stopped_early(means: pd.DataFrame, way: str) -> pd.DataFrame:
+    """Return a way of training at the measured step at which its smaller gain is the largest on validation
+    pairs, in the mean over seeds: the rows of the held-out pairs then.
+    """
+    mine = means[(means["update"] == way) & (means["optimizer"] == "adamw") & (means["rate"] == 1.0)]
+    seen = mine[(mine["set"] == "validation") & (mine["step"] > 0)]
+    step = seen.assign(gain=smaller_gain(seen)).groupby("step")["gain"].mean().idxmax()
+    return mine[(mine["set"] == "test") & (mine["step"] == step)]
+
+
+def standing(
+    means: pd.DataFrame, ways: Sequence[str], share: float, *, itself: str
+) -> dict[str, dict[str, Interval]]:
+    """Return where ways stand at a share of DPO's final margin on held-out pairs: way → chosen, rejected and
+    gain, for the ways that got there with every seed.
+    """
+    there = at_margin(means, ways, share, pairs="test", itself=itself)
+    found = {}
+    for way in ways:
+        mine = there[there["update"] == way]
+        if mine["step"].notna().all():
+            parts = {name: mean_interval(mine[name].to_numpy()) for name in (*_ANSWERS, "fell", "rose")}
+            found[way] = parts | {"gain": gain_interval(there, way)}
+    return found
