@@ -12,7 +12,7 @@ from entanglement.outcomes import quality
 from entanglement.pairs import collate
 from entanglement.updates import get_update, list_rules
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch11_one_number import grid as untangling, study as single_steps, tables
+from entanglement_book.studies.ch11_one_number import grid as untangling, study as single_steps
 from entanglement_book.studies.shared import update_tables
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import trained_sample
@@ -143,11 +143,6 @@ def test_ends_are_those_of_the_last_step_and_the_asked_rate():
     )
     with pytest.raises(ValueError, match="no rows for 'joint', 'test'"):
         update_tables.at_end(made(), "joint", "margin")
-    plain = pd.concat([made().assign(optimizer="sgd", set=name) for name in ("trained", "test")])
-    shown = tables.plain_table(plain, {"joint": "DPO", "other": "other"})
-    assert list(shown.index) == [("DPO", "trained"), ("DPO", "test")] and shown["margin"].iloc[0][0] == "+"
-    shown = tables.rate_table(made(), {"joint": "DPO", "other": "other"}, pairs="trained")
-    assert list(shown.index) == [("DPO", "1"), ("DPO", "4")]
     answers = made()[["update", "seed"]].drop_duplicates()
     answers = answers.assign(kl=0.5, distinct_2=0.4, repeated=0.1, length=6.0)
     shown = update_tables.end_table(made(), answers, {"joint": "DPO"}, pairs="trained")

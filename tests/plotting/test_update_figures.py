@@ -30,7 +30,9 @@ def test_each_update_stands_where_it_ended():
         "DPO": (Interval(-0.8, -0.9, -0.7, 5), Interval(1.0, 0.9, 1.1, 5)),
         "rule": (Interval(2.0, 1.9, 2.1, 5), Interval(0.9, 0.8, 1.0, 5)),
     }
-    (ax,) = draw.together_and_apart(ends, {"DPO": "itself", "rule": "rule"}).axes
+    line = {"1": (-0.8, 1.0), "1.02": (1.5, 0.95)}
+    (ax,) = draw.together_and_apart(ends, {"DPO": "itself", "rule": "rule"}, line).axes
+    assert any(line.get_xydata().tolist() == [[-0.8, 1.0], [1.5, 0.95]] for line in ax.lines)
     dots = {tuple(line.get_xydata()[0]): line for line in ax.lines if line.get_marker() == "o"}
     assert to_hex(dots[(-0.8, 1.0)].get_color()) == CASE_COLORS["both_down"]
     assert (2.0, 0.9) in dots
@@ -56,3 +58,44 @@ def test_step_sizes_have_a_line_a_rule_and_a_panel_a_run():
     colors = [line.get_color() for line in others[0].lines if line.get_marker() != "None"]
     assert colors == [CHOSEN, REJECTED]
     assert all(ax.get_ylim() == others[0].get_ylim() for ax in others)
+
+
+def interval(value):
+    return Interval(value, value - 0.1, value + 0.1, 5)
+
+
+def test_a_sweep_is_green_between_the_two_turning_points():
+    table = pd.DataFrame(
+        {
+            "ratio": [1.0, 1.01],
+            "chosen": [interval(-0.5), interval(0.5)],
+            "rejected": [interval(-1.5), interval(-0.5)],
+        }
+    )
+    fig = draw.sweeps({"one": table, "two": table}, {"one": (1.005, 1.015), "two": (float("nan"), 1.015)})
+    first, second = fig.axes
+    spans = [(ax.patches[0].get_x(), ax.patches[0].get_width()) for ax in (first, second)]
+    assert spans == [pytest.approx((0.5, 1.0)), pytest.approx((0.0, 1.5))]  # up at 1 already
+    colors = {
+        line.get_color(): line.get_ydata().tolist() for line in first.lines if len(line.get_ydata()) == 2
+    }
+    assert colors[CHOSEN] == [-0.5, 0.5] and colors[REJECTED] == [-1.5, -0.5]
+
+
+def test_ways_stand_in_rows_with_both_answers():
+    ways = {"DPO": (interval(-0.4), interval(-1.2)), "r = 1.005": (interval(0.5), interval(-0.3))}
+    (ax,) = draw.at_equal_margin(ways, {"DPO": "constant", "r = 1.005": "constant"}).axes
+    dots = {(line.get_color(), *line.get_xydata()[0]) for line in ax.lines if len(line.get_xdata()) == 1}
+    assert dots == {(CHOSEN, -0.4, 0), (REJECTED, -1.2, 0), (CHOSEN, 0.5, 1), (REJECTED, -0.3, 1)}
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(ways)
+
+
+def test_told_and_found_stand_in_one_row():
+    rows = {"chosen": (interval(1.002), interval(1.003)), "rejected": (interval(1.008), interval(1.007))}
+    fig = draw.told_and_found(rows, {"chosen": interval(0.998)})
+    (ax,) = fig.axes
+    dots = [tuple(line.get_xydata()[0].round(3)) for line in ax.lines if line.get_marker() in "oD^"]
+    assert [x for x, _ in dots] == [1.003, 1.002, 0.998, 1.007, 1.008]
+    assert [round(y) for _, y in dots] == [0, 0, 0, 1, 1]
+    (legend,) = fig.legends
+    assert len(legend.get_texts()) == 3

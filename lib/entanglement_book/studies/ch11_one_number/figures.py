@@ -207,11 +207,12 @@ def sweeps(panels: Mapping[str, pd.DataFrame], turns: Mapping[str, tuple[float, 
         panels: title → table of ``ratios.sweep``.
         turns: title → the ratios at which chosen and rejected turn, between which all is as it should be.
     """
-    fig, axes = figure(1, len(panels), height=3.3, squeeze=False)
+    fig, axes = figure(len(panels), height=3.3, squeeze=False)
     for ax, (title, table) in zip(axes[0], panels.items(), strict=True):
         x = 100 * (table["ratio"].to_numpy() - 1)
         low, high = (100 * (turn - 1) for turn in turns[title])
-        ax.axvspan(low, high, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
+        if np.isfinite(high):  # a chosen answer that is up at 1 already turns further left
+            ax.axvspan(low if np.isfinite(low) else x[0], high, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         looks = (("chosen", CHOSEN, "o-"), ("rejected", REJECTED, "s--"))
         for name, color, style in looks:

@@ -22,6 +22,7 @@ __all__ = [
     "constant",
     "foretold_turns",
     "gain_interval",
+    "gains_at_margin",
     "smaller_gain",
     "standing",
     "stopped_early",
@@ -51,7 +52,7 @@ def at_the_end(
 
 
 def sweep(ends: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a ratio: ratio; chosen, rejected, margin, accuracy, fell and rose as intervals over seeds."""
+    """Return one row a ratio: ratio, and chosen, rejected, margin, accuracy, fell, rose as intervals."""
     rows = []
     for ratio, group in ends.groupby("ratio", sort=True):
         row: dict[str, object] = {"ratio": ratio}
@@ -156,6 +157,16 @@ def stopped_early(means: pd.DataFrame, way: str) -> pd.DataFrame:
     seen = mine[(mine["set"] == "validation") & (mine["step"] > 0)]
     step = seen.assign(gain=smaller_gain(seen)).groupby("step")["gain"].mean().idxmax()
     return mine[(mine["set"] == "test") & (mine["step"] == step)]
+
+
+def gains_at_margin(means: pd.DataFrame, ways: Sequence[str], share: float, *, itself: str) -> pd.DataFrame:
+    """Return the smaller gain of ways at a share of DPO's final margin on held-out pairs: a column a way, a
+    row a seed; missing where the margin was not reached.
+    """
+    there = at_margin(means, ways, share, pairs="test", itself=itself)
+    return there.assign(gain=smaller_gain(there)).pivot_table(
+        index="seed", columns="update", values="gain", dropna=False
+    )
 
 
 def standing(

@@ -1,0 +1,186 @@
+"""Reading the grids of constant ratios: turning points, what was foretold, and rules beside a number."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from entanglement_book.studies.ch11_one_number import numbers, ratios
+
+RATIOS = (1.0, 1.005, 1.01, 1.02)
+#: At the end of the made-up runs the chosen answer turns at 1.004 and the rejected one at 1.014.
+TURNS = {"chosen": 1.004, "rejected": 1.014}
+
+
+def made(*, steps=(0, 8, 16), sets=("validation", "test"), seeds=3, rate=1.0, optimizer="adamw"):
+    """Runs in which both answers move in proportion to the steps, by 100 nats for each unit of the ratio."""
+    rows = []
+    for seed in range(seeds):
+        for ratio in RATIOS:
+            for step in steps:
+                for name in sets:
+                    part = step / 16
+                    row = {"data": "d", "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
+                    row |= {"step": step, "set": name}
+                    row |= {k: part * 100 * (ratio - turn) for k, turn in TURNS.items()}
+                    row |= {"margin": part * 1.0, "accuracy": 0.75 - 0.05 * part}
+                    rows.append(row | {"fell": 0.25, "rose": 0.125})
+    return pd.DataFrame(rows)
+
+
+def test_an_answer_turns_between_two_ratios_that_were_tried():
+    found = ratios.turns_found(ratios.at_the_end(made()))
+    assert list(found.index) == [0, 1, 2]
+    np.testing.assert_allclose(found["chosen"], 1.004)
+    np.testing.assert_allclose(found["rejected"], 1.014)
+
+
+def test_an_answer_that_rises_everywhere_turns_nowhere():
+    ends = ratios.at_the_end(made())
+    up = ends.assign(chosen=ends["chosen"] + 10)
+    found = ratios.turns_found(up)
+    assert found["chosen"].isna().all() and found["rejected"].notna().all()
+
+
+def test_a_sweep_has_a_row_a_ratio():
+    table = ratios.sweep(ratios.at_the_end(made()))
+    assert table["ratio"].tolist() == list(RATIOS)
+    assert table["chosen"][0].value == pytest.approx(-0.4) and table["chosen"][0].n == 3
+
+
+def test_the_smaller_gain_is_above_zero_only_if_both_signs_are_right():
+    rows = pd.DataFrame({"chosen": [1.0, -0.5, 2.0], "rejected": [-0.25, -2.0, 0.5]})
+    assert ratios.smaller_gain(rows).tolist() == [0.25, -0.5, -0.5]
+
+
+def test_the_best_ratio_is_chosen_on_validation_pairs_alone():
+    runs = made()
+    assert ratios.best_ratio(runs) == 1.01  # gains −0.4, 0.1, 0.4, −0.6
+    judged = runs["set"] == "test"
+    runs.loc[judged, ["chosen", "rejected"]] = 0.0
+    assert ratios.best_ratio(runs) == 1.01
+    assert ratios.best_ratio(runs.assign(chosen=-1.0 * (runs["ratio"] - 1), rejected=-1.0)) == 1.0
+
+
+def test_what_was_foretold_is_read_between_the_margins_that_were_looked_at():
+    rows = [
+        {
+            "seed": 0,
+            "direction": direction,
+            "margin": margin,
+            "chosen": 1 + margin,
+            "rejected": 1 + 2 * margin,
+        }
+        for direction in ("plain", "sign")
+        for margin in (0.0, 0.5, 1.0)
+    ]
+    table = pd.DataFrame(rows)
+    table.loc[table["direction"] == "plain", "chosen"] = 9.0
+    found = ratios.foretold_turns(table, "sign", {0: 0.75})
+    assert found.loc[0].tolist() == [1.75, 2.5]
+    assert ratios.foretold_turns(table, "sign", {0: 0.1}).loc[0, "chosen"] == 1.5  # 0 is the limit, no step
+
+
+def test_ways_are_compared_after_as_many_steps_as_they_can_pay():
+    ways = ratios.as_ways(made())
+    found = ratios.after_steps(ways, {"r = 1.01": 12.0, "r = 1": 16.0})
+    at = found.groupby("update")[["chosen", "rejected", "margin"]].mean()
+    np.testing.assert_allclose(at.loc["r = 1.01"], [0.45, -0.3, 0.75])
+    np.testing.assert_allclose(at.loc["r = 1"], [-0.4, -1.4, 1.0])
+
+
+def test_ways_stand_where_the_margin_is_a_share_of_dpos():
+    ways = ratios.as_ways(made())
+    there = ratios.standing(ways, ["r = 1", "r = 1.01"], 0.5, itself="r = 1")
+    assert there["r = 1.01"]["chosen"].value == pytest.approx(0.3)
+    assert there["r = 1.01"]["gain"].value == pytest.approx(0.2)
+    assert there["r = 1"]["gain"].value == pytest.approx(-0.2)
+    slow = ways[~((ways["update"] == "r = 1.01") & (ways["step"] > 0))]
+    assert set(ratios.standing(slow, ["r = 1", "r = 1.01"], 0.5, itself="r = 1")) == {"r = 1"}
+    gains = ratios.gains_at_margin(ways, ["r = 1", "r = 1.01"], 0.5, itself="r = 1")
+    np.testing.assert_allclose(gains["r = 1.01"], 0.2)
+    assert ratios.gain_interval(ratios.after_steps(ways, {"r = 1": 16.0}), "r = 1").value == pytest.approx(
+        -0.4
+    )
+
+
+def test_dpo_is_stopped_where_validation_pairs_say():
+    ways = ratios.as_ways(made())
+    early = ways["step"] == 8
+    ways.loc[early & (ways["set"] == "validation") & (ways["ratio"] == 1), ["chosen", "rejected"]] = [
+        0.1,
+        -0.1,
+    ]
+    found = ratios.stopped_early(ways, "r = 1")
+    assert set(found["step"]) == {8} and set(found["set"]) == {"test"}
+    np.testing.assert_allclose(found["chosen"], -0.2)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_tables():
+    runs = made()
+    plain = made(optimizer="sgd")
+    both = pd.concat([runs, plain])
+    found = numbers.of_ratios(both, both)
+    assert found["nano_chosen_1"].value == pytest.approx(-0.4)
+    assert found["smol_rejected_1005"].value == pytest.approx(-0.9)
+    assert found["nano_turn_chosen"].value == pytest.approx(1.004)
+    assert found["gain_end"].value == pytest.approx(0.4) and found["gain_end_dpo"].value == pytest.approx(
+        -0.4
+    )
+    assert found["smol_accuracy_before"] == pytest.approx(75) and found["smol_accuracy_dpo"] == pytest.approx(
+        70
+    )
+    found = numbers.of_rates({"one": ratios.at_the_end(runs)})
+    assert found["slope_one"].value == pytest.approx(1.0) and found["turn_one"].value == pytest.approx(1.004)
+
+
+def test_a_virtual_step_is_judged_by_the_answer_at_which_it_was_off_most():
+    def series(*values):
+        return pd.Series(values, index=[0, 1])
+
+    told = {
+        "AdamW, chosen": (series(1.002, 1.002), series(1.003, 1.003)),
+        "AdamW, rejected": (series(1.008, 1.010), series(1.006, 1.006)),
+        "plain steps, chosen": (series(1.0, 1.0), series(1.001, 0.999)),
+    }
+    limit = pd.DataFrame({"chosen": [0.99, 0.99], "rejected": [1.0, 1.0]})
+    found = numbers.of_foretelling(told, limit)
+    assert found["told_off_adamw"].value == pytest.approx(0.003)
+    assert found["told_off_sgd"].value == pytest.approx(0.001)
+    assert found["limit_off"].value == pytest.approx(0.01)
+    assert found["guess_off_adamw"].value == pytest.approx(0.006)
+    assert found["told_middle"] == pytest.approx((1.002 * 1.009) ** 0.5)
+
+
+def test_rules_are_set_beside_the_constant():
+    runs = ratios.as_ways(made())
+    one = runs[runs["update"] == "r = 1.005"]
+    band = one.assign(update="band", chosen=one["chosen"] + 0.05)  # gain 0.15 for 0.1 at the end
+    batch = one.assign(update="normalized-batch")
+    everyone = pd.concat([runs, band, batch])
+    ways = ["r = 1", "r = 1.005", "band", "normalized-batch"]
+    there = ratios.standing(everyone, ways, 1.0, itself="r = 1")
+    found = numbers.of_rules(everyone, there, 1.005, {"band": 2.0, "normalized-batch": 2.5})
+    assert found["gain_best"].value == pytest.approx(0.1) and found["gain_rule"].value == pytest.approx(0.15)
+    assert found["rule_minus"].value > 0 > found["dpo_minus"].value
+    assert found["half_margin"] == pytest.approx(0.5) and found["band_steps"] == 8
+    assert found["compute_band"].value == pytest.approx(0.1)  # half the way, and 0.05
+    assert found["fell_best"] == 25 and found["rose_band"] == 12.5
+    assert found["accuracy_before"] == 75 and found["accuracy_best"] == 70
+    assert found["accuracy_change"].value == pytest.approx(-5)
+
+
+def test_costs_and_ratios_come_from_the_stored_tables():
+    lines = [
+        {"ours": "clipped to the band, nano", "ratio": 0.5},
+        {"ours": "normalized, batch, nano", "ratio": 0.4},
+    ]
+    assert numbers.costs(lines) == {"band": 2.0, "normalized-batch": 2.5}
+    steps = pd.DataFrame(
+        [
+            {"update": name, "rate": rate, "optimizer": "adamw", "ratio": ratio}
+            for name, ratio in (("normalized", 1.4), ("band", 1.0))
+            for rate in (1.0, 4.0)
+        ]
+    )
+    steps.loc[steps["rate"] == 4, "ratio"] = 99.0
+    assert numbers.median_ratios(steps) == {"ratio_normalized": 1.4, "ratio_band": 1.0}
