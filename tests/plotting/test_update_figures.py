@@ -76,9 +76,7 @@ def test_a_sweep_is_green_between_the_two_turning_points():
     first, second = fig.axes
     spans = [(ax.patches[0].get_x(), ax.patches[0].get_width()) for ax in (first, second)]
     assert spans == [pytest.approx((0.5, 1.0)), pytest.approx((0.0, 1.5))]  # up at 1 already
-    colors = {
-        line.get_color(): line.get_ydata().tolist() for line in first.lines if len(line.get_ydata()) == 2
-    }
+    colors = {line.get_color(): list(line.get_ydata()) for line in first.lines if len(line.get_ydata()) == 2}
     assert colors[CHOSEN] == [-0.5, 0.5] and colors[REJECTED] == [-1.5, -0.5]
 
 
