@@ -279,3 +279,23 @@ def test_decoupled_names_what_is_out_of_range(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
         Decoupled(**bad)
     assert Decoupled(damping=0.0).damping == 0.0
+
+
+def test_a_target_of_many_pairs_is_finite_in_every_place():
+    two = PairGeometry([2.0, 2.0], [9.0, 9.0], [3.0, 3.0])
+    for bad in (math.nan, math.inf):
+        for name, other in (("chosen", "rejected"), ("rejected", "chosen")):
+            with pytest.raises(ValueError, match=f"plan: {name}=.*; expected a finite number, or 2 of them"):
+                plan(two, **{name: torch.tensor([1.0, bad]), other: 0.0})
+    one, all_kinds = plan(two, torch.tensor([1.0, 2.0]), -1.0), plan(two, [1.0, 2.0], [-1.0, -1.0])
+    assert torch.equal(one.x_w, all_kinds.x_w) and torch.equal(one.x_l, all_kinds.x_l)
+
+
+def test_what_counts_as_rounding_is_a_billionth():
+    apart = PairGeometry([4.0], [9.0], [0.0])  # of a step of length 1, a weight's share is the target over a
+    for share, verdict in ((0.9e-9, "feasible"), (1.1e-9, "negative weight")):
+        assert plan(apart, -2 * share, -3.0).verdicts == (verdict,)
+        assert plan(apart, 2.0, 3 * share).verdicts == (verdict,)
+    for missing, verdict in ((0.9e-9, "parallel"), (1.1e-9, "feasible")):
+        near = PairGeometry([4.0], [9.0], [6.0 * (1 - missing)])
+        assert plan(near, 1.0, 1.0, nonnegative=False).verdicts == (verdict,)

@@ -156,3 +156,16 @@ def test_every_try_starts_from_the_same_parameters(tiny_model, tokenizer, pair, 
         monkeypatch.setattr(study, function.__name__, from_start(function))
     try_requests(model, tokenizer, [pair], {"one": (0.05, -0.05), "two": (0.05, 0.0)})
     assert tried == ["reach", "margin_alone"] * 2
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_dpo_meets_a_request_within_a_twentieth_of_its_larger_part(
+    tiny_model, tokenizer, pair, monkeypatch, place, sign
+):
+    model, asked = tiny_model("gpt2-tied"), (0.02, -0.04)
+    for share, met in ((0.049, True), (0.051, False)):
+        end = list(asked)
+        end[place] += sign * share * 0.04
+        monkeypatch.setattr(study, "margin_alone", lambda *_, end=end: tuple(end))
+        assert try_requests(model, tokenizer, [pair], {"one": asked})["met_by_dpo"].tolist() == [met]

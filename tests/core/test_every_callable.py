@@ -276,7 +276,7 @@ class Stage:
             "updates.weighted.get_rule": dict(name="band"),
             "updates.weighted.by_rule": chance,
             "updates.plans.plan": dict(chosen=0.1, rejected=-0.1),
-            "updates.plans.reach": fewer | dict(chosen=0.01, rejected=-0.01),
+            "updates.plans.reach": fewer | dict(chosen=0.01, rejected=-0.01, max_steps=2),
             "updates.rule.Rule": chance,
             "updates.token_weights.everything": dict(reference=tokens),
             "updates.token_weights.contrasting": dict(reference=tokens),
@@ -417,3 +417,82 @@ def what_is_wrong(stage, short, valid, name, kind):
     if model is not None and infinite(model) is not None:
         return "the model is not finite any more"
     return None
+
+
+POSITIVE, SHARE = ((0, -1e-9), (1e-9,)), ((-1e-9, 1 + 1e-9), (0, 1))
+INSIDE = ((0, 1), (1e-9, 1 - 1e-9))
+COUNT, SOME, NOT_NEGATIVE = ((-1,), (0,)), ((0,), (1,)), ((-1e-9,), (0,))
+LEVEL = {"level": INSIDE}
+#: Callable → argument → what is refused just beyond the ends of its range, and what is taken just within.
+ENDS = {
+    "training.align.align": {
+        "steps": COUNT, "warmup": SHARE, "max_grad_norm": POSITIVE, "geometry_pairs": COUNT,
+        "batch_size": SOME,
+    },
+    "training.sft.sft": {"max_grad_norm": POSITIVE, "geometry_pairs": COUNT, "batch_size": SOME},
+    "training.sft.sft_loss": {"pairs": (([], ()), ())},
+    "training.measure.measure": {"step": COUNT, "geometry_pairs": COUNT, "sets": (({},), ())},
+    "training.measure.looking": {"geometry_pairs": COUNT},
+    "training.observers.Taken": {"step": SOME, "lr": NOT_NEGATIVE},
+    "training.observers.Account": {"pairs": SOME},
+    "training.settings.check_settings": {
+        "n_pairs": COUNT, "steps": COUNT, "lr": POSITIVE, "max_grad_norm": POSITIVE, "geometry_pairs": COUNT,
+        "warmup": SHARE, "smallest_batch": SOME,
+    },
+    "training.settings.moments_of": {"steps": COUNT},
+    "training.settings.rate_share": {"step": SOME, "steps": SOME, "warmup": SHARE},
+    "updates.base.StepReport": {"grad_norm": (("1",), (math.nan, math.inf, 0.0))},
+    "updates.calibrated.Calibrated": {"momentum": ((-1e-9, 1), (0, 1 - 1e-9))},
+    "updates.decoupled.Decoupled": {"damping": NOT_NEGATIVE, "budget": ((0,), (1e-9, math.inf))},
+    "updates.plans.plan": {"budget": ((0, -1e-9), (1e-9, math.inf))},
+    "updates.plans.reach": {
+        "budget": ((0, -1e-9), (1e-9, math.inf)), "tolerance": INSIDE, "share": ((0, 1 + 1e-9), (1e-9, 1)),
+        "max_steps": SOME,
+    },
+    "updates.token_weights.TwoReferences": {"scale": POSITIVE},
+    "updates.token_weights.LearnedMask": {"penalty": NOT_NEGATIVE, "lr": POSITIVE, "start": INSIDE},
+    "updates.adversarial.Discriminator": {"lr": POSITIVE},
+    "updates.adversarial.drawn_batch": {"seed": ((2**64,), (0, 2**64 - 1))},
+    "updates.adversarial.Adversarial": {
+        "head_start": COUNT, "beta": NOT_NEGATIVE, "lr": POSITIVE, "seed": ((-1, 10**12 + 1), (0, 10**12)),
+    },
+    "outcomes.steps.step_ladder": {
+        "first": POSITIVE, "doublings": ((-1, 61), (0, 60)), "at_least": NOT_NEGATIVE,
+    },
+    "outcomes.steps.small_steps": {"at_least": NOT_NEGATIVE, "ladder": ((pd.DataFrame({"pair": [1]}),), ())},
+    "outcomes.steps.ladder_geometry": {"ladder": ((pd.DataFrame({"pair": [1]}),), ())},
+    "outcomes.steps.measured_cases": {"small": ((pd.DataFrame({"pair": [1]}),), ())},
+    "stats.mean_interval": LEVEL,
+    "stats.median_interval": LEVEL,
+    "stats.share_interval": LEVEL | {"successes": COUNT, "n": SOME},
+    "stats.summarize": LEVEL | {"by": (([], ()), ())},
+    "loglinear.simulate.distinct_tokens": {"n": COUNT, "vocab": ((1,), (2,))},
+    "loglinear.simulate.random_one_token": {
+        "n": COUNT, "vocab": ((1,), (2,)),
+        "scale": ((0, -1e-9, (0, 1), (2, 1), (1, 2, 3), [1, 2]), (1e-9, (1, 1), (1, 2))),
+    },
+    "loglinear.simulate.random_trainable": {"n": COUNT, "vocab": ((1,), (2,)), "dim": SOME},
+    "loglinear.simulate.simplex_grid": {"n": ((2,), (3,))},
+    "loglinear.simulate.random_log_linear": {
+        "n": COUNT, "n_w": SOME, "n_l": SOME, "vocab": SOME, "dim": SOME, "logit_scale": NOT_NEGATIVE,
+        "similarity": ((-1e-9, 1), (0, 1 - 1e-9)),
+    },
+    "loglinear.simulate.suffix_pairs": {
+        "draws": COUNT, "suffix": COUNT, "prefix": COUNT, "vocab": ((1,), (2,)), "dim": SOME,
+        "logit_scale": NOT_NEGATIVE,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("short", ENDS)
+def test_a_range_ends_where_it_should(stage, short):
+    valid = stage.arguments(short)
+    for name, (refused, taken) in ENDS[short].items():
+        for value in refused:
+            with pytest.raises(ValueError, match=rf"^(\w+: )?{name}="):
+                call(stage, short, valid | {name: value})
+        for value in taken:
+            try:
+                call(stage, short, valid | {name: value})
+            except ValueError as error:  # what another argument asks for besides
+                assert not str(error).startswith(f"{name}="), f"{value} was refused"

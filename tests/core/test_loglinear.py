@@ -830,3 +830,25 @@ def test_a_probability_that_rises_from_nothing_keeps_its_digits():
 def test_a_cosine_is_between_its_ends(strength):
     with pytest.raises(ValueError, match=f"strength={strength}"):
         suffix_pairs(1, 1, relation="similar", strength=strength, generator=rng(0))
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda x: x, torch.Tensor.tolist, torch.Tensor.numpy], ids=["", "list", "numpy"]
+)
+def test_numbers_of_every_kind_make_an_exact_model(kind):
+    m = random_log_linear(2, 2, 3, vocab=4, dim=3, generator=rng(0))
+    states = kind(m.chosen_features), kind(m.rejected_features)
+    for make in (LogLinear, PrefixTabular, PositionTabular):
+        made = make(kind(m.weight), states[0], m.chosen, states[1], m.rejected)
+        assert torch.equal(made.weight, m.weight) and torch.equal(made.rejected_features, m.rejected_features)
+        assert torch.equal(made.chosen_features, m.chosen_features)
+    one = random_one_token(2, 4, generator=rng(0))
+    made = OneToken(kind(one.logits), one.chosen, one.rejected, kind(torch.tensor([1.0, 2.0])))
+    assert torch.equal(made.logits, one.logits) and made.kappa.tolist() == [1.0, 2.0]
+    weights = torch.tensor([0.5, 2.0]), torch.tensor([1.0, 3.0])
+    for mine, theirs in zip(made.change(0.1, *map(kind, weights)), made.change(0.1, *weights), strict=True):
+        assert torch.equal(mine, theirs)
+    assert torch.equal(made.step(0.1, *map(kind, weights)).logits, made.step(0.1, *weights).logits)
+    both = random_trainable(2, 4, 3, generator=rng(0))
+    made = TrainableOneToken(kind(both.weight), kind(both.features), both.chosen, both.rejected)
+    assert torch.equal(made.weight, both.weight) and torch.equal(made.features, both.features)

@@ -12,6 +12,8 @@ from entanglement.logps import PairLogps, response_logps
 from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import Monitor, align
+from entanglement.training.observers import Run, Taken
+from entanglement.updates import get_update
 
 
 def close(mine, theirs, tolerance=1e-9):
@@ -227,3 +229,20 @@ def test_align_logs_what_its_steps_tell(tiny_model, tokenizer):
     assert "cosine" not in quiet.monitor and "cosine" in run.monitor
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)  # the quiet run shares its prompts
+
+
+def test_a_step_that_nothing_came_back_from_has_the_columns_of_any_other(tiny_model, tokenizer, pairs):
+    model, batch = tiny_model("gpt2-tied"), collate(pairs, tokenizer)
+    tables = []
+    for weight in (1.0, 0.0):
+        monitor = Monitor()
+        monitor.begin(Run(model, tokenizer, get_update("joint")))
+        chosen, rejected = response_logps(model, batch)
+        monitor.after_forward(chosen, rejected, batch.ids)
+        (weight * (rejected - chosen)).sum().backward()
+        monitor.after_step(Taken(1, 0.1, pairs))
+        monitor.end()
+        tables.append(monitor.result()["monitor"])
+    measured, nothing = tables
+    assert list(nothing.columns) == list(measured.columns) and measured.notna().all(axis=None)
+    assert nothing.iloc[0, :3].tolist() == [1, 3, 0] and nothing.iloc[:, 3:].isna().all(axis=None)

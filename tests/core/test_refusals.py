@@ -121,6 +121,12 @@ def test_no_training_starts_with_an_argument_that_means_nothing(scene, train, na
     assert all(map(torch.equal, before, model.parameters()))
 
 
+@pytest.mark.parametrize("value", [0, -1, "2"])
+def test_a_batch_is_some_pairs_where_one_epoch_is_asked_for(scene, value):
+    with pytest.raises(ValueError, match=r"^batch_size=.*; expected a whole number of at least 1"):
+        align(*scene, batch_size=value)
+
+
 @pytest.mark.parametrize("train", [align, align_plainly])
 @pytest.mark.parametrize("value", [-0.1, 1.1, NAN])
 def test_a_warm_up_is_a_share(scene, train, value):

@@ -38,6 +38,12 @@ def test_a_median_of_few_values_has_the_widest_interval_that_there_is(n):
     assert median_interval(list(range(n)))[1:] == (0, n - 1, n)
 
 
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_the_widest_interval_of_a_median_reaches_its_level_to_the_letter(n):
+    level = 1 - 2 * 0.5**n  # all values lie on one side of the median with a chance of 2 · ½ⁿ
+    assert median_interval(list(range(n)), level)[1:] == (0, n - 1, n)
+
+
 def test_the_share_interval_is_clopper_pearsons():
     assert share_interval(3, 10) == pytest.approx((0.3, 0.0667395, 0.6524529, 10), abs=1e-6)
     low = scipy_stats.beta.ppf(0.025, 3, 8)
@@ -137,3 +143,8 @@ def test_counts_that_mean_nothing_are_refused(successes, n):
 def test_an_interval_is_written_as_the_book_writes_it():
     assert f"{Interval(0.5, 0.25, 0.75, 8):.2f}" == "0.50 [0.25, 0.75]"
     assert f"{Interval(0.5, 0.25, 0.75, 8)}" == "0.5 [0.25, 0.75]"
+
+
+def test_flags_are_values_of_which_a_share_is_the_mean():
+    for interval in (mean_interval, median_interval):
+        assert interval([True, False, True, True]) == interval([1.0, 0.0, 1.0, 1.0])

@@ -250,6 +250,13 @@ def test_cases_of_measured_changes_have_the_names_of_the_geometry():
         "reversed",
         "ideal",
     ]
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"chosen=\[1.0, .*; expected finite numbers"):
+            case_of_changes([1.0, bad], [1.0, 1.0])
+        with pytest.raises(ValueError, match=r"rejected=\[1.0, .*; expected finite numbers"):
+            case_of_changes([1.0, 1.0], [1.0, bad])
+    with pytest.raises(ValueError, match="2 numbers are chosen and 1 rejected"):
+        case_of_changes([1.0, 1.0], [1.0])
 
 
 def test_a_ladder_gives_the_geometry_back(linear):
@@ -295,6 +302,11 @@ def test_the_ladders_case_is_that_of_its_weights_and_small_steps_are_its_rows():
         8, 2, vocab=6, dim=4, relation="similar", strength=0.8, generator=torch.Generator().manual_seed(0)
     )
     ladder = step_ladder(log_linear_steps(made, 0.3, 2.0), doublings=10)
+    predicted = ladder[ladder["rung"] == 3].pivot(index="pair", columns="response", values="predicted")
+    lr = ladder[ladder["rung"] == 3].drop_duplicates("pair").set_index("pair")["lr"]
+    rates = made.geometry().rates(0.3, 2.0)
+    for k, response in enumerate(("chosen", "rejected")):
+        assert (predicted[response] / lr).tolist() == pytest.approx(rates[k].tolist(), rel=1e-12)
     found = ladder.drop_duplicates("pair")["case"].tolist()
     assert found == made.geometry().case(0.3, 2.0) != made.geometry().case(2.0, 0.3)
     assert len(ladder) >= 8 * 2 * 11 and ladder["rung"].max() >= 10

@@ -149,3 +149,14 @@ def test_means_take_case_shares_over_measured_pairs_only(model, tokenizer, many_
     assert row["pairs"] == 8
     assert row["measured_pairs"] == 3
     assert row[["ideal", "both_down", "both_up", "reversed"]].sum() == pytest.approx(1)
+
+
+def test_the_rows_of_the_means_are_in_order_of_step_and_set():
+    table = pd.DataFrame(
+        [(step, name, 1.0, 0.0, 1.0, 1.0, 0.0, "ideal") for step in (4, 0) for name in ("b", "a")],
+        columns=[
+            "step", "set", "chosen_logp", "rejected_logp", "chosen_norm", "rejected_norm", "cosine", "case",
+        ],
+    )  # fmt: skip
+    means = Trajectory(table, pd.DataFrame()).means()
+    assert list(zip(means["step"], means["set"], strict=True)) == [(0, "a"), (0, "b"), (4, "a"), (4, "b")]

@@ -1,6 +1,7 @@
 """Update rules: their arithmetic, the backward pass in two halves, and what true steps do."""
 
 import math
+import weakref
 
 import pandas as pd
 import peft
@@ -176,6 +177,14 @@ def test_where_there_is_nothing_to_balance_the_losss_weights_stay(d_w, d_l, rati
     assert [float(u) for u in balanced(one(d_w), one(d_l), one(ratio))] == [d_w, d_l]
 
 
+def test_weights_that_stay_are_the_losss_own_to_the_gradient():
+    d_w, d_l = (one(value).expand(3).clone().requires_grad_() for value in (0.5, 2.0))
+    ratio = torch.tensor([0.0, -1.0, math.inf], dtype=torch.float64)
+    for mine, own in zip(balanced(d_w, d_l, ratio), (d_w, d_l), strict=True):
+        (gradient,) = torch.autograd.grad(mine.sum(), [own], retain_graph=True)
+        assert gradient.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_wrong_names_and_values_are_refused():
     with pytest.raises(ValueError, match=r"update 'magic' is not known; expected .*joint, normalized"):
         get_rule("magic")
@@ -247,6 +256,28 @@ def test_with_adapters_only_they_get_gradients(tiny_model, tokenizer, pairs):
                 p.normal_()
     found = check_halves(model, collate(pairs, tokenizer))
     assert all("lora" in name for name in found.names)
+
+
+class Kept:
+    """A tensor that a graph keeps."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_pass_lets_go_of_its_graph(tiny_model, tokenizer, pairs, shape):
+    model, batch, alive = tiny_model(shape), collate(pairs, tokenizer), weakref.WeakSet()
+
+    def pack(tensor):
+        kept = Kept(tensor)
+        alive.add(kept)
+        return kept
+
+    most = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: most.append(len(alive)) or kept.tensor):
+        found = PairPass(model, batch)
+    assert len(alive) <= 2 < 20 < max(most) and found.geometry is not None
 
 
 class Tempered(nn.Module):

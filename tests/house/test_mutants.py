@@ -108,6 +108,30 @@ def test_a_mutant_keeps_its_name_and_its_place_in_the_draw_when_lines_move(tool,
     assert before[0].span == range(2, 3)
 
 
+def test_what_an_import_runs_is_shown_to_all_who_import_it(tool, tmp_path):
+    from targets import Guards, Target
+
+    path = tmp_path / "toy.py"
+    path.write_text("def f(a=1):\n    return a\n\n\nclass A:\n    def g(self, b=2):\n        return b\n")
+    named = {mutant.old: mutant for mutant in tool.mutants_of(path, tmp_path)}
+    guards = Guards(Target("toy", ["toy.py"], []), ROOT, TOOL, tmp_path)
+
+    def seen(file, lines, imported):
+        tests = {
+            f"{file}::{name}": {"seconds": seconds, "starts": False, "lines": {"toy.py": own} if own else {}}
+            for name, (seconds, own) in lines.items()
+        }
+        guards.take(file, {"tests": tests, "import": {"toy.py": imported} if imported else {}})
+
+    seen("one", {"calls": (2.0, [2]), "looks": (3.0, []), "quick": (1.0, [])}, [1, 5, 6])
+    seen("two", {"calls": (1.0, [7])}, [1, 5, 6])
+    seen("three", {"other": (1.0, [])}, [])
+    for text in ("1", "2"):  # a default of a function, and one of a method
+        assert guards.chosen(named[text]) == (["two::calls", "one::calls"], ["one::quick", "one::looks"])
+    assert guards.chosen(named["return a"]) == (["one::calls"], ["two::calls"])
+    assert guards.chosen(named["return b"]) == (["two::calls"], ["one::calls"])
+
+
 def test_the_run_finds_which_mutants_live(tmp_path):
     """End to end, on a library of one function whose tests see its sign and not its limit."""
     tool = tmp_path / "tests" / "mutation"

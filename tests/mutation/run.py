@@ -4,7 +4,8 @@ Reads ``targets.yml``: which modules are changed, and which tests guard them. Th
 that says which of them run which lines. Then, for each mutant that is drawn, a process is forked that has the
 third-party packages already and nothing of ours, imports the changed module, and runs the tests that run its
 line, the fastest first, until one fails. A change that none of them notices is shown to the target's other
-tests that touch the module. What nobody notices is printed; ``equivalents.yml`` names those that nobody can.
+tests that touch the module, and one of what an import runs (a default, a decorator) to all tests of the files
+that import it. What nobody notices is printed; ``equivalents.yml`` names those that nobody can.
 
 Usage, from the repository: ``python tests/mutation/run.py --help``.
 """

@@ -57,6 +57,7 @@ class Guards:
         self.store = root / "_build" / "mutants"
         self.tests: dict[str, Any] = {}
         self.imported: dict[str, set[int]] = {}
+        self.importers: dict[str, set[str]] = {}
         self.failing: list[str] = []
 
     def measure(self, pool: Pool) -> None:
@@ -71,13 +72,17 @@ class Guards:
         if pool.waiting:
             print(f"{self.target.name}: {len(pool.waiting)} files of tests run as they are", flush=True)
         pool.run()
-        for kept in files.values():
+        for name, kept in files.items():
             if kept.is_file():
-                found = json.loads(kept.read_text())
-                self.tests.update(found["tests"])
-                for file, lines in found[IMPORT].items():
-                    self.imported.setdefault(file, set()).update(lines)
+                self.take(name, json.loads(kept.read_text()))
         self._try_in_our_order(pool)
+
+    def take(self, test_file: str, found: dict[str, Any]) -> None:
+        """Note what a file of tests was seen to run."""
+        self.tests.update(found["tests"])
+        for file, lines in found[IMPORT].items():
+            self.imported.setdefault(file, set()).update(lines)
+            self.importers.setdefault(file, set()).add(test_file)
 
     def _keep(self, task: Task, name: str, kept: Path) -> None:
         if task.status not in (0, 5):
@@ -87,47 +92,54 @@ class Guards:
         kept.write_bytes((task.folder / "lines.json").read_bytes())
 
     def _try_in_our_order(self, pool: Pool) -> None:
-        """The tests that touch a target's modules must also pass in the order in which mutants meet them."""
+        """The tests must also pass in the order in which mutants meet them: those that touch the target's
+        modules, and the others.
+        """
         touching = self._ordered([name for name, test in self.tests.items() if self._touches(test)])
+        others = self._ordered([name for name in self.tests if name not in set(touching)])
         order = hashlib.sha256(json.dumps([self._digest(name) for name in self.target.tests]).encode())
         passed = self.store / f"{order.hexdigest()[:32]}.passed"
-        if self.failing or passed.is_file() or not touching:
+        if self.failing or passed.is_file():
             return
 
         def done(task: Task) -> None:
-            if task.status == 0:
-                passed.touch()
-            else:
+            if task.status != 0:
                 self.failing.append(f"{task.reason} (after others of {self.target.name})")
 
-        work = lambda at: try_tests(self.root, at, "", "", self.root, touching)  # noqa: E731
-        task = Task(work, 60 + 3 * self.seconds(touching), self.scratch / "order")
-        task.done = done
-        pool.add(task)
+        for part, names in (("touching", touching), ("others", others)):
+            if names:
+                work = lambda at, names=names: try_tests(self.root, at, "", "", self.root, names)  # noqa: E731
+                limit = 60 + 3 * self.seconds(names)
+                pool.add(Task(work, limit, self.scratch / part, done))
         pool.run()
+        if not self.failing:
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
 
     def _touches(self, test: dict[str, Any], file: str | None = None) -> bool:
         wanted = self.target.files if file is None else [file]
         return any(name in test["lines"] for name in wanted)
 
     def chosen(self, mutant: Mutant) -> tuple[list[str], list[str]]:
-        """Return the tests that run a mutant's statement, and all others that touch its module.
+        """Return the tests that run a mutant's statement, and others that may notice it.
 
-        What an import runs concerns all of them. A line that no test runs may be run by a process that a
-        test starts.
+        What an import runs concerns all tests that touch the module, and then those of all files that import
+        it: they may look at a function that they do not call. A line that no test runs may be run by a
+        process that a test starts.
         """
         touching = [name for name, test in self.tests.items() if self._touches(test, mutant.file)]
         starting = [name for name, test in self.tests.items() if test["starts"]]
-        if mutant.at_import:
-            return self._ordered(touching or list(self.tests)), []
         span = set(mutant.span)
         hit = [n for n in touching if span & set(self.tests[n]["lines"][mutant.file])]
-        if not hit and span & self.imported.get(mutant.file, set()):
-            return self._ordered(touching or list(self.tests)), []
-        first = hit or starting
-        return self._ordered(first), self._ordered(
-            [n for n in touching if n not in set(first)] if hit else []
-        )
+        imported = mutant.at_import or bool(span & self.imported.get(mutant.file, set()))
+        if imported:
+            importers = self.importers.get(mutant.file, set())
+            others = [n for n in self.tests if n.partition("::")[0] in importers or n in set(touching)]
+            first = touching if mutant.at_import or not hit else hit
+            first = first or others or list(self.tests)
+        else:
+            others, first = touching if hit else [], hit or starting
+        return self._ordered(first), self._ordered([name for name in others if name not in set(first)])
 
     def _ordered(self, names: list[str]) -> list[str]:
         """Files with little to run first, and in each the fastest tests first."""

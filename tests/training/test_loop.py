@@ -1,6 +1,7 @@
 """What each option of ``align`` and ``sft`` does, what is refused, and what stops a training."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -502,6 +503,28 @@ def test_a_subclass_says_only_how_the_gradient_is_made(model, tokenizer, ten):
     )  # fmt: skip
     torch.testing.assert_close(theta(model), before - 0.5)
     assert all(p.grad is None for p in model.parameters())
+
+
+class OneSided(Joint):
+    """Reports the weights of one side only."""
+
+    def __init__(self, left_out):
+        self.left_out = left_out
+
+    def gradient(self, work):
+        return replace(super().gradient(work), **{self.left_out: None})
+
+
+@pytest.mark.parametrize("left_out", ["u_w", "u_l"])
+def test_weights_of_one_side_are_no_weights(model, tokenizer, ten, left_out):
+    taken = []
+
+    class Sees(Observer):
+        def after_step(self, step):
+            taken.append((step.u_w, step.u_l))
+
+    align(model, tokenizer, ten, update=OneSided(left_out), observers=[Sees()], steps=1, batch_size=4)
+    assert taken == [(None, None)]
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

@@ -147,6 +147,11 @@ def test_an_update_is_printed_with_its_options_and_nothing_large():
         assert repr(update) == text
 
 
+@pytest.mark.parametrize("make", [Adversarial, Calibrated, Decoupled, UPDATES["geometry"].make])
+def test_updates_with_the_same_options_are_equal_before_a_training(make):
+    assert make() == make()
+
+
 def test_no_default_is_another_in_modules_that_run():
     """The table at once, in a test that runs code of these modules: a mutation run picks tests by that."""
     for name in UPDATES:
