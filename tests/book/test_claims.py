@@ -69,6 +69,8 @@ def test_a_row_is_read(ledger):
         ),
         ("{quantity: the error elsewhere, rule: control > 0.1}", "a text", "control"),
         ("  - id: a-claim", "  - 7\n  - id: a-claim", "claim number 1: expected a mapping"),
+        ("notebook: notebooks/03_first.ipynb", "notebook: 3", "notebook"),
+        ("notebook: notebooks/03_first.ipynb", "notebook: [03_first]", "notebook"),
     ],
 )
 def test_a_row_out_of_order_is_refused_by_name(ledger, old, new, named):
@@ -203,3 +205,10 @@ def test_a_file_of_records_is_checked_when_it_is_read(tmp_path, text):
     (tmp_path / "03.json").write_text(text)
     with pytest.raises(BookError, match=r"^03\.json: not a file of records"):
         records.read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["03_first", "03_first.ipynb", "notebooks/03_first", "notebooks/03_first.ipynb"]
+)
+def test_a_notebook_may_be_named_by_its_file_or_its_stem(ledger, name):
+    assert claims.load_ledger(ledger(ROW.replace("notebooks/03_first.ipynb", name))) == [FIVE]

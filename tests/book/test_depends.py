@@ -225,3 +225,19 @@ def test_a_stamp_is_left_out_of_json_under_results_alone(tmp_path):
         assert hashed("results/a.txt", made) != hashed("results/a.txt", stamped), key
     assert hashed("results/b.json", [1]) != hashed("results/b.json", [2])
     assert hashed("results/b.json", "{no json") != hashed("results/b.json", "{nor this")
+
+
+def test_a_key_stays_what_it_was(asked, monkeypatch):
+    """Hashes are kept with outputs and verdicts: with others all would have to run again."""
+    monkeypatch.setattr(sys, "version_info", (3, 11, 7))
+    first = asked.now()
+    assert {name: value[:8] for name, value in first.parts.items()} == {
+        "code": "9497c8d1",
+        "parameters": "c5ebbd57",
+        "library": "dffd47e3",
+        "files": "baea6459",
+        "environment": "54a3ac6a",
+    }
+    assert [first.science[:8], key_of(first.parts)[:8]] == ["36e0f10e", "c7bd6582"]
+    asked.chapter = "90_report"
+    assert asked.now().parts["inputs"][:8] == "040d0903"

@@ -427,6 +427,22 @@ def test_a_repetition_and_an_execution_exclude_each_other(run, monkeypatch):
         again(run, monkeypatch, "06_second")
 
 
+def test_a_repetition_of_nothing_differs_in_nothing(run, monkeypatch):
+    assert again(run, monkeypatch) == [] and run.book.out.is_dir()
+    assert not (run.book.out / "running").exists()
+
+
+def test_what_failed_when_repeated_is_kept_beside_what_is_there_and_the_last_one_only(run, monkeypatch):
+    run()
+    shutil.rmtree(run.book.out / "running")
+    kept = run.book.working(SMOKE) / "repeat"
+    for chapter, does in (("06_second", {"c06": partly(1)}), ("03_first", {"c03": partly(1)})):
+        assert len(again(run, monkeypatch, chapter, **does)) == 1
+        assert sorted(path.name for path in kept.iterdir()) == [f"{chapter}.ipynb", f"{chapter}.log"]
+    assert again(run, monkeypatch, "06_second") == []
+    assert sorted(kept.iterdir()) == []
+
+
 # --- the store -------------------------------------------------------------------------------------------
 
 
@@ -572,6 +588,55 @@ def test_times_are_read_from_whole_sidecars_of_the_running_scale(run, tmp_path, 
         (tmp_path / f"0{number}_x.run.json").write_text(text)
     monkeypatch.setenv("ENTANGLEMENT_RUN_DIR", str(tmp_path))
     assert run_times("smoke") == {"00_x": 2.5}
+
+
+def test_a_run_has_a_runner_of_its_own_and_works_in_the_folder_that_it_is_given(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "Runner", Hand)
+    one, other = (Execution(run.book, SMOKE, scratch=folder) for folder in (tmp_path / "s", None))
+    assert one.runner is not other.runner
+    for execution, inside in ((one, True), (other, False)):
+        (outcome,) = execution.run(["06_second"])
+        assert outcome.state == "finished"
+        ((_, job, _),) = execution.runner.jobs
+        assert Path(job["source"]).is_relative_to(tmp_path / "s") == inside
+        run.store.sidecar("06_second").unlink()
+    assert (tmp_path / "s" / "06" / "06_second.ipynb").is_file()
+
+
+@pytest.mark.parametrize("fault", [OSError("the disk is full"), KeyboardInterrupt()])
+def test_a_run_that_cannot_go_on_says_what_is_kept(run, monkeypatch, capsys, fault):
+    def judged(*args):
+        raise fault
+
+    monkeypatch.setattr(execute, "judge", judged)
+    with pytest.raises(type(fault)):
+        run("06_second")
+    stopped = isinstance(fault, KeyboardInterrupt)
+    said = "interrupted" if stopped else "stopped"
+    assert f"{said}; finished notebooks are kept and will not run again\n" in capsys.readouterr().out
+    assert run.hand.stops == stopped
+    monkeypatch.undo()
+    assert states(run("06_second")) == {"06": "cached"}
+
+
+def test_a_report_that_is_left_out_took_no_time(run):
+    outcomes = run(c03=partly(1))
+    assert outcomes["90_report"] == Outcome("90_report", "left out", 0.0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.95, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (252.0, "4 min 12 s"),
+    ],
+)
+def test_how_a_time_is_said(seconds, said):
+    assert execute.clock(seconds) == said
 
 
 def test_an_outcome_says_little_by_default():

@@ -1,5 +1,7 @@
 """What a notebook pastes arrives as plain Python numbers under the right names."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,3 +59,19 @@ def test_several_names_in_one_call(pasted):
     assert values == {"n": 3, "share": 50.0, "share_low": 25.0, "share_high": 75.0, "seeds": 5}
     with pytest.raises(TypeError, match="put: why is 'x'"):
         put(why="x")
+
+
+@pytest.mark.parametrize(
+    "half", [{"value": 1.0, "low": 0.5}, {"value": 1.0, "high": 1.5}, {"low": 0.5}, {"high": 1.5}, {}]
+)
+def test_half_an_interval_is_none(pasted, half):
+    with pytest.raises(TypeError, match=r"put: share is .*; expected a number or an interval"):
+        put("share", SimpleNamespace(**half))
+    assert not pasted
+
+
+def test_each_end_of_an_interval_is_named_when_it_is_no_number(pasted):
+    for end in ("low", "high"):
+        whole = {"value": 1.0, "low": 0.5, "high": 1.5, end: "x"}
+        with pytest.raises(TypeError, match=f"put: share_{end} is 'x'"):
+            put("share", SimpleNamespace(**whole))

@@ -41,11 +41,19 @@ def start(seed):
     return THINGS["third"]() + seed + float((ROOT / "data.txt").read_text())
 
 
+def told(scale, model):
+    """Each must arrive as what it is."""
+    scales = ("smoke", "book", "paper")
+    assert scale in scales and model not in scales, (scale, model)
+
+
 def grid_cells(scale, model):
+    told(scale, model)
     return [{"condition": "main", "variant": v, "seed": s} for v in ("a", "b") for s in range(2)]
 
 
 def run_cell(scale, model, cell):
+    told(scale, model)
     with (ROOT / "ran.log").open("a") as log:
         log.write(f"{cell['variant']}{cell['seed']}\\n")
     row = {"value": start(cell["seed"]), "missing": float("nan"), "word": "7" if cell["seed"] else "seven"}
@@ -56,6 +64,7 @@ def run_cell(scale, model, cell):
 
 
 def describe(scale, model):
+    told(scale, model)
     return {"model": model}
 
 

@@ -110,6 +110,20 @@ def test_a_table_is_re_stamped_at_the_scale_and_for_the_model_that_are_named_or_
     assert asked == [("toy", scale, "nano", "moved") for scale in ("smoke", "book")]
     assert command("restamp", "--code-moved", "tidied", "--smoke", str(tmp_path)).exit_code == 0
     assert shown == [("toy", "tidied", None, 3), ("toy", "tidied", tmp_path / "toy-nano", 2)]
+    asked.clear()
+    shown.clear()
+    for wrong, said in (
+        (("--code-moved", " "), "--code-moved ' ' says nothing"),
+        (("--smoke", str(tmp_path)), "--smoke is looked at with --code-moved only"),
+        (
+            ("--code-moved", "tidied", "--smoke", str(tmp_path / "no")),
+            f"--smoke '{tmp_path / 'no'}' is not a folder",
+        ),
+        (("--grid", "toy", "--grid", "toy"), "grid 'toy' is named twice"),
+    ):
+        done = command("restamp", *wrong)
+        assert done.exit_code == 2 and said in done.output
+    assert asked == shown == []
 
 
 def test_what_was_not_met_is_an_exit_status(command, toy, monkeypatch):

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from entanglement.files import file_sha256
-from entanglement_book.grids import rerun, restamp
+from entanglement_book.grids import freshness, load, rerun, restamp, run as runs
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.restamp import NotMet, repeat_smoke
@@ -133,6 +134,13 @@ def test_a_refactoring_is_stamped_after_all_smoke_cells_and_one_of_the_book(made
     assert stamp(made, moved=shown) and made.ran() == []
     assert stamp(made, "book", moved=shown) and len(made.ran()) == 1
     assert fresh(made) and fresh(made, "book")
+    repeated = {"worst": 0.0, "allowed": 0.0, "same_machine": True}
+    cells = [{"condition": "main", "variant": v, "seed": s} for v in ("a", "b") for s in range(2)]
+    assert shown.why == "tidied"
+    assert shown.cells == tuple({"scale": "smoke", "cell": cell} | repeated for cell in cells)
+    assert shown.uses == {("file", (made.root / "data.txt").as_posix()), ("toy_thing", "third")}
+    (entry,) = provenance(made)["restamped"]
+    assert entry["repeated"] == list(shown.cells)
     (entry,) = provenance(made, "book")["restamped"]
     assert [cell["scale"] for cell in entry["repeated"]] == ["smoke"] * 4 + ["book"]
     assert entry["why"] == "tidied" and all(cell["worst"] == 0 for cell in entry["repeated"])
@@ -184,3 +192,75 @@ def test_a_smoke_table_with_rows_of_no_cell_is_refused(made):
     made.edit("for s in range(2)]", "for s in range(1)]")
     with pytest.raises(NotMet, match="rows of no cell"):
         moved(made)
+
+
+def test_where_only_names_moved_nothing_else_is_claimed_though_more_was_shown(made):
+    rename(made)
+    shown = moved(made)
+    made.ran()
+    assert stamp(made, moved=shown) and len(made.ran()) == 1
+    (entry,) = provenance(made)["restamped"]
+    assert entry["why"] == "only names changed" and len(entry["repeated"]) == 1
+
+
+def test_a_cell_that_is_repeated_for_a_name_takes_no_other_cell_s_uses_away(made, monkeypatch):
+    rename(made)
+    whole, old = restamp.rerun_cell, provenance(made)["uses"]
+    found = {("toy_thing", "other")}
+    monkeypatch.setattr(restamp, "rerun_cell", lambda *args: replace(whole(*args), uses=frozenset(found)))
+    assert stamp(made)
+    assert provenance(made)["uses"] == [["file", "data.txt"], ["toy_thing", "other"], ["toy_thing", "third"]]
+    assert old == [["file", "data.txt"], ["toy_thing", "third"]]
+
+
+def test_what_a_refactoring_no_longer_looks_up_goes(made):
+    made.edit('THINGS["third"]()', "third()")
+    shown = moved(made)
+    assert stamp(made, moved=shown) and fresh(made)
+    assert stamp(made, "book", moved=shown) and fresh(made, "book")
+    for scale in ("smoke", "book"):
+        assert provenance(made, scale)["uses"] == [["file", "data.txt"]]
+
+
+def test_what_was_done_is_said(made):
+    made.said.clear()
+    stamp(made)
+    rename(made)
+    stamp(made)
+    tidy(made)
+    stamp(made, moved=moved(made))
+    cell = made.said[1].split()[3].rstrip(":")
+    assert made.said == [
+        "toy smoke nano: made by today's code already",
+        f"  toy smoke nano {cell}: differs by 0.0e+00, allowed 0",
+        "toy smoke nano: re-stamped",
+        "toy smoke nano: all 4 cells equal",
+        "toy smoke nano: re-stamped",
+    ]
+
+
+def test_a_table_of_another_folder_is_named_by_it_when_a_number_is_not_met(made, tmp_path, monkeypatch):
+    earlier = tmp_path / "toy-nano"
+    shutil.copytree(made.folder, earlier)
+    found = json.loads((earlier / "provenance.json").read_text())
+    (earlier / "provenance.json").write_text(json.dumps(found | {"machine": {"processor": "another"}}))
+    made.edit("return 1 / 3", "return 1 / 3 + 1e-9")
+    here = "toy smoke nano: main-[ab]-[01] differs by [0-9.e-]+ from .*toy-nano"
+    with pytest.raises(NotMet, match=f"{here}; they are of another machine: name a folder"):
+        moved(made, folder=earlier)
+    with pytest.raises(NotMet, match=rf"{here}\.$"):
+        moved(made)
+
+
+def test_a_repository_that_is_named_is_the_one_and_else_it_is_found(made, monkeypatch):
+    tidy(made)
+    modules = (freshness, load, rerun, restamp, runs)
+    options = {"root": made.root, "say": made.said.append}
+    for found in (lambda: pytest.fail("looked for"), lambda: made.root):
+        for module in modules:
+            monkeypatch.setattr(module, "repository", found)
+        shown = repeat_smoke(made.grid, "tidied", **options)
+        assert restamp.restamp(made.grid, "smoke", "nano", moved=shown, **options) == (len(options) == 2)
+        assert runs.run(made.grid, "smoke", "nano", jobs=1, **options) == made.folder
+        assert len(freshness.check([], *([made.root] if "root" in options else []))) == 0
+        options.pop("root", None)

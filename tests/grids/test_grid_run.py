@@ -1,10 +1,12 @@
 """A grid is computed cell by cell: resumed where it stopped, never half, never for a cell of other code."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from entanglement.files import file_sha256
 from entanglement_book.grids import run
@@ -225,3 +227,104 @@ def test_results_must_stay_small(toy):
     assert not any("MB" in problem for problem in check([], toy.root))
     (toy.root / "book" / "results" / "big").write_bytes(b"0" * 5_000_001)
     assert check([], toy.root) == ["book/results holds 5.0 MB; at most 5 MB are kept"]
+
+
+@pytest.mark.parametrize(("jobs", "cells", "processes"), [(1, 4, 1), (2, 4, 2), (8, 4, 4), (3, 0, 1)])
+def test_cells_go_one_by_one_to_as_many_processes_as_are_asked_for_and_no_more_than_there_are_cells(
+    toy, monkeypatch, jobs, cells, processes
+):
+    asked = []
+
+    class Counted(run.Parallel):
+        def __init__(self, **options):
+            asked.append(options)
+            super().__init__(**{**options, "n_jobs": 1})
+
+    monkeypatch.setattr(run, "Parallel", Counted)
+    found = list(run.compute_cells(toy.grid, "smoke", "nano", toy.grid.cells("smoke", "nano")[:cells], jobs))
+    assert len(found) == cells
+    (options,) = asked
+    assert options["n_jobs"] == processes and options["batch_size"] == 1
+    assert options["prefer"] == "processes" and options["return_as"] == "generator_unordered"
+
+
+def test_a_cell_is_computed_with_one_thread(toy):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        (cell, *_) = toy.grid.cells("smoke", "nano")
+        run.computed(toy.grid, "smoke", "nano", cell)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_folder_of_the_tables_is_returned_whether_or_not_they_are_kept(toy):
+    assert [toy.run(), toy.run()] == [toy.folder, toy.folder]
+    assert toy.said == ["toy smoke nano: the tables are there, made by today's code"]
+    assert toy.run(keep=False) == toy.work / "tables"
+    assert toy.said == ["toy smoke nano: 4 cells, 4 done already"]
+    assert read_tables(toy.work / "tables")["means"].equals(read_tables(toy.folder)["means"])
+
+
+def test_progress_is_told_cell_by_cell(toy):
+    toy.run()
+    first, *rest = toy.said
+    assert first == "toy smoke nano: 4 cells, 0 done already"
+    names = ["main-a-0", "main-a-1", "main-b-0", "main-b-1"]
+    assert [line.partition("  (")[0] for line in rest] == [
+        f"  {n}/4 {name}  0 s" for n, name in enumerate(names, 1)
+    ]
+    assert all(line.endswith("(elapsed 0.0 min)") for line in rest)
+
+
+def test_what_is_kept_of_a_cell(toy):
+    toy.run()
+    kept = json.loads((toy.work / "main-a-1.json").read_text())
+    assert kept["cell"] == {"condition": "main", "variant": "a", "seed": 1}
+    assert 0 <= kept["seconds"] < 60 and set(kept["tables"]) == {"means", "extra"}
+    assert kept["uses"] == [["file", "data.txt"], ["toy_thing", "third"]]
+    whole = {"cell", "seconds", "uses", "tables", "code", "shape", "files"}
+    assert whole == set(kept)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"code": "x"}, {"files": {}}, {"seconds": -1}, {"seconds": None}, {"uses": None}, {"uses": [["a"]]},
+        {"tables": []}, {"tables": {"means": {"columns": []}}}, {"cell": 3},
+        {"cell": {"condition": "main", "variant": "a", "seed": 0}},
+    ],
+)  # fmt: skip
+def test_a_cell_s_file_that_is_not_whole_or_another_cell_s_is_computed_again(toy, wrong):
+    toy.run()
+    path = toy.work / "main-a-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    (toy.folder / "provenance.json").unlink()
+    toy.ran()
+    toy.run()
+    assert toy.ran() == ["a1"] and problems(toy) == []
+
+
+def test_what_stands_half_written_is_swept_from_the_tables_when_it_is_old(toy):
+    toy.run()
+    (toy.folder / "provenance.json").unlink()
+    old, new = toy.folder / ".means.csv.x.part", toy.folder / ".means.csv.y.part"
+    cell = toy.work / ".main-a-0.json.x.part"
+    for path in (old, new, cell):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    toy.run()
+    assert [path.exists() for path in (old, new, cell)] == [False, True, False]
+
+
+def test_tables_of_the_same_code_are_not_written_again_though_the_day_is_another(toy, monkeypatch):
+    toy.run()
+    before = toy.state()
+    monkeypatch.setattr(run, "problems_of", lambda *args: ["something"])
+    monkeypatch.setattr(run, "today", lambda: "2000-01-01")
+    toy.run(jobs=2)
+    assert toy.state() == before
+    monkeypatch.setattr(run, "machine", lambda: {"processor": "another"})
+    toy.run()
+    assert toy.state() != before and read_tables(toy.folder).provenance["date"] == "2000-01-01"

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from entanglement.uses import FILE, VARIABLE, note, note_file, recording
+from entanglement.uses import FILE, VARIABLE, note, note_file, recording, remembered
 from entanglement_book.provenance import (
     Origin,
     changes,
@@ -16,6 +16,7 @@ from entanglement_book.provenance import (
     read_uses,
     root_of,
 )
+from entanglement_book.provenance.views import is_left_out
 
 RUN = "from entanglement.m import run\nrun()\n"
 
@@ -171,3 +172,134 @@ def test_a_renewed_stamp_changes_nothing_for_who_reads_the_table(tmp_path):
     # Elsewhere a file counts as it is.
     other = tmp_path / "config.json"
     assert hashed(made, other) != hashed({**made, "code": "two"}, other)
+
+
+def origin(code="c", shape="s", uses=(), files=None, view="numbers", **parts):
+    return Origin(view, code, shape, uses, files or {}, parts)
+
+
+A, B, C = {"one: f": "1"}, {"one: f": "2"}, {"one: g": "1"}
+OTHER_NAMES = "what a name refers to, or the order of registered things, changed"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        (origin(), origin(), []),
+        (origin(**A), origin(**B), []),  # the hash of all decides
+        (origin(**A), origin("d", **B), ["one: f changed"]),
+        (origin(**A), origin("d", **A), [OTHER_NAMES]),
+        (origin(**A), origin("d", **A, **C), ["one: g is used now"]),
+        (origin(**A, **C), origin("d", **C), ["one: f is not used any more"]),
+        (origin(**A), origin("d", **C), ["one: f is not used any more", "one: g is used now"]),
+        (origin(**A), origin("d", **{"two: f": "1"}), [OTHER_NAMES]),
+        (origin(**A), origin("d", **{"two: f": "2"}), ["one: f is not used any more", "two: f is used now"]),
+        (origin(**A), origin("d", **{"two: f": "1", "six: f": "1"}), ["six: f is used now"]),
+        (origin(**A), origin("d", **{"two: f": "1", "two: g": "1"}), ["two: g is used now"]),
+        (origin(**A), origin(uses=(("loss", "dpo"),), **A), [OTHER_NAMES]),
+        (origin(), origin("d", uses=(("loss", "dpo"),)), [OTHER_NAMES]),
+        (origin(files={"b": "1", "a": "1"}), origin(files={"b": "2", "a": "2"}), ["a changed", "b changed"]),
+        (origin(files={"a": "1"}), origin(files={"a": "missing"}), ["a is missing"]),
+        (origin(files={"a": "1"}), origin(), ["a changed"]),
+        (origin(), origin(files={"a": "1"}), ["a changed"]),
+        (origin(files={"a": "1"}, **A), origin("d", files={"a": "2"}, **B), ["a changed", "one: f changed"]),
+        (origin(files={"a": "1", "b": "1"}), origin(files={"a": "1", "b": "2"}), ["b changed"]),
+    ],
+)
+def test_what_differs_between_two_origins_is_said_file_by_file_and_name_by_name(before, now, lines):
+    assert differences(before, now) == lines
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "only_names"),
+    [
+        (origin("1"), origin("2"), True),
+        (origin("1", **A), origin("2", **B), True),
+        (origin("1"), origin("1"), False),
+        (origin("1", "s"), origin("2", "t"), False),
+        (origin("1", view="numbers"), origin("2", view="page"), False),
+        (origin("1", uses=(("a", "b"),)), origin("2"), False),
+        (origin("1", files={"a": "1"}), origin("2", files={"a": "2"}), False),
+        (origin("1", "s"), origin("1", "t"), False),
+    ],
+)
+def test_when_only_names_moved(before, now, only_names):
+    assert only_names_moved(before, now) == only_names
+
+
+def test_uses_and_files_are_kept_in_order(library):
+    files = [library.root / "tables" / f"{name}.csv" for name in "hbgafced"]
+    names = [("loss", name) for name in "hbgafced"]
+    found = made(library, [*names, *((FILE, str(path)) for path in files), ("anchor", "z"), names[0]])
+    assert list(found.files) == [f"tables/{name}.csv" for name in "abcdefgh"]
+    assert list(found.uses) == [("anchor", "z"), *(("loss", name) for name in "abcdefgh")]
+    assert found.files["tables/a.csv"] != "missing" == found.files["tables/b.csv"]
+
+
+def test_an_origin_knows_its_view(library):
+    page = origin_of(library.graph(), RUN, (), library.root, "page")
+    again = page.again(library.graph(), RUN, library.root)
+    assert (page.view, again, made(library).view) == ("page", page, "numbers")
+    assert page.code != made(library).code
+
+
+def test_what_a_process_wrote_is_read_line_by_line(tmp_path):
+    target = tmp_path / "uses"
+    target.write_text("loss\tdpo\nhalf a li\n\nloss\t\nfile\t/a\tb\n")
+    assert read_uses(target) == {("loss", "dpo"), ("loss", ""), ("file", "/a\tb")}
+    assert read_uses(tmp_path) == set()
+
+
+def test_what_is_used_is_written_once_and_only_where_a_process_is_told_to(tmp_path, monkeypatch):
+    target = tmp_path / "uses"
+    monkeypatch.setattr("entanglement.uses._written", set())
+    monkeypatch.delenv(VARIABLE, raising=False)
+    note("loss", "unheard")
+    monkeypatch.setenv(VARIABLE, str(target))
+
+    @remembered()
+    def start():
+        for name in "hbgafced":
+            note("loss", name)
+
+    start()
+    lines = target.read_text().splitlines()
+    assert lines == [f"loss\t{name}" for name in "hbgafced"]
+    monkeypatch.setattr("entanglement.uses._written", set())
+    start()  # kept now, and told in order
+    assert target.read_text().splitlines()[8:] == sorted(lines)
+    note("loss", "unheard")
+    assert target.read_text().splitlines()[16:] == ["loss\tunheard"]
+
+
+def test_each_block_records_what_is_used_inside_it():
+    with recording() as outer:
+        note("a", "1")
+        with recording() as inner:
+            note("a", "2")
+        note("a", "3")
+        with pytest.raises(ZeroDivisionError), recording() as failed:
+            note("a", "4")
+            raise ZeroDivisionError
+    note("a", "5")
+    assert outer == {("a", "1"), ("a", "2"), ("a", "3"), ("a", "4")}
+    assert inner == {("a", "2")} and failed == {("a", "4")}
+
+
+@pytest.mark.parametrize(
+    ("module", "numbers", "page"),
+    [
+        ("entanglement.uses", True, True),
+        ("entanglement.uses_more", False, False),
+        ("entanglement.files", False, False),
+        ("entanglement_book.drawing", True, False),
+        ("entanglement_book.drawing.style", True, False),
+        ("entanglement_book.press.depends", True, False),
+        ("entanglement_book.provenance.views", True, False),
+        ("entanglement_book.studies.ch01.figures", True, False),
+        ("entanglement_book.studies.ch01.study", False, False),
+        ("entanglement_book.grids.run", False, False),
+    ],
+)
+def test_which_modules_a_view_leaves_out(module, numbers, page):
+    assert (is_left_out(module, "numbers"), is_left_out(module, "page")) == (numbers, page)
