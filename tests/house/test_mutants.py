@@ -195,3 +195,11 @@ def test_the_lists_name_what_is_there(tool, monkeypatch):
     file = ROOT / "book" / "results" / "mutation.json"  # not there before the first whole run
     stored = json.loads(file.read_text(encoding="utf-8"))["targets"] if file.is_file() else []
     assert {row["name"] for row in stored} in (targets, set())
+
+
+def test_the_last_whole_run_is_kept_and_its_score_is_high_enough():
+    found = json.loads((ROOT / "book" / "results" / "mutation.json").read_text())
+    targets = {row["name"] for row in yaml.safe_load((TOOL / "targets.yml").read_text())}
+    assert {row["name"] for row in found["targets"]} == targets, "make mutants"
+    assert found["tried"] == sum(row["tried"] for row in found["targets"]) >= 20 * len(targets)
+    assert found["killed"] >= 0.92 * found["tried"]
