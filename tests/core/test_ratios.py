@@ -32,6 +32,9 @@ def test_an_answer_turns_between_two_ratios_that_were_tried():
     assert list(found.index) == [0, 1, 2]
     np.testing.assert_allclose(found["chosen"], 1.004)
     np.testing.assert_allclose(found["rejected"], 1.014)
+    ends = ratios.at_the_end(made())
+    ends.loc[ends["seed"] == 0, "chosen"] -= 0.3  # the mean over three seeds: a tenth lower
+    assert ratios.turns_of_mean(ends) == pytest.approx((1.005, 1.014))
 
 
 def test_an_answer_that_rises_everywhere_turns_nowhere():

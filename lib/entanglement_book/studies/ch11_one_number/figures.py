@@ -159,10 +159,9 @@ def together_and_apart(
     ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
     ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
     ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, zorder=1.5)
-    for name, spot in line.items():
-        ax.annotate(
-            name, spot, xytext=(0, -11), textcoords="offset points", ha="center", fontsize=7, color=INK
-        )
+    for place, (name, spot) in enumerate(line.items()):
+        below = (0, -11 - 9 * (place % 2))  # in two rows, for the dense end
+        ax.annotate(name, spot, xytext=below, textcoords="offset points", ha="center", fontsize=7, color=INK)
     above = True
     for x, y, name in spots:
         shade, marker = looks[kinds[name]]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
-from entanglement_book.studies.shared.update_tables import at_margin
+from entanglement_book.studies.shared.update_tables import at_margin, inside
 
 __all__ = [
     "after_steps",
@@ -28,6 +28,7 @@ __all__ = [
     "stopped_early",
     "sweep",
     "turns_found",
+    "turns_of_mean",
 ]
 
 _ANSWERS = ("chosen", "rejected")
@@ -74,6 +75,13 @@ def turns_found(ends: pd.DataFrame) -> pd.DataFrame:
         group = group.sort_values("ratio")
         found[seed] = {name: _zero(group["ratio"].to_numpy(), group[name].to_numpy()) for name in _ANSWERS}
     return pd.DataFrame(found).T.rename_axis("seed")
+
+
+def turns_of_mean(ends: pd.DataFrame) -> tuple[float, float]:
+    """Return the ratios at which the mean over seeds of chosen and rejected turns, as in ``turns_found``."""
+    mean = ends.groupby("ratio", as_index=False)[list(_ANSWERS)].mean().assign(seed=0)
+    chosen, rejected = turns_found(mean).loc[0]
+    return float(chosen), float(rejected)
 
 
 def _zero(x: np.ndarray, y: np.ndarray) -> float:
@@ -180,6 +188,7 @@ def standing(
     for way in ways:
         mine = there[there["update"] == way]
         if mine["step"].notna().all():
-            parts = {name: mean_interval(mine[name].to_numpy()) for name in (*_ANSWERS, "fell", "rose")}
+            parts = {name: mean_interval(mine[name].to_numpy()) for name in _ANSWERS}
+            parts |= {name: inside(mean_interval(mine[name].to_numpy())) for name in ("fell", "rose")}
             found[way] = parts | {"gain": gain_interval(there, way)}
     return found
