@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import numbers, ratios
 
 RATIOS = (1.0, 1.005, 1.01, 1.02)
@@ -137,21 +138,43 @@ def test_the_numbers_of_the_page_are_those_of_the_tables():
 
 
 def test_a_virtual_step_is_judged_by_the_answer_at_which_it_was_off_most():
-    def series(*values):
-        return pd.Series(values, index=[0, 1])
+    sweep = pd.concat([made(seeds=2), made(seeds=2, optimizer="sgd")])  # both gain a margin of 1
+    rows = [
+        {
+            "seed": seed,
+            "direction": direction,
+            "margin": margin,
+            "chosen": 1.003,
+            "rejected": 1.018 + seed / 500,
+        }
+        for seed in range(2)
+        for direction in ("plain", "sign")
+        for margin in (0.0, 0.5, 1.0)
+    ]
+    turns = pd.DataFrame(rows)
+    turns.loc[turns["margin"] == 0, ["chosen", "rejected"]] = [1.0, 1.002]
+    found = numbers.of_foretelling(turns, sweep)
+    assert found["off_adamw"].value == pytest.approx(0.005) and found["n_told_adamw"] == 2
+    assert found["told_adamw_rejected"].value == pytest.approx(1.019)
+    assert found["found_sgd_chosen"].value == pytest.approx(1.004)
+    assert found["guess_off"].value == pytest.approx(0.014) and found["limit_off"].value == pytest.approx(
+        0.012
+    )
+    far = turns[(turns["margin"] < 1) | (turns["seed"] == 0)]
+    assert numbers.of_foretelling(far, sweep)["n_told_adamw"] == 1  # no step of the other gains as much
 
-    told = {
-        "AdamW, chosen": (series(1.002, 1.002), series(1.003, 1.003)),
-        "AdamW, rejected": (series(1.008, 1.010), series(1.006, 1.006)),
-        "plain steps, chosen": (series(1.0, 1.0), series(1.001, 0.999)),
-    }
-    limit = pd.DataFrame({"chosen": [0.99, 0.99], "rejected": [1.0, 1.0]})
-    found = numbers.of_foretelling(told, limit)
-    assert found["told_off_adamw"].value == pytest.approx(0.003)
-    assert found["told_off_sgd"].value == pytest.approx(0.001)
-    assert found["limit_off"].value == pytest.approx(0.01)
-    assert found["guess_off_adamw"].value == pytest.approx(0.006)
-    assert found["told_middle"] == pytest.approx((1.002 * 1.009) ** 0.5)
+
+def test_only_margins_that_every_seed_reached_are_drawn():
+    rows = [
+        {"seed": seed, "direction": "sign", "margin": margin, "chosen": 1.0 + margin, "rejected": 1.1}
+        for seed in range(2)
+        for margin in (0.5, 1.0)
+    ]
+    table = pd.DataFrame(rows)
+    assert ratios.told_by_margin(table, "sign")["margin"].tolist() == [0.5, 1.0]
+    table.loc[3, ["chosen", "rejected"]] = np.nan
+    told = ratios.told_by_margin(table, "sign")
+    assert told["margin"].tolist() == [0.5] and told["chosen"][0].value == 1.5
 
 
 def test_rules_are_set_beside_the_constant():
@@ -173,6 +196,8 @@ def test_rules_are_set_beside_the_constant():
 
 
 def test_costs_and_ratios_come_from_the_stored_tables():
+    recipe = {"recipe": {"sft_steps": 3, "steps": 12, "batch": 8}}
+    assert numbers.of_recipe(Stored({}, recipe)) == {"smol_sft": 3, "smol_pairs": 96}
     lines = [
         {"ours": "clipped to the band, nano", "ratio": 0.5},
         {"ours": "normalized, batch, nano", "ratio": 0.4},

@@ -88,12 +88,17 @@ def test_ways_stand_in_rows_with_both_answers():
     assert [text.get_text() for text in ax.get_yticklabels()] == list(ways)
 
 
-def test_told_and_found_stand_in_one_row():
-    rows = {"chosen": (interval(1.002), interval(1.003)), "rejected": (interval(1.008), interval(1.007))}
-    fig = draw.told_and_found(rows, {"chosen": interval(0.998)})
+def test_what_was_told_stands_against_the_margin_and_what_was_found_is_a_band():
+    table = pd.DataFrame(
+        {
+            "margin": [0.25, 0.5],
+            "chosen": [interval(1.002), interval(1.003)],
+            "rejected": [interval(1.008), interval(1.01)],
+        }
+    )
+    fig = draw.told_and_found({"AdamW": table}, {"AdamW": (interval(1.002), interval(1.007))}, {"AdamW": 0.9})
     (ax,) = fig.axes
-    dots = [tuple(line.get_xydata()[0].round(3)) for line in ax.lines if line.get_marker() in "oD^"]
-    assert [x for x, _ in dots] == [1.003, 1.002, 0.998, 1.007, 1.008]
-    assert [round(y) for _, y in dots] == [0, 0, 0, 1, 1]
-    (legend,) = fig.legends
-    assert len(legend.get_texts()) == 3
+    bands = [(patch.get_y(), patch.get_height()) for patch in ax.patches]
+    assert bands == [pytest.approx((-9.8, 20)), pytest.approx((-9.3, 20))]
+    lines = {line.get_color(): list(line.get_ydata()) for line in ax.lines if line.get_marker() in "os"}
+    assert lines[CHOSEN] == pytest.approx([0.2, 0.3]) and lines[REJECTED] == pytest.approx([0.8, 1.0])

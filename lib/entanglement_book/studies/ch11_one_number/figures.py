@@ -249,32 +249,32 @@ def at_equal_margin(ways: Mapping[str, tuple[Interval, Interval]], kinds: Mappin
     return fig
 
 
-def told_and_found(rows: Mapping[str, tuple[Interval, Interval]], limits: Mapping[str, Interval]) -> Figure:
-    """Draw the ratios at which answers turn: what a virtual step told before training, and what was found.
+def told_and_found(
+    told: Mapping[str, pd.DataFrame],
+    found: Mapping[str, tuple[Interval, Interval]],
+    gained: Mapping[str, float],
+) -> Figure:
+    """Draw the ratios at which answers turn, told by virtual steps of several lengths, a panel an optimizer.
 
     Args:
-        rows: label → (told, found).
-        limits: label → what the inner products alone tell, for the rows that have it.
+        told: title → table of ``ratios.told_by_margin``.
+        found: title → what training found for chosen and rejected, drawn as bands.
+        gained: title → the margin that the training gained, nats.
     """
-    fig, ax = figure(height=0.9 + 0.5 * len(rows))
-    for row, (label, (told, found)) in enumerate(rows.items()):
-        parts = [
-            (found, INK, "o", -0.16, "found by training"),
-            (told, ACCENT, "D", 0.16, "told by a virtual step"),
-        ]
-        if label in limits:
-            parts.append((limits[label], NEUTRAL, "^", 0.36, "told by inner products alone"))
-        for interval, color, marker, shift, name in parts:
-            at = row + shift
-            ax.plot([interval.low, interval.high], [at, at], color=color, lw=2.2, alpha=0.6)
-            ax.plot(interval.value, at, marker, color=color, ms=5.5, label=name)
-    ax.axvline(1, color=NEUTRAL, lw=1, ls="--")
-    ax.set_yticks(range(len(rows)), list(rows))
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel("ratio r at which the mean held-out answer stays")
-    handles, labels = ax.get_legend_handles_labels()
-    known = dict(zip(labels, handles, strict=True))
-    fig.legend(known.values(), known.keys(), loc="outside upper left", ncols=3, fontsize=8)
+    fig, axes = figure(len(told), height=3.3, squeeze=False)
+    for ax, (title, table) in zip(axes[0], told.items(), strict=True):
+        looks = (("chosen", CHOSEN, "o-"), ("rejected", REJECTED, "s--"))
+        for (name, color, style), band in zip(looks, found[title], strict=True):
+            ax.axhspan(100 * (band.low - 1), 100 * (band.high - 1), color=color, alpha=0.25, lw=0)
+            ends = [[100 * (getattr(i, end) - 1) for i in table[name]] for end in ("value", "low", "high")]
+            value, low, high = (np.array(end) for end in ends)
+            spread = (value - low, high - value)
+            ax.errorbar(
+                table["margin"], value, spread, color=color, marker=style[0], ls=style[1:], ms=5, label=name
+            )
+        ax.axvline(gained[title], color=NEUTRAL, lw=1, ls="--")
+        ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
+        ax.set(title=title, xlabel="margin that the virtual step gains (nats)")
+    axes[0][0].set_ylabel("r − 1 at which it stays (%)")
+    axes[0][0].legend(loc="upper left")
     return fig

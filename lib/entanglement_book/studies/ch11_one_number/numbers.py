@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import ratios
 from entanglement_book.studies.shared.update_tables import at_end, inside
 
-__all__ = ["costs", "median_ratios", "of_foretelling", "of_rates", "of_ratios", "of_rules"]
+__all__ = ["costs", "median_ratios", "of_foretelling", "of_rates", "of_ratios", "of_recipe", "of_rules"]
 
 Number = float | Interval
 
@@ -56,6 +56,12 @@ def costs(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {update: float(by_name[name]) for update, name in named.items()}
 
 
+def of_recipe(table: Stored) -> dict[str, Number]:
+    """Return the steps of fine-tuning, and the pairs that the training saw, of a table's recipe."""
+    recipe = table.provenance["recipe"]
+    return {"smol_sft": int(recipe["sft_steps"]), "smol_pairs": int(recipe["steps"] * recipe["batch"])}
+
+
 def median_ratios(steps: pd.DataFrame) -> dict[str, Number]:
     """Return the median ratio of weights that rules took, in the mean over steps and seeds.
 
@@ -67,29 +73,44 @@ def median_ratios(steps: pd.DataFrame) -> dict[str, Number]:
     return {f"ratio_{name}": float(by_rule[name]) for name in ("normalized", "band")}
 
 
-def of_foretelling(told: Mapping[str, tuple[pd.Series, pd.Series]], limit: pd.DataFrame) -> dict[str, Number]:
-    """Return by how much a virtual step was off, seed by seed, for the answer at which it was most, and the
-    middle of the two ratios that it told for AdamW.
+def of_foretelling(turns: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, Number]:
+    """Return what a virtual step told at the margin of each seed's run, and by how much it was off.
 
     Args:
-        told: "<optimizer>, <answer>" → (told, found), by seed.
-        limit: columns chosen and rejected, told by inner products for plain steps.
+        turns: the table of the grid ``foretold``.
+        sweep: of the grid of constant ratios.
+
+    Returns:
+        For "adamw" and "sgd": told and found_<answer>; off, over the seeds that were told, for the answer at
+        which it was off most; n_told, the number of these seeds. Then guess_off for the guess that AdamW's
+        training turns at 1, and limit_off for plain steps and inner products alone.
     """
+    found: dict[str, Number] = {}
+    limit = turns[turns["margin"] == 0].set_index("seed")
+    for optimizer, direction in (("adamw", "sign"), ("sgd", "plain")):
+        ends = ratios.at_the_end(sweep, optimizer=optimizer)
+        gained = ends[ends["ratio"] == 1].set_index("seed")["margin"]
+        told = ratios.foretold_turns(turns, direction, gained.to_dict()).dropna()
+        turned = ratios.turns_found(ends)
+        found[f"n_told_{optimizer}"] = len(told)
+        found[f"gained_{optimizer}"] = mean_interval(gained.to_numpy())
+        for answer in ("chosen", "rejected"):
+            found[f"told_{optimizer}_{answer}"] = mean_interval(told[answer].to_numpy())
+            found[f"found_{optimizer}_{answer}"] = mean_interval(turned[answer].to_numpy())
+        found[f"off_{optimizer}"] = _off(told, turned)
+        if optimizer == "adamw":
+            found["guess_off"] = _off(told * 0 + 1, turned)
+        else:
+            found["limit_off"] = _off(limit[["chosen", "rejected"]], turned)
+    return found
 
-    def off(pairs: Mapping[str, tuple[pd.Series, pd.Series]]) -> Interval:
-        each = [mean_interval((says - found).abs().to_numpy()) for says, found in pairs.values()]
-        return max(each, key=lambda interval: interval.value)
 
-    plain = {name: pair for name, pair in told.items() if name.startswith("plain")}
-    adamw = {name: pair for name, pair in told.items() if name not in plain}
-    middle = float(np.prod([float(says.mean()) for says, _ in adamw.values()]) ** (1 / len(adamw)))
-    return {
-        "told_middle": middle,
-        "told_off_adamw": off(adamw),
-        "guess_off_adamw": off({name: (found * 0 + 1, found) for name, (_, found) in adamw.items()}),
-        "told_off_sgd": off(plain),
-        "limit_off": off({name: (limit[name.split(", ")[1]], found) for name, (_, found) in plain.items()}),
-    }
+def _off(told: pd.DataFrame, turned: pd.DataFrame) -> Interval:
+    """Return the mean distance over the seeds that were told, for the answer at which it is larger."""
+    apart = (told - turned.loc[told.index]).abs()
+    each = [mean_interval(apart[name].to_numpy()) for name in ("chosen", "rejected")]
+    worst = max(each, key=lambda interval: interval.value)
+    return worst._replace(low=max(worst.low, 0.0))  # no distance is below 0
 
 
 def of_rules(

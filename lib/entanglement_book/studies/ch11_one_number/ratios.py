@@ -7,6 +7,7 @@ one's fall, nats. At a margin m it is m/2 at most, and above 0 only if both sign
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ __all__ = [
     "standing",
     "stopped_early",
     "sweep",
+    "told_by_margin",
     "turns_found",
     "turns_of_mean",
 ]
@@ -80,8 +82,8 @@ def turns_found(ends: pd.DataFrame) -> pd.DataFrame:
 def turns_of_mean(ends: pd.DataFrame) -> tuple[float, float]:
     """Return the ratios at which the mean over seeds of chosen and rejected turns, as in ``turns_found``."""
     mean = ends.groupby("ratio", as_index=False)[list(_ANSWERS)].mean().assign(seed=0)
-    chosen, rejected = turns_found(mean).loc[0]
-    return float(chosen), float(rejected)
+    turned = turns_found(mean)
+    return float(turned["chosen"].iloc[0]), float(turned["rejected"].iloc[0])
 
 
 def _zero(x: np.ndarray, y: np.ndarray) -> float:
@@ -93,7 +95,25 @@ def _zero(x: np.ndarray, y: np.ndarray) -> float:
     return float(x[i] - y[i] * (x[i + 1] - x[i]) / (y[i + 1] - y[i]))
 
 
-def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[int, float]) -> pd.DataFrame:
+def told_by_margin(turns: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """Return what virtual steps of several lengths told, one row a margin that every seed reached.
+
+    Args:
+        turns: the table of the grid ``foretold``.
+        direction: "sign" for AdamW, "plain" for plain steps, whose small-step limit is at margin 0.
+
+    Returns:
+        Columns margin; chosen and rejected, each an ``Interval``.
+    """
+    rows = []
+    for margin, group in turns[turns["direction"] == direction].groupby("margin", sort=True):
+        if group[list(_ANSWERS)].notna().all(axis=None):
+            told = {name: mean_interval(group[name].to_numpy()) for name in _ANSWERS}
+            rows.append({"margin": margin, **told})
+    return pd.DataFrame(rows)
+
+
+def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[Any, float]) -> pd.DataFrame:
     """Return what was foretold at a margin, seed by seed (linear between the margins that were looked at).
 
     Args:
@@ -102,13 +122,16 @@ def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[int, fl
         margins: seed → margin, nats.
 
     Returns:
-        Index seed; columns chosen, rejected.
+        Index seed; columns chosen, rejected; missing for a seed of which no step gains as much.
     """
     found = {}
     for seed, margin in margins.items():
         rows = turns[(turns["seed"] == seed) & (turns["direction"] == direction) & (turns["margin"] > 0)]
         rows = rows.dropna(subset=list(_ANSWERS)).sort_values("margin")
-        found[seed] = {name: float(np.interp(margin, rows["margin"], rows[name])) for name in _ANSWERS}
+        far = float("nan")
+        found[seed] = {
+            name: float(np.interp(margin, rows["margin"], rows[name], right=far)) for name in _ANSWERS
+        }
     return pd.DataFrame(found).T.rename_axis("seed")
 
 
