@@ -13,6 +13,7 @@ from entanglement_book.grids import run
 from entanglement_book.grids.freshness import check, problems_of
 from entanglement_book.grids.made_by import Code
 from entanglement_book.grids.stored import read_tables
+from entanglement_book.machine import machine
 
 
 def problems(toy):
@@ -284,15 +285,16 @@ def test_what_is_kept_of_a_cell(toy):
     assert kept["cell"] == {"condition": "main", "variant": "a", "seed": 1}
     assert 0 <= kept["seconds"] < 60 and set(kept["tables"]) == {"means", "extra"}
     assert kept["uses"] == [["file", "data.txt"], ["toy_thing", "third"]]
-    whole = {"cell", "seconds", "uses", "tables", "code", "shape", "files"}
-    assert whole == set(kept)
+    whole = {"cell", "seconds", "machine", "versions", "uses", "tables", "code", "shape", "files"}
+    assert whole == set(kept) and kept["machine"] == machine()
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"code": "x"}, {"files": {}}, {"seconds": -1}, {"seconds": None}, {"uses": None}, {"uses": [["a"]]},
-        {"tables": []}, {"tables": {"means": {"columns": []}}}, {"cell": 3},
+        {"machine": None}, {"versions": "1"}, {"tables": []}, {"tables": {"means": {"columns": []}}},
+        {"cell": 3},
         {"cell": {"condition": "main", "variant": "a", "seed": 0}},
     ],
 )  # fmt: skip
@@ -327,4 +329,10 @@ def test_tables_of_the_same_code_are_not_written_again_though_the_day_is_another
     assert toy.state() == before
     monkeypatch.setattr(run, "machine", lambda: {"processor": "another"})
     toy.run()
-    assert toy.state() != before and read_tables(toy.folder).provenance["date"] == "2000-01-01"
+    assert toy.state() == before  # its cells were computed where they were
+    (toy.work / "main-a-1.json").unlink()
+    toy.run(jobs=1)
+    made = read_tables(toy.folder).provenance
+    assert toy.state() != before and made["date"] == "2000-01-01"
+    assert made["machine"] == machine() | {"processor": machine()["processor"] + "; another"}
+    assert made["versions"] == read_tables(toy.folder).provenance["versions"] and "torch" in made["versions"]

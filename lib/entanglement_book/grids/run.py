@@ -227,10 +227,10 @@ def _provenance(
     }
 
 
-def _one(parts: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
-    """Return what all cells say under a key; where they do not say the same, all that they say."""
-    said: list[dict[str, Any]] = []
+def _one(parts: Sequence[Mapping[str, Any]], key: str) -> dict[str, str]:
+    """Return what all cells say under a key; where they do not say the same, all that they say of it."""
+    said: dict[str, dict[str, None]] = {}
     for content in parts:
-        if content[key] not in said:
-            said.append(content[key])
-    return said[0] if len(said) == 1 else {"several": said}
+        for name, value in content[key].items():
+            said.setdefault(name, {})[value] = None
+    return {name: "; ".join(values) for name, values in said.items()}
