@@ -16,6 +16,7 @@ from entanglement.losses.base import LossSpec
 from entanglement.optimizers import OPTIMIZERS, make_optimizer, trainable
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import Account, Monitor, Observer, Trajectory, align, measure, sft
+from entanglement.training.account import TERMS, StepAccount
 from entanglement.training.settings import moments_of, rate_share
 from entanglement.updates import Joint, NotFinite, get_rule, get_update
 
@@ -392,6 +393,23 @@ def test_a_step_of_nothing_has_an_account_of_zeros(model, tokenizer, ten):
     run = align(model, tokenizer, ten, loss=nothing, steps=1, batch_size=2, observers=[Account(2)])
     terms = ["own_pair", "other_pairs", "preconditioner", "curvature", "total"]
     assert (run.account[terms] == 0).all(axis=None) and len(run.account) == 4
+
+
+def test_pairs_that_pull_each_other_back_have_no_share_of_no_step(model, tokenizer, ten):
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    account = StepAccount.begin(model).finish(collate(ten[:2], tokenizer), [1.0, 1.0], [1.0, 1.0], 2)
+    assert (account[[*TERMS, "total"]] == 0).all(axis=None) and len(account) == 4
+
+
+def test_a_plain_step_has_no_preconditioner_where_some_parameters_are_frozen(model, tokenizer, ten):
+    model.transformer.wpe.weight.requires_grad_(False)
+    run = align(
+        model, tokenizer, ten, steps=1, batch_size=2, lr=1e-4, optimizer="sgd", max_grad_norm=None,
+        observers=[Account(2)],
+    )  # fmt: skip
+    account = run.account
+    assert account["preconditioner"].abs().max() < 1e-6 * account["own_pair"].abs().max()
 
 
 def test_no_step_has_no_row_in_any_table(model, tokenizer, ten):
