@@ -73,7 +73,9 @@ def spied(grid, model, cell):
         def call(*args, **kwargs):
             given = inspect.signature(function).bind(*args, **kwargs)
             seed = kwargs.get("seed", given.arguments.get("seed"))
-            if seed is not None:
+            if (
+                seed is not None and given.arguments.get("n", 1) is not None
+            ):  # all there are: nothing is drawn
                 seeds.append((function.__name__, seed))
             if function.__name__ in TRAINING:
                 given.apply_defaults()

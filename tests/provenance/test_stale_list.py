@@ -213,7 +213,7 @@ EDITS = {
     ),
     "change one chapter's recipe": (
         [(f"{STUDIES}/ch08_sentiment/grid.py", "dpo_steps=32", "dpo_steps=40")],
-        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"sentiment"}),
+        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"dial", "sentiment"}),
     ),
     "change the grid of another chapter": (
         [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
@@ -250,11 +250,14 @@ EDITS = {
             for name in (
                 "shared/means",
                 "ch11_one_number/grid",
+                "ch11_one_number/grid_ratio",
                 "ch12_which_tokens/grid",
                 "ch13_control/grid",
             )
         ],
-        Stale.of(pages=WITH_SET_MEANS, grids={"controlling", "masking", "untangling"}),
+        Stale.of(
+            pages=WITH_SET_MEANS, grids={"controlling", "masking", "ratio", "ratio-rates", "untangling"}
+        ),
     ),
     "change an optimizer": (
         [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
