@@ -67,7 +67,8 @@ def test_a_chapter_is_a_table_with_a_row_a_claim(table):
     assert lines[0].count("|") == lines[3].count("|") == 5
     assert r"The number \|x\| is small. (paper §1)" in lines[2]
     assert r"**0.512 \[0.4, 0.6\]**, n = 4: a \$number\$" in lines[2]
-    assert r"**2 \[1.5, 2.5\]**: another" in lines[2]
+    assert r"a \$number\$. Rule: `high < 1` |" in lines[2]
+    assert r"**2 \[1.5, 2.5\]**: another. Rule: `control > 1` |" in lines[2]
     assert lines[2].endswith("| ✓ reproduced |")
     assert "**−1.2e+07**, n = 200: a share" in lines[3]
     assert lines[3].endswith("| ✗ not reproduced |")
@@ -76,8 +77,16 @@ def test_a_chapter_is_a_table_with_a_row_a_claim(table):
 def test_a_missing_record_is_shown_as_such(table):
     lines = report.chapter_markdown(table, "06_second").splitlines()
     assert lines[2].count("*no record*") == 2
+    assert "*no record*: a tone. Rule: `value > 0` |" in lines[2]
     assert lines[2].endswith("| … not run |")
     assert lines[3].endswith("| – not testable here |")
+
+
+def test_what_cannot_be_tested_has_no_rule_and_says_what_would_be_measured():
+    never = Claim("never", "It holds for 7B.", "paper", "06_second", "a change", not_testable="a GPU")
+    decided = decide([never], Measured("book", {}, {}, {}))
+    line = report.chapter_markdown(verdicts.ledger_table([never], decided), "06_second").splitlines()[2]
+    assert line == "| It holds for 7B. (paper) | a change | none: there is no rule | – not testable here |"
 
 
 def test_an_unknown_chapter_is_refused(table):
