@@ -201,10 +201,27 @@ def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
         == list(figures.VERDICT_COLORS)
         == [*verdicts.VERDICTS, verdicts.NOT_RUN]
     )
-    left, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
-    assert len(left.lines) == len(right.lines) == 2
-    marks = {line.get_marker() for ax in (left, right) for line in ax.lines}
+    table.loc[table["claim"] == "second-silent", "source"] = "Ren and Sutherland 2025"
+    left, middle, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
+    assert [len(ax.lines) for ax in (left, middle, right)] == [2, 1, 1]
+    assert [ax.get_title() for ax in (left, middle, right)] == [
+        "the paper's (2)",
+        "others' (1)",
+        "our own (1)",
+    ]
+    marks = {line.get_marker() for ax in (left, middle, right) for line in ax.lines}
     assert marks == {"o", "X", "_", "."}
     assert [label.get_text() for label in left.get_yticklabels()] == ["03 First", "06 Second"]
     with pytest.raises(ValueError, match="no claims"):
         figures.ledger(table[:0], {})
+
+
+def test_whose_a_claim_is_stands_first_in_its_source():
+    from entanglement_book.studies.report.figures import whose
+
+    papers = ("paper §4.3", "paper figure 1", "authors' code, analysis/grad_plot.py", "Paper abstract")
+    assert {whose(source) for source in papers} == {"the paper's"}
+    owns = ("own", "own; paper §3.3, explicit term", "own (our data)")
+    assert {whose(source) for source in owns} == {"our own"}
+    others = ("Rafailov et al. 2023; theorem", "Ren and Sutherland 2025", "Owner et al.")
+    assert {whose(source) for source in others} == {"others'"}
