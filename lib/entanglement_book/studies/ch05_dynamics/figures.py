@@ -100,6 +100,9 @@ def ends(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for ax in axes:
         ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
         _rows(ax, [titles[str(name)] for name in table.index])
+    left.set_xscale("symlog", linthresh=1)
+    left.set_xticks([-1, 0, 1, 10], ["−1", "0", "1", "10"])
+    left.minorticks_off()
     left.set(title="two answers", xlabel="change (nats)")
     middle.set(title="margin", xlabel="change (nats)")
     right.set(title="both fell", xlabel="% of pairs")
@@ -206,26 +209,47 @@ def knob_map(ax: Axes, table: pd.DataFrame, column: str, *, percent: bool, title
 _RATE_LOOKS = ((CHOSEN, "-", "o"), (INK, "--", "s"), (CASE_COLORS["both_up"], "-.", "^"))
 
 
-def by_margin(lines: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> Figure:
+def by_margin(
+    lines: Mapping[str, pd.DataFrame], dots: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> Figure:
     """Draw quantities against the margin, a panel a quantity and a curve a rate.
 
     Args:
         lines: column → ``tables.along_margin``; shares are drawn in percent.
+        dots: column → the same for the ends of runs at other rates, drawn as crosses.
         labels: column → what to write on its axis.
     """
-    fig, axes = figure(rows=len(lines), width=NARROW, height=2.3, sharex=True, squeeze=False)
+    fig, axes = figure(rows=len(lines), width=NARROW, height=2.4, sharex=True, squeeze=False)
     for ax, (column, table) in zip(axes[:, 0], lines.items(), strict=True):
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         times = 100 if column == "both_fell" else 1
         for (rate, some), (color, dashes, marker) in zip(table.groupby("rate"), _RATE_LOOKS, strict=False):
-            ys = [times * some[name] for name in ("value", "low", "high")]
+            value, low, high = (times * some[name].to_numpy() for name in ("value", "low", "high"))
             if times == 100:
-                ys[1:] = [values.clip(0, 100) for values in ys[1:]]
-            line_with_band(
-                ax, some["margin"], *ys, color, f"rate × {rate:g}", ls=dashes, marker=marker, ms=4.5
+                low, high = low.clip(0, 100), high.clip(0, 100)
+            spread = (value - low, high - value)
+            ax.errorbar(
+                some["margin"], value, spread, color=color, ls=dashes, marker=marker, ms=4.5,
+                elinewidth=1, label=f"rate × {rate:g}",
+            )  # fmt: skip
+        ends = dots[column]
+        ax.plot(
+            ends["margin"], times * ends["value"], "x", color=REJECTED, ms=7, mew=1.8, label="other rates"
+        )
+        for _, end in ends.iterrows():
+            spot = (end["margin"], times * end["value"])
+            ax.annotate(
+                f"{end['rate']:g}",
+                spot,
+                xytext=(6, 3),
+                textcoords="offset points",
+                color=REJECTED,
+                fontsize=9,
             )
         ax.set(xscale="log", ylabel=labels[column])
-    ticks = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+    lowest = min(float(lines["chosen"]["value"].min()), float(dots["chosen"]["value"].min()))
+    axes[0, 0].set_ylim(1.15 * lowest, 0.1 * abs(lowest))
+    ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5]
     axes[-1, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[-1, 0].minorticks_off()
     axes[-1, 0].set_xlabel("margin gained (nats)")

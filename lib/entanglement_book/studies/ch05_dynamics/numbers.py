@@ -11,7 +11,7 @@ from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch05_dynamics import tables
 from entanglement_book.studies.shared.seeds import over_seeds, rows_of
 
-__all__ = ["of_account", "of_cases", "of_ends", "of_labels", "of_plain_steps", "of_rates", "records"]
+__all__ = ["of_account", "of_accuracy", "of_cases", "of_ends", "of_plain_steps", "of_rates", "records"]
 
 Number = float | Interval
 
@@ -26,9 +26,8 @@ def of_ends(means: pd.DataFrame) -> dict[str, Number]:
         means: of the grid, with DPO-Shift.
     """
     found: dict[str, Number] = {}
-    losses = list(dict.fromkeys(means["loss"]))
     for data, short in (("sentiment", ""), ("summaries", "far_")):
-        for loss in losses:
+        for loss in dict.fromkeys(rows_of(means, data=data)["loss"]):
             for name in ("chosen", "rejected", "margin"):
                 found[f"{short}{loss}_{name}"] = tables.at_end(means, data, loss, name)
             found[f"{short}{loss}_both"] = percent(tables.share_at_end(means, data, loss, "both_fell"))
@@ -117,19 +116,20 @@ def of_rates(chart: pd.DataFrame, updates: pd.DataFrame) -> dict[str, Number]:
     return found
 
 
-def of_labels(labels: pd.DataFrame) -> dict[str, Number]:
-    """Return the accuracy on all held-out near-copies, before and after training, in percent.
+def of_accuracy(sweep: pd.DataFrame) -> dict[str, Number]:
+    """Return the accuracy on held-out near-copies in percent: before training, and after r = 1 and r = 1.005.
 
     Args:
-        labels: of the grids of labels and of DPO-Shift.
+        sweep: the table "means" of the grid of constant ratios.
     """
-    right = labels.assign(accuracy=labels["chosen"] > labels["rejected"])
-    by_seed = 100 * right.groupby(["loss", "seed"])["accuracy"].mean().unstack("loss")
-    found: dict[str, Number] = {"n_held_out": int(labels["pair"].nunique())}
-    for loss in by_seed.columns:
-        found[f"accuracy_{loss}"] = mean_interval(by_seed[loss].to_numpy())
-        if loss != "none":
-            found[f"accuracy_gain_{loss}"] = mean_interval((by_seed[loss] - by_seed["none"]).to_numpy())
+    rows = rows_of(sweep, optimizer="adamw", rate=1.0, set="test")
+    last = rows["step"].max()
+    before = 100 * rows_of(rows, ratio=1.0, step=0).set_index("seed")["accuracy"]
+    found: dict[str, Number] = {"accuracy_none": mean_interval(before.to_numpy())}
+    for ratio, name in ((1.0, "dpo"), (1.005, "dpo_shift")):
+        after = 100 * rows_of(rows, ratio=ratio, step=last).set_index("seed")["accuracy"]
+        found[f"accuracy_{name}"] = mean_interval(after.to_numpy())
+        found[f"accuracy_gain_{name}"] = mean_interval((after - before).to_numpy())
     return found
 
 

@@ -24,10 +24,28 @@ __all__ = [
     "length_slope",
     "paths_of_rates",
     "share_at_end",
+    "shifted",
     "slower_against",
 ]
 
 TERMS = ("own_pair", "other_pairs", "preconditioner", "curvature", "total")
+
+
+def shifted(sweep: pd.DataFrame, ratio: float, like: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with one constant ratio as those of one more loss, "dpo_shift".
+
+    DPO-Shift with λ = 1/r has the ratio r for every pair at every step, as has the update that sets it.
+
+    Args:
+        sweep: the table "means" of the grid of constant ratios, whose checkpoints, batches and held-out pairs
+            are those of training dynamics.
+        ratio: which.
+        like: the table "means" of training dynamics, for the number of held-out pairs.
+    """
+    rows = rows_of(sweep, ratio=ratio, optimizer="adamw", rate=1.0, set="test")
+    columns = ["data", "seed", "step", "chosen", "rejected", "margin", "both_fell", "accuracy"]
+    pairs = int(rows_of(like, data="sentiment")["pairs"].iloc[0])
+    return rows[columns].assign(loss="dpo_shift", pairs=pairs, r=ratio)
 
 
 def at_end(means: pd.DataFrame, data: str, loss: str, column: str) -> Interval:
@@ -126,20 +144,17 @@ def _where(path: pd.DataFrame, margin: float, column: str) -> float:
     return float(values[after - 1] + part * (values[after] - values[after - 1]))
 
 
-def along_margin(paths: pd.DataFrame, column: str, margins: Sequence[float]) -> pd.DataFrame:
-    """Return a quantity against the margin, one row a rate and margin that every seed passes.
+def along_margin(paths: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a quantity beside the margin, one row a rate and measured moment after the start.
 
     Returns:
-        Columns rate, margin, value, low, high: means over seeds with their intervals.
+        Columns rate, step; margin, the mean over seeds; value, low, high: the quantity with its interval.
     """
     rows = []
-    for rate, runs in paths.groupby("rate", sort=True):
-        for margin in margins:
-            there = [_where(path, margin, column) for _, path in runs.groupby("seed")]
-            if np.isfinite(there).all():
-                found = mean_interval(there)
-                rows.append({"rate": rate, "margin": margin} | found._asdict())
-    return pd.DataFrame(rows, columns=["rate", "margin", "value", "low", "high", "n"])
+    for (rate, step), some in paths[paths["step"] > 0].groupby(["rate", "step"], sort=True):
+        found = mean_interval(some[column].to_numpy())
+        rows.append({"rate": rate, "step": step, "margin": some["margin"].mean()} | found._asdict())
+    return pd.DataFrame(rows)
 
 
 def slower_against(

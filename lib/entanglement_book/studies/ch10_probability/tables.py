@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -10,11 +12,9 @@ from entanglement_book.studies.shared.seeds import over_seeds, rows_of
 
 __all__ = [
     "PARTS",
-    "accuracies",
-    "accuracy_of_losses",
-    "corrected",
-    "label_probability",
+    "label_gain",
     "mass_shares",
+    "measures",
     "ranked",
     "rejected_less_chosen",
     "scores",
@@ -54,93 +54,85 @@ def token_table(tokens: pd.DataFrame, data: str, loss: str, place: str, most: in
     return found
 
 
-def scores(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of labels with score, log π(positive answer) − log π(negative answer), nats, and
-    says_positive, the probability of " positive" where the two answers part.
-    """
-    truth = labels["positive"] == 1
-    margin = labels["chosen"] - labels["rejected"]
-    return labels.assign(
-        score=np.where(truth, margin, -margin),
-        says_positive=np.where(truth, labels["right"], labels["wrong"]),
-    )
+def scores(pairs: pd.DataFrame, runs: pd.DataFrame, positive: Mapping[str, bool]) -> pd.DataFrame:
+    """Return each measured near-copy's score log π(positive answer) − log π(negative answer), nats.
 
-
-def _threshold(some: pd.DataFrame) -> float:
-    """Return the score halfway between the mean of the positive and that of the negative tweets."""
-    return float(some.groupby("positive")["score"].mean().mean())
-
-
-def corrected(rows: pd.DataFrame) -> float:
-    """Return a model's accuracy when an offset is taken from its scores, chosen on other held-out pairs.
-
-    The pairs are halved; each half is judged with the offset of the other.
+    The grid of training dynamics keeps changes. The main runs of the sentiment grid start from the same
+    checkpoints and measure the same pairs, and have the log-probabilities there.
 
     Args:
-        rows: of ``scores``, one model's.
+        pairs: of the grid of training dynamics.
+        runs: the table "pairs" of the sentiment grid.
+        positive: pair → whether its chosen answer is the positive one.
+
+    Returns:
+        One row a loss, seed and pair: positive; before and after, the scores.
+
+    Raises:
+        ValueError: the two grids do not measure the same pairs at the same checkpoints.
     """
-    halves = np.arange(len(rows)) % 2
-    right = 0
-    for half in (0, 1):
-        mine, other = rows[halves == half], rows[halves != half]
-        right += int(((mine["score"] > _threshold(other)) == (mine["positive"] == 1)).sum())
-    return right / len(rows)
+    start = rows_of(runs, condition="main", variant="long_suffix", phase="dpo", step=0)
+    start = start.set_index(["seed", "pair"])[["chosen_logp", "rejected_logp", "cosine"]]
+    mine = rows_of(pairs, data="sentiment").set_index(["seed", "pair"])
+    first, last = (mine[mine["step"] == step] for step in (mine["step"].min(), mine["step"].max()))
+    same = first.join(start["cosine"].rename("there"))
+    if not np.allclose(same["cosine"], same["there"], rtol=0, atol=1e-9):
+        raise ValueError("scores: the two grids do not start from the same checkpoints with the same pairs.")
+    there = last[["loss", "margin"]].join(start).reset_index()
+    truth = there["pair"].map(positive).astype(bool)
+    before = there["chosen_logp"] - there["rejected_logp"]
+    sign = np.where(truth, 1.0, -1.0)
+    found = there[["loss", "seed", "pair"]].assign(positive=truth)
+    return found.assign(before=sign * before, after=sign * (before + there["margin"]))
 
 
-def ranked(rows: pd.DataFrame) -> float:
+def _middle(values: np.ndarray, positive: np.ndarray) -> float:
+    """Return the point halfway between the mean of the positive and that of the negative tweets."""
+    return float(values[positive].mean() + values[~positive].mean()) / 2
+
+
+def _left_out(values: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return for each pair the middle of all the others."""
+    each = np.arange(len(values))
+    return np.array([_middle(values[each != i], positive[each != i]) for i in each])
+
+
+def ranked(values: np.ndarray, positive: np.ndarray) -> float:
     """Return the share of all pairs of a positive and a negative tweet of which the positive one has the
     higher score (the area under the ROC curve). No offset changes it.
     """
-    up, down = (rows[rows["positive"] == label]["score"].to_numpy() for label in (1, 0))
-    return float((up[:, None] > down[None, :]).mean())
+    return float((values[positive][:, None] > values[~positive][None, :]).mean())
 
 
-def accuracies(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each loss and seed, in percent: accuracy, corrected, ranked; and offset, the score halfway
-    between the means of the two kinds of tweets (nats).
+def measures(found: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each loss and seed, what a model knows before and after training.
+
+    Args:
+        found: of ``scores``.
+
+    Returns:
+        Percent: accuracy, corrected (an offset taken from each model's scores: their middle, of the other
+        pairs), ranked, each also as <name>_before; undrifted, the accuracy after training when what the
+        middle of the scores moved by in training, on the other pairs, is taken out. Nats: moved_positive and
+        moved_negative, mean changes of the score of either kind of tweets, and bias, halfway between them.
     """
     rows = []
-    for (loss, seed), some in scores(labels).groupby(["loss", "seed"], sort=False):
-        right = (some["score"] > 0) == (some["positive"] == 1)
-        row = {"loss": loss, "seed": seed, "accuracy": 100 * float(right.mean())}
-        row |= {"corrected": 100 * corrected(some), "ranked": 100 * ranked(some)}
-        rows.append(row | {"offset": _threshold(some)})
+    for (loss, seed), some in found.groupby(["loss", "seed"], sort=False):
+        truth = some["positive"].to_numpy(bool)
+        before, after = some["before"].to_numpy(), some["after"].to_numpy()
+        moved = after - before
+        row: dict[str, object] = {"loss": loss, "seed": seed}
+        for end, values in (("_before", before), ("", after)):
+            row[f"accuracy{end}"] = 100 * float(((values > 0) == truth).mean())
+            row[f"corrected{end}"] = 100 * float(((values > _left_out(values, truth)) == truth).mean())
+            row[f"ranked{end}"] = 100 * ranked(values, truth)
+        row["undrifted"] = 100 * float(((after > _left_out(moved, truth)) == truth).mean())
+        row |= {"moved_positive": moved[truth].mean(), "moved_negative": moved[~truth].mean()}
+        rows.append(row | {"bias": _middle(moved, truth)})
     return pd.DataFrame(rows)
 
 
-def label_probability(labels: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-    """Return, for each kind of tweet, the change of the probability of " positive" under each loss.
-
-    Returns:
-        loss → "positive tweets", "negative tweets" (changes of the probability of " positive"), "both" (their
-        mean), "right" (change of the probability of the right label).
-    """
-    by = scores(labels).groupby(["loss", "seed", "positive"])[["says_positive", "right"]].mean()
-    before = by.loc["none"]
-    found = {}
-    for loss in by.index.unique("loss"):
-        if loss == "none":
-            continue
-        moved = (by.loc[loss] - before).reset_index()
-        kinds = {name: moved[moved["positive"] == label] for name, label in
-                 (("positive tweets", 1), ("negative tweets", 0))}  # fmt: skip
-        found[str(loss)] = {name: over_seeds(some, "says_positive") for name, some in kinds.items()}
-        found[str(loss)] |= {"both": over_seeds(moved, "says_positive"), "right": over_seeds(moved, "right")}
-    return found
-
-
-def accuracy_of_losses(pairs: pd.DataFrame, labels: pd.DataFrame) -> dict[str, Interval]:
-    """Return, for each loss, the change of accuracy on the near-copies whose gradients were measured, points.
-
-    Args:
-        pairs: the grid's table: margins gained since the checkpoint.
-        labels: of the grid of labels; its cells without training have the margins there.
-    """
-    start = rows_of(labels, loss="none").set_index(["seed", "pair"])
-    start = start["chosen"] - start["rejected"]
-    rows = rows_of(pairs, data="sentiment")
-    last = rows[rows["step"] == rows["step"].max()].set_index(["seed", "pair"])
-    there = last.join(start.rename("before"), how="inner")
-    gain = (there["before"] + there["margin"] > 0).astype(float) - (there["before"] > 0).astype(float)
-    by_seed = 100 * gain.groupby([there["loss"], "seed"]).mean()
-    return {str(loss): mean_interval(some.to_numpy()) for loss, some in by_seed.groupby("loss", sort=False)}
+def label_gain(tokens: pd.DataFrame, token: str = " positive") -> Interval:
+    """Return by how much the probability of a label grew under DPO where near-copies part."""
+    rows = rows_of(tokens, data="sentiment", loss="dpo", place="first difference", token=token)
+    return over_seeds(rows, "change")
