@@ -13,8 +13,23 @@ from matplotlib.ticker import MaxNLocator
 from entanglement.stats import Interval
 from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
-__all__ = ["accuracies", "answers", "label_moves", "mass"]
+__all__ = ["LOSS_TITLES", "accuracies", "answers", "label_moves", "mass"]
 
+#: What the rows of the losses are called.
+LOSS_TITLES: dict[str, str] = {
+    "dpo": "DPO",
+    "ipo": "IPO",
+    "simpo": "SimPO",
+    "kto": "KTO",
+    "bco": "BCO",
+    "sppo": "SPPO",
+    "dpop": "DPOP",
+    "slic_hf": "SLiC-HF",
+    "rpo": "RPO (DPO + NLL)",
+    "cpo": "CPO",
+    "rrhf": "RRHF",
+    "orpo": "ORPO",
+}
 #: Inches; a page on a phone shows a figure of this width at three quarters of its size.
 NARROW = 5.0
 _PARTS = {
