@@ -26,6 +26,7 @@ from entanglement_book.drawing.style import (
     REJECTED,
     figure,
 )
+from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch05_dynamics import tables
 
 __all__ = ["account", "by_margin", "curves", "ends", "knob_map", "on_the_plane"]
@@ -95,8 +96,7 @@ def ends(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         _bar(left, row + 0.12, loss["rejected"], REJECTED, "s")
         _bar(left, row - 0.12, loss["chosen"], CHOSEN, "o")
         _bar(middle, row, loss["margin"], NEUTRAL, "D")
-        share = Interval(*(100 * float(v) for v in loss["both_fell"][:3]), 0)
-        _bar(right, row, share, CASE_COLORS["both_down"], "v")
+        _bar(right, row, percent(loss["both_fell"]), CASE_COLORS["both_down"], "v")
     for ax in axes:
         ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
         _rows(ax, [titles[str(name)] for name in table.index])

@@ -155,4 +155,4 @@ def records(facts: Mapping[str, Number], slopes: Sequence[Interval]) -> dict[str
 def _share(number: Number) -> Interval:
     """Return percents as a share."""
     assert isinstance(number, Interval)
-    return Interval(*(float(v) / 100 for v in number[:3]), number.n)
+    return Interval(number.value / 100, number.low / 100, number.high / 100, number.n)

@@ -172,10 +172,11 @@ def slower_against(
         "slow", "fast" and "gap", fast − slow, over the seeds whose faster run passes that margin.
     """
     slow = ends_of_slow[ends_of_slow["rate"] == rates[0]].set_index("seed")
+    reached = slow["margin"].to_dict()
     fast = {
-        seed: _where(path, float(slow.loc[seed, "margin"]), column)
+        seed: _where(path, reached[seed], column)
         for seed, path in paths[paths["rate"] == rates[1]].groupby("seed")
-        if seed in slow.index
+        if seed in reached
     }
     there = pd.Series(fast).dropna()
     other = slow.loc[there.index, column]

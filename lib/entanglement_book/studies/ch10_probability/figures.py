@@ -74,7 +74,7 @@ def mass(table: pd.DataFrame) -> Figure:
         for number, (part, (name, color, marker)) in enumerate(_PARTS.items()):
             if part == "other" and place == "apart":
                 continue  # the other answer's token has a meaning only where they part
-            value, low, high = (100 * float(some.loc[part, end]) for end in ("value", "low", "high"))
+            value, low, high = (100 * some[end].to_dict()[part] for end in ("value", "low", "high"))
             spot = row + (number - 1.5) * 0.17
             _bar(ax, spot, Interval(value, low, high, 0), color, marker, name if row == 0 else None)
     _rows(ax, [label for _, _, label in _PLACES])

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch10_probability import tables
 from entanglement_book.studies.shared.seeds import over_seeds, rows_of
 
 __all__ = ["changes", "of_accuracy", "of_answers", "of_mass", "records"]
 
 Number = float | Interval
-
-
-def _points(share: Interval) -> Interval:
-    return Interval(*(100 * float(v) for v in share[:3]), share.n)
 
 
 def of_mass(mass: pd.DataFrame) -> dict[str, Number]:
@@ -31,12 +28,12 @@ def of_mass(mass: pd.DataFrame) -> dict[str, Number]:
         rows = rows_of(mass, data=data, loss="dpo")
         for (response, place), some in rows.groupby(["response", "place"]):
             for part in tables.PARTS:
-                found[f"{short}_{response}_{place}_{part}"] = _points(over_seeds(some, part))
+                found[f"{short}_{response}_{place}_{part}"] = percent(over_seeds(some, part))
             found[f"{short}_{response}_{place}_entropy"] = over_seeds(some, "entropy")
     for place in ("shared", "apart"):
-        found[f"squeezed_{place}"] = _points(tables.rejected_less_chosen(mass, "summaries", "dpo", place))
+        found[f"squeezed_{place}"] = percent(tables.rejected_less_chosen(mass, "summaries", "dpo", place))
     simpo = rows_of(mass, data="summaries", loss="simpo", response="chosen", place="apart")
-    found["simpo_top"] = _points(over_seeds(simpo, "top"))
+    found["simpo_top"] = percent(over_seeds(simpo, "top"))
     found["simpo_entropy"] = over_seeds(simpo, "entropy")
     return found
 
@@ -84,7 +81,7 @@ def of_accuracy(measured: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Numbe
         whose accuracy grew for certain.
     """
     found: dict[str, Number] = {
-        f"label_{name}": _points(tables.label_gain(tokens, f" {name}")) for name in ("positive", "negative")
+        f"label_{name}": percent(tables.label_gain(tokens, f" {name}")) for name in ("positive", "negative")
     }
     for loss in ("dpo", "ipo", "kto", "simpo"):
         rows = rows_of(measured, loss=loss)
