@@ -106,8 +106,8 @@ def test_answers_have_an_interval_each():
     rows = {"chosen": Interval(-1.0, -2.0, 0.0, 3), "likeliest before": Interval(1.0, 0.5, 1.5, 3)}
     fig = probability_figures.answers({"near": rows, "far": rows})
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == list(rows)
-    dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
-    assert dots[0].get_color() == CHOSEN and len(dots) == 2
+    dots = [line for line in fig.axes[0].lines if line.get_marker() in "oD"]
+    assert [float(line.get_xdata()[0]) for line in dots] == [-1.0, 1.0] and dots[0].get_color() == CHOSEN
 
 
 def test_parts_of_the_mass_are_drawn_in_points():
@@ -117,9 +117,65 @@ def test_parts_of_the_mass_are_drawn_in_points():
         for place in ("shared", "apart")
         for part, value in (("own", -0.02), ("top", 0.01), ("other", 0.0), ("rest", 0.01))
     ]
-    fig = probability_figures.mass({"near": pd.DataFrame(rows)})
-    heights = sorted(round(bar.get_height(), 6) for bar in fig.axes[0].patches)
-    assert heights == [-2.0, -2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    (ax,) = probability_figures.mass(pd.DataFrame(rows)).axes
+    dots = [line for line in ax.lines if line.get_marker() in "osD^"]
+    assert sorted(round(float(line.get_xdata()[0]), 6) for line in dots) == [-2.0] * 4 + [0.0] * 2 + [1.0] * 8
+
+
+def losses(**values):
+    return {name: Interval(value, value - 1, value + 1, 3) for name, value in values.items()}
+
+
+def test_scores_of_both_kinds_of_tweets_have_a_mark_each():
+    moved = {"moved_positive": losses(dpo=2.0, ipo=1.0), "moved_negative": losses(dpo=0.5, ipo=-1.0)}
+    (ax,) = probability_figures.label_moves(moved, {"dpo": "DPO", "ipo": "IPO"}).axes
+    at = {m: [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == m] for m in "^v"}
+    assert at == {"^": [2.0, 1.0], "v": [0.5, -1.0]}
+
+
+def test_accuracy_stands_beside_the_chosen_answer():
+    fig = probability_figures.accuracies(
+        losses(dpo=-6.0), losses(dpo=0.0), losses(dpo=-0.5, rpo=9.0), {"dpo": "DPO"}
+    )
+    left, right = fig.axes
+    at = {m: [float(line.get_xdata()[0]) for line in left.lines if line.get_marker() == m] for m in "Do"}
+    assert at == {"D": [-6.0], "o": [0.0]}
+    assert [line.get_color() for line in right.lines if line.get_marker() == "o"] == [CHOSEN]
+
+
+def test_ends_are_drawn_in_their_rows():
+    one = Interval(1.0, 0.5, 1.5, 3)
+    rows = {"chosen": one, "rejected": one, "margin": one, "both_fell": Interval(0.5, 0.4, 0.6, 3)}
+    table = pd.DataFrame({"dpo": rows, "rpo": rows}).T
+    left, _, right = dynamics_figures.ends(table, {"dpo": "DPO", "rpo": "RPO"}).axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["DPO", "RPO"]
+    spots = [line.get_xydata()[0] for line in right.lines if line.get_marker() == "v"]
+    assert [tuple(spot) for spot in spots] == [(50.0, 0.0), (50.0, 1.0)]
+
+
+def test_an_account_has_no_own_pair_for_held_out_pairs():
+    one = Interval(1.0, 0.5, 1.5, 3)
+    terms = dict.fromkeys(("own_pair", "other_pairs", "preconditioner", "curvature", "total"), one)
+    held_out = {name: value for name, value in terms.items() if name != "own_pair"}
+    (ax,) = dynamics_figures.account({"near": {"batch": terms, "test": held_out}}).axes
+    at = {m: [line for line in ax.lines if line.get_marker() == m and len(line.get_xdata())] for m in "os"}
+    assert (len(at["o"]), len(at["s"])) == (5, 4)
+
+
+def test_rates_share_the_axis_of_the_margin():
+    row = {"step": 8, "margin": 0.5, "value": 0.25, "low": 0.2, "high": 0.3, "n": 3}
+    lines = pd.DataFrame([row | {"rate": rate} for rate in (0.25, 1.0)])
+    dots = pd.DataFrame([row | {"rate": 2.0, "margin": 2.0}])
+    upper, lower = dynamics_figures.by_margin(
+        {"chosen": lines, "both_fell": lines},
+        {"chosen": dots, "both_fell": dots},
+        {"chosen": "a", "both_fell": "b"},
+    ).axes
+    assert upper.get_xscale() == lower.get_xscale() == "log"
+    assert sorted({float(line.get_ydata()[0]) for line in lower.lines if line.get_marker() in "osx"}) == [
+        25.0
+    ]
+    assert [text.get_text() for text in lower.texts] == ["2"]
 
 
 def test_the_map_writes_its_numbers():
