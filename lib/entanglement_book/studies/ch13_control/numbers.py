@@ -1,0 +1,201 @@
+"""The numbers that the text of controlling each response quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from entanglement.geometry import PairGeometry
+from entanglement.stats import Interval, mean_interval, share_interval
+from entanglement_book.studies.ch13_control.grid import GOALS
+from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means
+from entanglement_book.studies.shared.update_tables import at_end
+
+__all__ = [
+    "missed",
+    "of_adversary",
+    "of_everything",
+    "of_goals",
+    "of_paths",
+    "of_requests",
+    "of_rewards",
+    "settling",
+    "worth_of_label",
+]
+
+Number = float | Interval
+
+
+def of_requests(table: pd.DataFrame) -> dict[str, Number]:
+    """Return which requests were met, pair by pair: requests of one pair are no independent draws.
+
+    Args:
+        table: of the grid of requests: kind, seed, pair, request, verdict, met, steps, price, met_by_dpo.
+
+    Returns:
+        n_pairs, n_tried, n_feasible, n_met; share_met and share_by_dpo, the shares of *pairs* of which every
+        feasible request was met, with exact intervals; met_by_dpo, the percentage of single requests;
+        most_steps; price_near and price_other, median prices of "up, down".
+    """
+    feasible = table[table["verdict"] == "feasible"]
+    pairs = feasible.groupby(["kind", "seed", "pair"])[["met", "met_by_dpo"]].all()
+    prices = table[table["request"] == "up, down"].groupby("kind")["price"].median()
+    return {
+        "n_pairs": table.groupby(["kind", "seed", "pair"]).ngroups,
+        "n_tried": len(table),
+        "n_feasible": len(feasible),
+        "n_met": int(feasible["met"].sum()),
+        "share_met": share_interval(int(pairs["met"].sum()), len(pairs)),
+        "share_by_dpo": share_interval(int(pairs["met_by_dpo"].sum()), len(pairs)),
+        "met_by_dpo": 100 * float(feasible["met_by_dpo"].mean()),
+        "most_steps": int(feasible["steps"].max()),
+        "price_near": float(prices["sentiment"]),
+        "price_other": float(prices["summaries"]),
+    }
+
+
+def settling(geometry: PairGeometry) -> float:
+    """Return how many times as fast a loss with both goals settles the fast direction as the slow one: the
+    ratio of the eigenvalues of the matrix of a², b² and c, for one pair.
+    """
+    a2, b2, c = (float(part) for part in (geometry.chosen_sq, geometry.rejected_sq, geometry.inner))
+    middle, half = (a2 + b2) / 2, (((a2 - b2) / 2) ** 2 + c * c) ** 0.5
+    return (middle + half) / (middle - half)
+
+
+def of_paths(paths: Mapping[str, pd.DataFrame], geometry: PairGeometry, margin: float) -> dict[str, Number]:
+    """Return how fast three ways get to a margin on one exact pair."""
+
+    def until(name: str, left: float) -> int:
+        missing = 1 - (paths[name]["chosen"] - paths[name]["rejected"]) / margin
+        return int((missing < left).to_numpy().argmax())
+
+    return {
+        "cosine": float(geometry.cosine),
+        "factor": settling(geometry),
+        "half": until("a loss with both goals", 0.5),
+        "ninety": until("a loss with both goals", 0.1),
+        "planned_ninety": until("planned steps", 0.1),
+        "path_kto": float(paths["KTO"]["chosen"].iloc[-1]),
+    }
+
+
+def missed(means: pd.DataFrame, name: str, goal: str = "apart") -> Interval:
+    """Return how far the means of trained pairs ended from a request, nats."""
+    rows = means[(means["update"] == name) & (means["set"] == "trained")]
+    rows = rows[(rows["rate"] == 1) & (rows["optimizer"] == "adamw")]
+    last = rows[rows["step"] == rows["step"].max()]
+    t_w, t_l = GOALS[goal]
+    gap = (last["chosen"] - t_w) ** 2 + (last["rejected"] - t_l) ** 2
+    found = mean_interval((gap**0.5).to_numpy())
+    return found._replace(low=max(found.low, 0.0))  # no distance is below 0
+
+
+def of_goals(controlling: pd.DataFrame, own: pd.DataFrame) -> dict[str, Number]:
+    """Return what came of requests in training.
+
+    Args:
+        controlling: "means" of that grid.
+        own: "means" of the grid of update rules, with DPO itself.
+    """
+    found: dict[str, Number] = {"n_grid": int(controlling["seed"].nunique())}
+    for goal in GOALS:
+        rows = control_means(controlling, goal)
+        for side in ("chosen", "rejected"):
+            found[f"batch_{goal}_{side}"] = at_end(rows, "batch", side, pairs="trained")
+    apart = control_means(controlling)
+    found |= {f"missed_{name}": missed(apart, name) for name in ("itself", "batch", "all")}
+    found["missed_joint"] = missed(own, "joint")
+    found["kto_chosen"] = at_end(apart, "kto", "chosen")
+    return found
+
+
+def of_adversary(controlling: pd.DataFrame, cost: pd.Series, own: pd.DataFrame) -> dict[str, Number]:
+    """Return what an adversary has moved at DPO's cost, and at its end.
+
+    Args:
+        controlling: "means" of that grid.
+        cost: of ``adversarial_cost``, from step 0 on.
+        own: "means" of the grid of update rules.
+    """
+    apart = control_means(controlling)
+    budget = float(own["step"].max())
+    spent = apart[(apart["update"] == "adversarial") & (apart["set"] == "test")]
+    spent = spent.assign(cost=spent["step"].map(cost))
+    then = spent[spent["cost"] <= budget].sort_values("step").groupby("seed").last()
+    found: dict[str, Number] = {"equal_margin": mean_interval(then["margin"].to_numpy())}
+    found["late_cost"] = float(cost.iloc[-1] / budget)
+    for column in ("chosen", "rejected", "margin"):
+        found[f"adversarial_{column}"] = at_end(apart, "adversarial", column)
+    found["dpo_margin"] = at_end(own, "joint", "margin")
+    return found
+
+
+def worth_of_label(judged: pd.DataFrame, way: str) -> Interval:
+    """Return the reward of the preferred answer less that of the same words with the wrong label, after
+    training, in standard deviations of the reward over draws.
+    """
+    last = _last(judged, way)
+    return mean_interval((last["gap"] / last["spread"]).to_numpy())
+
+
+def _last(table: pd.DataFrame, way: str) -> pd.DataFrame:
+    mine = table[table["way"] == way]
+    return mine[mine["step"] == mine["step"].max()]
+
+
+def of_rewards(means: pd.DataFrame, judged: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return what training with each reward did to held-out pairs, and what the reward says of them.
+
+    Args:
+        means, judged: of the grid of rivals.
+
+    Returns:
+        way → margin, chosen, rejected (nats) and worth, as intervals; right and right_draw, the shares of
+        pairs in which the preferred answer has the larger reward than with the wrong label, and than a draw.
+    """
+    test = means[means["set"] == "test"]
+    found = {}
+    for way in dict.fromkeys(judged["way"]):
+        ends = _last(test, way)
+        row: dict[str, Any] = {c: mean_interval(ends[c].to_numpy()) for c in ("margin", "chosen", "rejected")}
+        row["worth"] = worth_of_label(judged, way)
+        row |= {name: float(_last(judged, way)[name].mean()) for name in ("right", "right_draw")}
+        found[way] = row
+    return found
+
+
+def of_everything(
+    means: pd.DataFrame, ends: Mapping[str, Mapping[str, Interval]], constant: str
+) -> dict[str, Number]:
+    """Return how ways with requests stand beside rivals at their own margin, and the accuracies.
+
+    Args:
+        means: of ``together``, with IPO.
+        ends: of ``at_ends``.
+        constant: the constant ratio that was chosen.
+    """
+    found: dict[str, Number] = {}
+    for way in ("itself", "batch", "all"):
+        found[f"{way}_margin"] = ends[way]["margin"]
+        for rival, short in ((constant, "number"), ("ipo", "ipo")):
+            for column in ("gain", "fell", "accuracy"):
+                size = 1 if column == "gain" else 100
+                gap = beside_a_way(means, way, rival, column)
+                found[f"{way}_{column}_{short}"] = Interval(
+                    size * gap.value, size * gap.low, size * gap.high, gap.n
+                )
+        found[f"{way}_fell"] = 100 * float(ends[way]["fell"].value)
+    test = means[(means["set"] == "test") & (means["rate"] == 1) & (means["optimizer"] == "adamw")]
+    for way in ("joint", constant, "itself", "all"):
+        mine = test[test["update"] == way]
+        by = {s: mine[mine["step"] == s].set_index("seed")["accuracy"] for s in (0, mine["step"].max())}
+        before, after = by.values()
+        short = "best" if way == constant else way
+        found[f"accuracy_{short}"] = 100 * float(after.mean())
+        gap = mean_interval((100 * (after - before)).to_numpy())
+        found[f"accuracy_change_{short}"] = gap
+        found["accuracy_before"] = 100 * float(before.mean())
+    return found
