@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from entanglement.models import about_model
-from entanglement_book.grids.grid import GRIDS, Grid
+from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.ch13_control.study import around, try_requests
 from entanglement_book.studies.shared.start import DATA, checkpoint, data_pairs, recipe
 
@@ -22,7 +22,8 @@ PAIRS, SIZE = 6, 0.5
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: both kinds of pairs for every seed, from one checkpoint."""
     seeds = range(recipe(scale, model).seeds)
-    return [{"kind": kind, "seed": seed} for seed in seeds for kind in DATA]
+    cells = [{"kind": kind, "seed": seed} for seed in seeds for kind in DATA]
+    return cells if scale != "smoke" else one_change(cells)
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:

@@ -1,9 +1,9 @@
 """The dull rivals of what control is said to do, from the checkpoints and batches of ``controlling``.
 
 Adversarial training has a discriminator that sees drawn answers against preferred ones. Is it at fault that
-the two answers of a pair are not parted? Three other rewards take its place, all else equal: a discriminator
-that sees rejected answers, the right first word, and nothing. The loss with a goal for each answer has as its
-rival the same parabola with one goal, for the margin (IPO).
+the two answers of a pair are not parted? Two other rewards take its place, all else equal: a discriminator
+that sees rejected answers, and the right first word. The loss with a goal for each answer has as its rival
+the same parabola with one goal, for the margin (IPO).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from entanglement.pairs import PairBatch
 from entanglement.training import align
 from entanglement.training.observers import Observer, Run, Taken
 from entanglement.updates.adversarial import Adversarial, Discriminator, drawn_batch
-from entanglement_book.grids.grid import GRIDS, Grid
+from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs, trained_sample
 
 __all__ = ["REWARDS", "FirstWord", "Judged", "Rewarded", "describe", "grid_cells", "run_cell"]
 
 #: What a draw is rewarded for: being taken for a preferred answer by a discriminator that learned from drawn
-#: or from rejected ones; beginning with the preferred answer's first token; nothing (a random number).
-REWARDS = ("drawn", "rejected", "word", "random")
-#: Adversarial training as in ``controlling``, but for DPO's number of steps: its rate as a multiple of the
-#: others', and its options. Rewards are tried with this many seeds.
+#: or from rejected ones; or beginning with the preferred answer's first token.
+REWARDS = ("drawn", "rejected", "word")
+#: Adversarial training as in ``controlling``, but for half of DPO's steps, about its cost: the rate as a
+#: multiple of the others', and its options. Rewards are tried with this many seeds.
 FASTER, REWARD_SEEDS = 4.0, 3
 ADVERSARY: dict[str, Any] = {"head_start": 8, "beta": 0.1, "lr": 1e-4}
 #: IPO's β for which its one goal is a margin of 1 nat, as of the request "apart".
@@ -65,18 +65,6 @@ class FirstWord(nn.Module):
         return 0.0, 0.0
 
 
-class _Random(FirstWord):
-    """A reward that knows nothing: standard normal numbers."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def forward(self, batch: PairBatch) -> torch.Tensor:
-        """Return (2B,) random numbers."""
-        return torch.randn(2 * len(batch), generator=self.generator)
-
-
 class Rewarded(Adversarial):
     """Adversarial training with one of ``REWARDS``; with "drawn" it is ``Adversarial`` itself."""
 
@@ -88,8 +76,8 @@ class Rewarded(Adversarial):
         if self.reward == "rejected":
             with torch.random.fork_rng(devices=[]):
                 self.judge = _FromRejected(model, lr=self.lr)
-        elif self.reward != "drawn":
-            self.judge = FirstWord() if self.reward == "word" else _Random(self.seed)
+        elif self.reward == "word":
+            self.judge = FirstWord()
 
     def _compete(self, model: nn.Module, batches: Sequence[PairBatch]) -> tuple[list[PairBatch], float, int]:
         if isinstance(self.judge, _FromRejected):
@@ -143,7 +131,8 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: IPO for every seed and every reward for some; those of a seed share a checkpoint."""
     seeds = range(recipe(scale, model).seeds)
     ways = {seed: ("ipo", *REWARDS) if seed < REWARD_SEEDS else ("ipo",) for seed in seeds}
-    return [{"way": way, "seed": seed} for seed in seeds for way in ways[seed]]
+    cells = [{"way": way, "seed": seed} for seed in seeds for way in ways[seed]]
+    return cells if scale != "smoke" else one_change(cells)
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -169,11 +158,11 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         return {"means": set_means(run.table)}
     update = Rewarded(seed=seed, **ADVERSARY)
     update.reward = way
-    moments = sorted({0, numbers.steps // 2, numbers.steps})
-    watch = Judged(collate_left(test, tokenizer, False), moments, seed)
+    steps = -(-numbers.steps // 2)
+    watch = Judged(collate_left(test, tokenizer, False), [steps], seed)
     run = align(
-        policy, tokenizer, train, update=update, steps=numbers.steps, lr=FASTER * numbers.lr,
-        batch_size=numbers.batch, seed=seed, evaluate=sets, evaluate_at=moments, observers=[watch],
+        policy, tokenizer, train, update=update, steps=steps, lr=FASTER * numbers.lr,
+        batch_size=numbers.batch, seed=seed, evaluate=sets, evaluate_at=[0, steps], observers=[watch],
     )  # fmt: skip
     return {"means": set_means(run.table), "judged": run.others["judged"]}
 

@@ -11,11 +11,14 @@ from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch13_control.grid import GOALS
 from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means
+from entanglement_book.studies.shared.titles import WAY_TITLES
 from entanglement_book.studies.shared.update_tables import at_end
 
 __all__ = [
+    "flat",
     "missed",
     "of_adversary",
+    "of_all_ways",
     "of_everything",
     "of_goals",
     "of_paths",
@@ -49,6 +52,7 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
         "n_met": int(feasible["met"].sum()),
         "share_met": share_interval(int(pairs["met"].sum()), len(pairs)),
         "share_by_dpo": share_interval(int(pairs["met_by_dpo"].sum()), len(pairs)),
+        "pairs_met": int(pairs["met"].sum()),
         "met_by_dpo": 100 * float(feasible["met_by_dpo"].mean()),
         "most_steps": int(feasible["steps"].max()),
         "price_near": float(prices["sentiment"]),
@@ -167,35 +171,80 @@ def of_rewards(means: pd.DataFrame, judged: pd.DataFrame) -> dict[str, dict[str,
     return found
 
 
-def of_everything(
-    means: pd.DataFrame, ends: Mapping[str, Mapping[str, Interval]], constant: str
-) -> dict[str, Number]:
-    """Return how ways with requests stand beside rivals at their own margin, and the accuracies.
+def of_everything(means: pd.DataFrame, constant: str) -> dict[str, Number]:
+    """Return how ways with requests stand beside rivals at their own margin, and what became of accuracy.
 
     Args:
         means: of ``together``, with IPO.
-        ends: of ``at_ends``.
-        constant: the constant ratio that was chosen.
+        constant: the name of the constant ratio that was chosen.
+
+    Returns:
+        For each way with requests: <way>_margin and <way>_fell (percent) at its end; <way>_<column>_<rival>,
+        its value less the rival's at this margin (gain in nats, fell and accuracy in points), for "number",
+        the constant, and "ipo", where the rival gets there with every seed. accuracy_before, accuracy_<way>
+        (percent) and accuracy_change_<way> (points).
     """
     found: dict[str, Number] = {}
     for way in ("itself", "batch", "all"):
-        found[f"{way}_margin"] = ends[way]["margin"]
+        found[f"{way}_margin"] = at_end(means, way, "margin")
+        found[f"{way}_fell"] = 100 * float(at_end(means, way, "fell").value)
         for rival, short in ((constant, "number"), ("ipo", "ipo")):
             for column in ("gain", "fell", "accuracy"):
-                size = 1 if column == "gain" else 100
                 gap = beside_a_way(means, way, rival, column)
-                found[f"{way}_{column}_{short}"] = Interval(
-                    size * gap.value, size * gap.low, size * gap.high, gap.n
-                )
-        found[f"{way}_fell"] = 100 * float(ends[way]["fell"].value)
+                if gap is not None:
+                    found[f"{way}_{column}_{short}"] = gap if column == "gain" else _points(gap)
     test = means[(means["set"] == "test") & (means["rate"] == 1) & (means["optimizer"] == "adamw")]
     for way in ("joint", constant, "itself", "all"):
         mine = test[test["update"] == way]
-        by = {s: mine[mine["step"] == s].set_index("seed")["accuracy"] for s in (0, mine["step"].max())}
+        by = {
+            step: mine[mine["step"] == step].set_index("seed")["accuracy"] for step in (0, mine["step"].max())
+        }
         before, after = by.values()
         short = "best" if way == constant else way
         found[f"accuracy_{short}"] = 100 * float(after.mean())
-        gap = mean_interval((100 * (after - before)).to_numpy())
-        found[f"accuracy_change_{short}"] = gap
+        found[f"accuracy_change_{short}"] = _points(mean_interval((after - before).to_numpy()))
         found["accuracy_before"] = 100 * float(before.mean())
+    return found
+
+
+def _points(share: Interval) -> Interval:
+    return Interval(100 * share.value, 100 * share.low, 100 * share.high, share.n)
+
+
+def of_all_ways(
+    ends: Mapping[str, Mapping[str, Interval]],
+    there: Mapping[str, Mapping[str, Interval] | int],
+    costs: pd.DataFrame,
+    constant: str,
+) -> dict[str, Number]:
+    """Return what the figures of all ways show.
+
+    Args:
+        ends: of ``rows_at_end``.
+        there: of ``at_equal_margin``, by name.
+        costs: of ``every_rule``.
+        constant: the name of the constant ratio that was chosen.
+    """
+    reached = {name: row for name, row in there.items() if isinstance(row, Mapping)}
+    found: dict[str, Number] = {
+        "best": float(constant.removeprefix("r = ")),
+        "n_ways": len(there),
+        "n_reached": len(reached),
+        "n_right": sum(row["chosen"].value > 0 > row["rejected"].value for row in reached.values()),
+        "early_margin": ends["DPO, stopped early"]["margin"],
+    }
+    for name, short in ((constant, "best"), ("band", "band")):
+        for column in ("chosen", "rejected", "gain"):
+            found[f"{column}_{short}"] = reached[name][column]
+    for name in ("batch", "all", "adversarial"):
+        found[f"time_{name}"] = float(str(costs.loc[WAY_TITLES[name], "time"]))
+    return found
+
+
+def flat(rewards: Mapping[str, Mapping[str, Any]]) -> dict[str, Number]:
+    """Return the numbers of ``of_rewards`` as reward_<way>_<quantity>, shares in percent."""
+    found: dict[str, Number] = {}
+    for way, row in rewards.items():
+        for name, number in row.items():
+            found[f"reward_{way}_{name}"] = number if isinstance(number, Interval) else 100 * number
     return found
