@@ -1,16 +1,17 @@
 """The rivals of control: rewards in a discriminator's place, and the numbers that the text quotes of them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
 from entanglement.geometry import PairGeometry
 from entanglement.pairs import PreferencePair, collate
-from entanglement.training import align
-from entanglement.updates import get_update
+from entanglement.training import sft
 from entanglement.updates.plans import plan
-from entanglement_book.studies.ch13_control import numbers as tell
-from entanglement_book.studies.ch13_control.grid_rivals import ADVERSARY, FirstWord, Judged, Rewarded
+from entanglement_book.studies.ch13_control import judging, numbers as tell
+from entanglement_book.studies.shared import start
 
 
 @pytest.fixture
@@ -22,61 +23,52 @@ def pairs():
     ]
 
 
-def rewarded(reward):
-    update = Rewarded(seed=3, **ADVERSARY | {"head_start": 2})
-    update.reward = reward
-    return update
-
-
 def test_the_right_first_word_is_what_is_rewarded(tokenizer, pairs):
     batch = collate(pairs, tokenizer, padding_side="left")
-    assert FirstWord()(batch).tolist() == [1, 1, 1, 0, 0, 1]
+    assert judging.FirstWord()(batch).tolist() == [1, 1, 1, 0, 0, 1]
 
 
-def trained(model, tokenizer, pairs, update):
-    options = {"steps": 2, "batch_size": 3, "lr": 1e-3, "seed": 0, "evaluate": {"all": pairs}}
-    watch = Judged(collate(pairs, tokenizer, padding_side="left"), [2], 5)
-    run = align(model, tokenizer, pairs, update=update, observers=[watch], evaluate_at=[0, 2], **options)
-    return run.table["chosen_logp"].tolist(), run.others["judged"]
-
-
-def test_with_drawn_answers_it_is_adversarial_training_itself(tiny_model, tokenizer, pairs):
-    plain = get_update("adversarial", seed=3, **ADVERSARY | {"head_start": 2})
-    own, judged = trained(tiny_model("gpt2-tied"), tokenizer, pairs, rewarded("drawn"))
-    assert own == trained(tiny_model("gpt2-tied"), tokenizer, pairs, plain)[0]
-    others = [
-        trained(tiny_model("gpt2-tied"), tokenizer, pairs, rewarded(r))[0] for r in ("rejected", "word")
-    ]
-    assert own != others[0] != others[1]
-    assert judged["step"].tolist() == [2]
-
-
-def test_a_discriminator_that_sees_rejected_answers_learns_to_tell_them(tiny_model, tokenizer, pairs):
-    batch = collate(pairs[:2], tokenizer, padding_side="left")
-    gaps = {}
-    for reward in ("drawn", "rejected"):
-        update = rewarded(reward)
-        update.lr = 1e-2
-        update.begin(tiny_model("gpt2-tied"))
-        for _ in range(12):
-            update.rehearse(tiny_model("gpt2-tied"), [batch])
-        with torch.no_grad():
-            odds = update.judge(batch)
-        gaps[reward] = odds[:2] - odds[2:]
-    assert (gaps["rejected"] > 1).all() and (gaps["rejected"] > gaps["drawn"]).all()
-
-
-def test_what_a_reward_makes_of_pairs_is_measured_in_its_own_spread(tiny_model, tokenizer, pairs):
-    _, judged = trained(tiny_model("gpt2-tied"), tokenizer, pairs, rewarded("word"))
-    row = judged.iloc[0]
-    assert row["gap"] == pytest.approx(2 / 3) and row["right"] == pytest.approx(5 / 6)  # one pair of twins
-    assert row["gap_draw"] == pytest.approx(1 - row["labeled"])
-    table = pd.DataFrame(
-        {"way": "word", "seed": [0, 1, 0, 1], "step": [1, 1, 2, 2]}
-        | {"gap": [9.0, 9.0, 1.0, 2.0], "spread": [1.0, 1.0, 0.5, 0.5]}
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_discriminator_tells_what_it_was_shown(tiny_model, tokenizer, pairs, drawn):
+    model = tiny_model("gpt2-tied")
+    options = {"steps": 15, "batch_size": 2, "seed": 0, "lr": 1e-2}
+    judge = judging.taught(model, tokenizer, pairs[:2], drawn=drawn, **options)
+    found = judging.judge_pairs(judge, model, tokenizer, pairs, seed=1)
+    assert found["pair"].tolist() == ["0", "1", "2"]
+    assert abs(found["gap"][2]) < 1e-6  # twins
+    assert (found["told_draw" if drawn else "told"][:2] == 1).all()
+    other = judging.taught(model, tokenizer, pairs[:2], drawn=not drawn, **options)
+    assert (
+        judging.judge_pairs(other, model, tokenizer, pairs, seed=1)["gap"].tolist() != found["gap"].tolist()
     )
-    worth = tell.worth_of_label(table, "word")
-    assert worth.value == pytest.approx(3.0) and worth.n == 2
+    blank = judging.taught(model, tokenizer, pairs[:2], drawn=drawn, **options | {"steps": 0})
+    assert all(not p.detach().any() for p in blank.head.parameters())
+
+
+@pytest.fixture
+def two_words(tiny_model, tokenizer):
+    """A model that begins about every other answer with "good", and the others with "bad"."""
+    model = tiny_model("gpt2-tied")
+    words = [PreferencePair("the day was", word, word, word) for word in ("good", "bad")]
+    sft(model, tokenizer, words, steps=60, lr=1e-2, batch_size=2, seed=0)
+    return model
+
+
+def test_a_gap_is_measured_in_the_spread_of_the_reward_over_draws(two_words, tokenizer):
+    pairs = [PreferencePair("the day was", "good", "bad", str(k)) for k in range(20)]
+    found = judging.judge_pairs(judging.FirstWord(), two_words, tokenizer, pairs, seed=1)
+    labeled = (found["gap_draw"] == 0).to_numpy(float)
+    assert 0.1 < labeled.mean() < 0.9
+    assert found["gap"].tolist() == pytest.approx([1 / labeled.std(ddof=1)] * 20, rel=1e-5)
+    assert found["told_draw"].tolist() == pytest.approx(1 - labeled / 2)  # a tie counts half
+
+
+def test_a_reward_for_the_first_word_parts_answers_that_differ_in_it(two_words, tokenizer):
+    numbers = replace(start.recipe("smoke"), steps=16, lr=1e-3, batch=8)
+    pairs = [PreferencePair("the day was", "good", "bad", str(k)) for k in range(8)]
+    moved = judging.trained_for_first_word(two_words, tokenizer, pairs, pairs[:2], numbers, 0)
+    assert moved["pair"].tolist() == ["0", "1"] and (moved["margin"] > 0.2).all()
+    assert moved["margin"].tolist() == pytest.approx((moved["chosen"] - moved["rejected"]).tolist())
 
 
 def test_requests_are_counted_pair_by_pair():
@@ -85,7 +77,7 @@ def test_requests_are_counted_pair_by_pair():
         for request in ("up, down", "up, stay", "down, up"):
             feasible = request != "down, up"
             rows.append(
-                {"kind": "sentiment" if pair % 2 else "summaries", "seed": pair // 20, "pair": f"p{pair}"}
+                {"kind": "near-copies" if pair % 2 else "other words", "pair": f"p{pair}"}
                 | {"request": request, "verdict": "feasible" if feasible else "negative weight"}
                 | {"met": feasible and (pair, request) != (7, "up, stay"), "steps": 3}
                 | {"price": 2.0 + pair % 2, "met_by_dpo": feasible and request == "up, down"}

@@ -104,7 +104,8 @@ def test_a_way_stands_beside_its_rivals_at_its_own_margin():
     gap = every_rule.beside_a_way(means, "way", "rival", "gain")
     assert gap.value == pytest.approx(-0.25 * 1.25) and gap.n == 2
     assert every_rule.beside_a_way(means, "way", "rival", "accuracy").value == pytest.approx(0.2)
-    assert every_rule.beside_a_way(means, "way", "short", "gain") is None
+    with pytest.raises(ValueError, match="finite"):
+        every_rule.beside_a_way(means, "way", "short", "gain")
     rows = every_rule.at_own_margins(means, {"way": "W"}, {"rival": ("R", "number"), "short": ("S", "loss")})
     assert list(rows) == ["W", "R at 1.25", "S at 1.25"] and rows["S at 1.25"] == ("loss", 0)
     assert rows["R at 1.25"][1]["chosen"].value == pytest.approx(0.5 * 1.25)

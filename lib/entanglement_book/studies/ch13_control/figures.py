@@ -211,7 +211,7 @@ def against_cost(paths: Mapping[str, pd.DataFrame], unit: str) -> Figure:
 
 
 def both_answers(
-    ways: Mapping[str, Couple | str], families: Mapping[str, str], xlabel: str, *, linear: float = 1.0
+    ways: Mapping[str, Couple | str], families: Mapping[str, str], xlabel: str, *, ruled: bool = True
 ) -> Figure:
     """Draw what became of both answers, a row a way of training: a dot for chosen, a square for rejected.
 
@@ -219,7 +219,9 @@ def both_answers(
         ways: title → (chosen, rejected), nats, with intervals; or what to write where there are none.
         families: title → its family, a key of ``FAMILY_COLORS``, whose color the name has.
         xlabel: of the axis.
-        linear: up to which change the axis is linear, and logarithmic beyond.
+        ruled: whether a line parts neighboring families.
+
+    The axis is linear up to 1 nat, and logarithmic beyond.
     """
     fig, ax = figure(width=NARROW, height=0.9 + 0.23 * len(ways))
     ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
@@ -235,15 +237,17 @@ def both_answers(
             if np.isfinite([interval.low, interval.high]).all():
                 ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
             ax.plot(interval.value, row, marker, color=color, ms=5, label=name)
-    ax.set_xscale("symlog", linthresh=linear, linscale=0.9)
+    ax.set_xscale("symlog", linthresh=1.0, linscale=0.9)
     known = [i for found in ways.values() if not isinstance(found, str) for i in found]
     finite = np.array([x for i in known for x in (i.value, i.low, i.high) if np.isfinite(x)] or [0.0])
     low, high = min(0.0, float(finite.min())), max(0.0, float(finite.max()))
-    ticks = [x for x in (-2, -0.5, 0, 0.5, 2, 8) if 1.3 * low - 0.3 <= x <= 1.3 * high + 0.3]
-    ax.set_xlim(1.25 * low - 0.15, 1.25 * high + 0.15)
+    ends = (1.25 * low - 0.15, 1.25 * high + 0.15)
+    marks = (-2, -0.5, 0, 0.5, 2, 8) if high > 1.5 else (-2, -1, -0.5, 0, 0.5, 1)
+    ticks = [x for x in marks if ends[0] <= x <= ends[1]]
+    ax.set_xlim(*ends)
     ax.set_xticks(ticks, [f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in ticks])
     ax.set_xticks([], minor=True)
-    _name_rows(ax, list(ways), families)
+    _name_rows(ax, list(ways), families, ruled)
     ax.set_xlabel(xlabel)
     handles, labels = ax.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
@@ -282,17 +286,17 @@ def costs_and_accuracy(
     right.set_xlabel("time a step")
     right.grid(visible=False, axis="y")
     right.tick_params(axis="y", length=0)
-    _name_rows(left, list(ways), families)
+    _name_rows(left, list(ways), families, True)
     return fig
 
 
-def _name_rows(ax: Axes, titles: Sequence[str], families: Mapping[str, str]) -> None:
-    """Name the rows of a list, each in its family's color, with a line between families."""
+def _name_rows(ax: Axes, titles: Sequence[str], families: Mapping[str, str], ruled: bool) -> None:
+    """Name the rows of a list, each in its family's color; ruled: with a line between families."""
     ax.set_yticks(range(len(titles)), titles, fontsize=9.5)
     for text, title in zip(ax.get_yticklabels(), titles, strict=True):
         text.set_color(FAMILY_COLORS[families[title]])
     for row, (one, other) in enumerate(pairwise(titles)):
-        if families[one] != families[other]:
+        if ruled and families[one] != families[other]:
             ax.axhline(row + 0.5, color=INK, lw=0.6, alpha=0.5)
     ax.set_ylim(len(titles) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

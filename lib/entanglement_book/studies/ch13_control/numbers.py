@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -12,20 +11,18 @@ from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch13_control.grid import GOALS
 from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means
 from entanglement_book.studies.shared.titles import WAY_TITLES
-from entanglement_book.studies.shared.update_tables import at_end
+from entanglement_book.studies.shared.update_tables import at_end, at_margin
 
 __all__ = [
-    "flat",
     "missed",
     "of_adversary",
     "of_all_ways",
     "of_everything",
     "of_goals",
+    "of_judging",
     "of_paths",
     "of_requests",
-    "of_rewards",
     "settling",
-    "worth_of_label",
 ]
 
 Number = float | Interval
@@ -35,7 +32,7 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
     """Return which requests were met, pair by pair: requests of one pair are no independent draws.
 
     Args:
-        table: of the grid of requests: kind, seed, pair, request, verdict, met, steps, price, met_by_dpo.
+        table: of ``try_requests``, with a column kind ("near-copies", "other words").
 
     Returns:
         n_pairs, n_tried, n_feasible, n_met; share_met and share_by_dpo, the shares of *pairs* of which every
@@ -43,10 +40,10 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
         most_steps; price_near and price_other, median prices of "up, down".
     """
     feasible = table[table["verdict"] == "feasible"]
-    pairs = feasible.groupby(["kind", "seed", "pair"])[["met", "met_by_dpo"]].all()
+    pairs = feasible.groupby(["kind", "pair"])[["met", "met_by_dpo"]].all()
     prices = table[table["request"] == "up, down"].groupby("kind")["price"].median()
     return {
-        "n_pairs": table.groupby(["kind", "seed", "pair"]).ngroups,
+        "n_pairs": table.groupby(["kind", "pair"]).ngroups,
         "n_tried": len(table),
         "n_feasible": len(feasible),
         "n_met": int(feasible["met"].sum()),
@@ -55,8 +52,8 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
         "pairs_met": int(pairs["met"].sum()),
         "met_by_dpo": 100 * float(feasible["met_by_dpo"].mean()),
         "most_steps": int(feasible["steps"].max()),
-        "price_near": float(prices["sentiment"]),
-        "price_other": float(prices["summaries"]),
+        "price_near": float(prices["near-copies"]),
+        "price_other": float(prices["other words"]),
     }
 
 
@@ -137,37 +134,25 @@ def of_adversary(controlling: pd.DataFrame, cost: pd.Series, own: pd.DataFrame) 
     return found
 
 
-def worth_of_label(judged: pd.DataFrame, way: str) -> Interval:
-    """Return the reward of the preferred answer less that of the same words with the wrong label, after
-    training, in standard deviations of the reward over draws.
-    """
-    last = _last(judged, way)
-    return mean_interval((last["gap"] / last["spread"]).to_numpy())
-
-
-def _last(table: pd.DataFrame, way: str) -> pd.DataFrame:
-    mine = table[table["way"] == way]
-    return mine[mine["step"] == mine["step"].max()]
-
-
-def of_rewards(means: pd.DataFrame, judged: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return what training with each reward did to held-out pairs, and what the reward says of them.
+def of_judging(judged: pd.DataFrame, moved: pd.DataFrame) -> dict[str, Number]:
+    """Return what rewards see of held-out pairs of one model, with intervals over pairs.
 
     Args:
-        means, judged: of the grid of rivals.
+        judged: ``judge_pairs`` of several judges, with a column judge ("drawn", "rejected").
+        moved: of ``trained_for_first_word``.
 
     Returns:
-        way → margin, chosen, rejected (nats) and worth, as intervals; right and right_draw, the shares of
-        pairs in which the preferred answer has the larger reward than with the wrong label, and than a draw.
+        For each judge: <judge>_gap and <judge>_gap_draw (standard deviations), <judge>_told and
+        <judge>_told_draw (percent). Then word_chosen, word_rejected and word_margin (nats).
     """
-    test = means[means["set"] == "test"]
-    found = {}
-    for way in dict.fromkeys(judged["way"]):
-        ends = _last(test, way)
-        row: dict[str, Any] = {c: mean_interval(ends[c].to_numpy()) for c in ("margin", "chosen", "rejected")}
-        row["worth"] = worth_of_label(judged, way)
-        row |= {name: float(_last(judged, way)[name].mean()) for name in ("right", "right_draw")}
-        found[way] = row
+    found: dict[str, Number] = {"n_judged": int(judged["pair"].nunique())}
+    for judge, rows in judged.groupby("judge"):
+        for name in ("gap", "gap_draw"):
+            found[f"{judge}_{name}"] = mean_interval(rows[name].to_numpy())
+        for name in ("told", "told_draw"):
+            found[f"{judge}_{name}"] = _points(share_interval(int(rows[name].sum()), len(rows)))
+    for name in ("chosen", "rejected", "margin"):
+        found[f"word_{name}"] = mean_interval(moved[name].to_numpy())
     return found
 
 
@@ -175,24 +160,27 @@ def of_everything(means: pd.DataFrame, constant: str) -> dict[str, Number]:
     """Return how ways with requests stand beside rivals at their own margin, and what became of accuracy.
 
     Args:
-        means: of ``together``, with IPO.
+        means: of ``together``.
         constant: the name of the constant ratio that was chosen.
 
     Returns:
         For each way with requests: <way>_margin and <way>_fell (percent) at its end; <way>_<column>_<rival>,
         its value less the rival's at this margin (gain in nats, fell and accuracy in points), for "number",
-        the constant, and "ipo", where the rival gets there with every seed. accuracy_before, accuracy_<way>
-        (percent) and accuracy_change_<way> (points).
+        the constant, and "dpo". stopped_<column> for DPO at the margin of the loss with goals.
+        accuracy_before, accuracy_<way> (percent) and accuracy_change_<way> (points).
     """
     found: dict[str, Number] = {}
     for way in ("itself", "batch", "all"):
         found[f"{way}_margin"] = at_end(means, way, "margin")
         found[f"{way}_fell"] = 100 * float(at_end(means, way, "fell").value)
-        for rival, short in ((constant, "number"), ("ipo", "ipo")):
+        for rival, short in ((constant, "number"), ("joint", "dpo")):
             for column in ("gain", "fell", "accuracy"):
                 gap = beside_a_way(means, way, rival, column)
-                if gap is not None:
-                    found[f"{way}_{column}_{short}"] = gap if column == "gain" else _points(gap)
+                found[f"{way}_{column}_{short}"] = gap if column == "gain" else _points(gap)
+    stopped = at_margin(means, ["joint"], 1.0, pairs="test", itself="itself")
+    for column in ("step", "chosen", "rejected"):
+        found[f"stopped_{column}"] = float(stopped[column].mean())
+    found["stopped_fell"] = 100 * float(stopped["fell"].mean())
     test = means[(means["set"] == "test") & (means["rate"] == 1) & (means["optimizer"] == "adamw")]
     for way in ("joint", constant, "itself", "all"):
         mine = test[test["update"] == way]
@@ -238,13 +226,4 @@ def of_all_ways(
             found[f"{column}_{short}"] = reached[name][column]
     for name in ("batch", "all", "adversarial"):
         found[f"time_{name}"] = float(str(costs.loc[WAY_TITLES[name], "time"]))
-    return found
-
-
-def flat(rewards: Mapping[str, Mapping[str, Any]]) -> dict[str, Number]:
-    """Return the numbers of ``of_rewards`` as reward_<way>_<quantity>, shares in percent."""
-    found: dict[str, Number] = {}
-    for way, row in rewards.items():
-        for name, number in row.items():
-            found[f"reward_{way}_{name}"] = number if isinstance(number, Interval) else 100 * number
     return found

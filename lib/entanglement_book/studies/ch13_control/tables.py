@@ -197,20 +197,21 @@ def families(constant: str) -> dict[str, str]:
     return found | {BEFORE: "number", EARLY: "number"}
 
 
-def beside_a_way(means: pd.DataFrame, way: str, rival: str, column: str) -> Interval | None:
-    """Return a way's value less a rival's at the margin that the way ends with, seed by seed; None if the
-    rival does not get there with every seed.
+def beside_a_way(means: pd.DataFrame, way: str, rival: str, column: str) -> Interval:
+    """Return a way's value less a rival's at the margin that the way ends with, seed by seed.
 
     Args:
         means: of ``together``.
         way, rival: their names.
         column: chosen, rejected, fell, rose, accuracy or gain, as in ``at_equal_margin``.
+
+    Raises:
+        ValueError: the rival does not get there with every seed.
     """
     there = at_margin(means, [way, rival], 1.0, pairs="test", itself=way)
     there["gain"] = there["chosen"].where(there["chosen"] < -there["rejected"], -there["rejected"])
     by = there.pivot(index="seed", columns="update", values=column)
-    gap = (by[way] - by[rival]).to_numpy()
-    return None if pd.isna(gap).any() else mean_interval(gap)
+    return mean_interval((by[way] - by[rival]).to_numpy())
 
 
 def every_rule(
