@@ -8,7 +8,7 @@ from entanglement.stats import Interval
 from entanglement_book.grids.load import load_tables
 from entanglement_book.studies.ch11_one_number import grid as untangling, ratios
 from entanglement_book.studies.ch12_which_tokens import grid as masking
-from entanglement_book.studies.ch13_control import grid as controlling, tables as every_rule
+from entanglement_book.studies.ch13_control import grid as controlling, numbers, tables as every_rule
 from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
 from entanglement_book.studies.shared.update_tables import end_table
 
@@ -94,6 +94,8 @@ def made(**margins):
 
 def test_a_way_stands_beside_its_rivals_at_its_own_margin():
     means = made(way=(1.0, 0.75), rival=(2.0, 0.5), short=(0.6, 0.5))
+    longer = means[(means["update"] == "short") & (means["step"] == 4)].assign(step=9, margin=3.0)
+    means = pd.concat([means, longer])  # what it gains by more steps than the way's does not count
     found = every_rule.at_equal_margin(means, ["way", "rival", "short"], 1.0, itself="way")
     # The rival is there after half of the steps; both are at margins 1 and 1.5.
     assert found["way"]["chosen"].value == pytest.approx(0.75 * 1.25)
@@ -166,3 +168,24 @@ def test_rows_of_a_request_come_with_those_of_ways_without_one(stored):
 def test_an_adversarial_step_costs_two_of_dpo_after_the_head_start():
     steps = pd.DataFrame({"seed": [0] * 3, "step": [1, 2, 3], "passes": [68.0, 80.0, 92.0]})
     assert every_rule.adversarial_cost(steps).tolist() == pytest.approx([68 / 6, 80 / 6, 92 / 6])
+
+
+def test_what_the_text_quotes_of_ways_with_requests_and_of_dpo_stopped_there():
+    pulls = {
+        "itself": (0.4, 0.6),
+        "batch": (0.8, 0.6),
+        "all": (0.5, 0.6),
+        "joint": (1.6, -0.3),
+        CONSTANT: (2.0, 0.5),
+    }
+    means = made(**pulls)
+    means.loc[(means["update"] == "itself") & (means["step"] > 0), "accuracy"] += 0.2
+    found = numbers.of_everything(means, CONSTANT)
+    assert found["itself_margin"].value == pytest.approx(0.4 * 1.25) and found["itself_fell"] == 10
+    assert found["stopped_step"] == pytest.approx(1.0)  # a quarter of DPO's margin
+    assert found["stopped_chosen"] == pytest.approx(-0.3 * 0.5)
+    assert found["itself_gain_dpo"].value == pytest.approx((0.4 + 0.3) * 0.5)
+    assert found["itself_gain_number"].value == pytest.approx((0.4 - 0.5) * 0.5)
+    assert found["itself_accuracy_number"].value == pytest.approx(100 * (1.1 - 0.58))
+    assert found["accuracy_before"] == pytest.approx(50) and found["accuracy_joint"] == pytest.approx(90)
+    assert found["accuracy_change_itself"].value == pytest.approx(60)

@@ -9,9 +9,9 @@ import pandas as pd
 from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch13_control.grid import GOALS
-from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means
+from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means, places_at_margin
 from entanglement_book.studies.shared.titles import WAY_TITLES
-from entanglement_book.studies.shared.update_tables import at_end, at_margin
+from entanglement_book.studies.shared.update_tables import at_end
 
 __all__ = [
     "missed",
@@ -177,7 +177,7 @@ def of_everything(means: pd.DataFrame, constant: str) -> dict[str, Number]:
             for column in ("gain", "fell", "accuracy"):
                 gap = beside_a_way(means, way, rival, column)
                 found[f"{way}_{column}_{short}"] = gap if column == "gain" else _points(gap)
-    stopped = at_margin(means, ["joint"], 1.0, pairs="test", itself="itself")
+    stopped = places_at_margin(means, ["joint"], 1.0, itself="itself")
     for column in ("step", "chosen", "rejected"):
         found[f"stopped_{column}"] = float(stopped[column].mean())
     found["stopped_fell"] = 100 * float(stopped["fell"].mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
@@ -23,6 +24,7 @@ __all__ = [
     "cost_line",
     "every_rule",
     "families",
+    "places_at_margin",
     "rows_at_end",
     "together",
     "ways_and_families",
@@ -123,6 +125,32 @@ def at_ends(means: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str, In
     return found
 
 
+def places_at_margin(means: pd.DataFrame, names: Sequence[str], share: float, *, itself: str) -> pd.DataFrame:
+    """Return where ways stand on held-out pairs at a share of the margin that one of them ends with.
+
+    Args:
+        means: of ``together``.
+        names: of the ways.
+        share: of the final margin of ``itself`` with the same seed. Steps beyond its last are left out.
+        itself: whose margin it is.
+
+    Returns:
+        One row a way and seed, as of ``at_margin``, with gain (the smaller of chosen's rise and rejected's
+        fall, nats) and accuracy; missing where the margin was not reached.
+    """
+    test = means[(means["set"] == "test") & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
+    test = test[test["step"] <= test.loc[test["update"] == itself, "step"].max()]
+    there = at_margin(test, list(names), share, pairs="test", itself=itself)
+    there["gain"] = there["chosen"].where(there["chosen"] < -there["rejected"], -there["rejected"])
+    paths = {key: path.sort_values("step") for key, path in test.groupby(["update", "seed"])}
+    places = zip(there["update"], there["seed"], there["step"], strict=True)
+    there["accuracy"] = [
+        np.interp(step, path["step"], path["accuracy"])
+        for path, step in ((paths[update, seed], step) for update, seed, step in places)
+    ]
+    return there
+
+
 def at_equal_margin(
     means: pd.DataFrame, names: Sequence[str], share: float, *, itself: str = "joint"
 ) -> dict[str, dict[str, Interval] | int]:
@@ -132,8 +160,7 @@ def at_equal_margin(
         name → chosen, rejected, gain (the smaller of chosen's rise and rejected's fall), fell, rose and
         accuracy; or, for a way that did not get there with every seed, with how many it did.
     """
-    there = at_margin(means, list(names), share, pairs="test", itself=itself)
-    there["gain"] = there["chosen"].where(there["chosen"] < -there["rejected"], -there["rejected"])
+    there = places_at_margin(means, names, share, itself=itself)
     found: dict[str, dict[str, Interval] | int] = {}
     for name in names:
         mine = there[there["update"] == name]
@@ -208,8 +235,7 @@ def beside_a_way(means: pd.DataFrame, way: str, rival: str, column: str) -> Inte
     Raises:
         ValueError: the rival does not get there with every seed.
     """
-    there = at_margin(means, [way, rival], 1.0, pairs="test", itself=way)
-    there["gain"] = there["chosen"].where(there["chosen"] < -there["rejected"], -there["rejected"])
+    there = places_at_margin(means, [way, rival], 1.0, itself=way)
     by = there.pivot(index="seed", columns="update", values=column)
     return mean_interval((by[way] - by[rival]).to_numpy())
 

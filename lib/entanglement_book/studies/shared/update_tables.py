@@ -132,13 +132,12 @@ def at_margin(
         itself: the name of DPO itself.
 
     Returns:
-        One row an update and seed: update, seed, margin (nats), step, chosen, rejected (nats), fell, rose,
-        accuracy; missing values where the margin was never reached.
+        One row an update and seed: update, seed, margin (nats), step, chosen, rejected (nats), fell, rose;
+        missing values where the margin was never reached.
     """
     some = means[(means["set"] == pairs) & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
     some = some.sort_values("step")
-    own = some[some["update"] == itself]
-    last = own[own["step"] == own["step"].max()]  # others may take more steps
+    last = some[(some["update"] == itself) & (some["step"] == some["step"].max())]
     targets = share * last.set_index("seed")["margin"]
     rows = []
     for name in updates:
@@ -151,7 +150,7 @@ def at_margin(
 
 def _crossing(path: pd.DataFrame, target: float) -> dict[str, float]:
     """Return the first place on a path at which its margin reaches a target."""
-    columns = ["step", "chosen", "rejected", "fell", "rose", "accuracy"]
+    columns = ["step", "chosen", "rejected", "fell", "rose"]
     margin = path["margin"].to_numpy()
     reached = np.flatnonzero(margin >= target)
     if not len(reached):
