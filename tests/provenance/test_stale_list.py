@@ -140,7 +140,7 @@ TRAINING = {
     "token_by_token", "training_dynamics", "underspecified_margin", "which_tokens_matter",
 }  # fmt: skip
 #: Chapters that take the loss DPO from the registry: its title might be shown.
-WITH_DPO = (TRAINING - {"controlling_each_response", "token_by_token"}) | {
+WITH_DPO = (TRAINING - {"token_by_token"}) | {
     "every_margin_loss", "gradient_entanglement", "one_token",
 }  # fmt: skip
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
