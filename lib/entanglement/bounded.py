@@ -13,14 +13,14 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 
-from entanglement.checks import non_empty, shown
+from entanglement.checks import non_empty, number_or_inf, shown
 from entanglement.signatures import checked
 from entanglement.stats import LEVEL, Interval, mean_interval
 
 __all__ = ["bounded_interval", "clustered_share", "summarize_bounded"]
 
 
-@checked(values=None, low=None, high=None, level=LEVEL)
+@checked(values=None, low=number_or_inf, high=number_or_inf, level=LEVEL)
 def bounded_interval(
     values: Sequence[float] | np.ndarray | pd.Series,
     low: float = 0.0,
@@ -52,7 +52,7 @@ def bounded_interval(
         raise ValueError(f"bounded_interval: low={shown(low)}, high={shown(high)}; expected low < high.")
     if array.min() < low or array.max() > high:
         raise ValueError(
-            f"bounded_interval: values={shown(values)}; expected numbers from {low:g} to {high:g}."
+            f"bounded_interval: values={shown(values)}; expected numbers from low={low:g} to high={high:g}."
         )
     if np.isinf(low) and np.isinf(high):
         return plain
@@ -61,7 +61,8 @@ def bounded_interval(
         ends = _transformed(array, low, high, level)
     elif np.isfinite(low) and np.isfinite(high):
         width = high - low
-        ends = tuple(low + width * end for end in _any((plain.value - low) / width, array.size, level))
+        below, above = _any((plain.value - low) / width, array.size, level)
+        ends = (low + width * below, low + width * above)
     elif array.size == 1:
         ends = (low, high)
     else:
@@ -101,6 +102,16 @@ def _any(mean: float, n: int, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _counts(given: object) -> np.ndarray:
+    """Return a list of counts as an array; an empty one if it is no such list."""
+    try:
+        found = np.asarray(given, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0)
+    good = found.ndim == 1 and np.isfinite(found).all() and (found >= 0).all() and not (found % 1).any()
+    return found if good else np.empty(0)
+
+
 @checked(successes=None, trials=None, level=LEVEL)
 def clustered_share(
     successes: Sequence[int] | np.ndarray | pd.Series,
@@ -127,9 +138,9 @@ def clustered_share(
         ValueError: no clusters, lists of two lengths, or numbers that are no counts with
             0 ≤ successes ≤ trials; or a level outside (0, 1).
     """
-    hits, sizes = (np.asarray(counts, dtype=float) for counts in (successes, trials))
-    right = hits.ndim == 1 and hits.shape == sizes.shape and hits.size > 0
-    if not right or (sizes < 1).any() or (hits < 0).any() or (hits > sizes).any() or (hits % 1).any():
+    hits, sizes = (_counts(counts) for counts in (successes, trials))
+    right = hits.size == sizes.size > 0 and (sizes >= 1).all() and (hits <= sizes).all()
+    if not right:
         raise ValueError(
             f"clustered_share: successes={shown(successes)}, trials={shown(trials)}; expected as many "
             "counts, 0 ≤ successes ≤ trials and trials ≥ 1."
@@ -150,7 +161,7 @@ def clustered_share(
     return Interval(share, low, high, count)
 
 
-@checked(by=non_empty, low=None, high=None, level=LEVEL)
+@checked(by=non_empty, low=number_or_inf, high=number_or_inf, level=LEVEL)
 def summarize_bounded(
     table: pd.DataFrame,
     value: str,

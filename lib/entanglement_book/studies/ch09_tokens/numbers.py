@@ -138,16 +138,17 @@ def of_suffix(suffixes: Mapping[str, pd.DataFrame], stage: str, by_heart: str) -
         by_heart: the stage at which the suffix is known.
     """
     means = suffixes[stage].groupby("s")[["share", "surprise"]].mean()
-    top = means["share"].idxmax()
+    words = suffixes[stage].groupby("s")["first"].first()
+    top = int(means["share"].to_numpy().argmax())
     every = pd.concat(suffixes.values())
     known = every[(every["surprise"] < 0.1) & (every["inner"] > 0)]
     logs = known.assign(x=np.log(known["surprise"]), y=np.log(known["inner"]))
     slopes = [np.polyfit(rows["x"], rows["y"], 1)[0] for _, rows in logs.groupby("run")]
     return {
-        "top_word": str(suffixes[stage].loc[suffixes[stage]["s"] == top, "first"].iloc[0]).strip(),
-        "top_share": 100 * float(means["share"][top] / means["share"].sum()),
-        "top_surprise": float(means["surprise"][top]),
-        "rest_surprise": float(means["surprise"].drop(top).max()),
+        "top_word": str(words.iloc[top]).strip(),
+        "top_share": 100 * float(means["share"].iloc[top] / means["share"].sum()),
+        "top_surprise": float(means["surprise"].iloc[top]),
+        "rest_surprise": float(np.delete(means["surprise"].to_numpy(), top).max()),
         "slope": mean_interval(slopes),
         "heart_cosine": float(suffixes[by_heart]["cosine"].mean()),
     }
@@ -238,6 +239,6 @@ def of_layer(layer: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFrame, Fo
     return by_kind, {
         "layer_rho": float(own.mean()),
         "full_rho": float(whole.mean()),
-        "layer_same": float(by_kind.loc["same_position", "output layer"]),
+        "layer_same": float(by_kind["output layer"].loc["same_position"]),
         "layer_gap": float((own - whole).abs().mean()),
     }
