@@ -149,6 +149,7 @@ def of_noise(table: pd.DataFrame, coin: pd.DataFrame) -> Found:
     fell, rose = ((coin["case"] == case).mean() for case in ("both_down", "both_up"))
     return {
         "gain": mean_interval(noisy["asymmetry"]),
+        "noisy_least": float(noisy["asymmetry"].min()),
         "half": float(noisy["suffix_distance_sq"].mean() / 2),
         "loss": float(longer["asymmetry"].mean()),
         "coin_mean": mean_interval(coin["asymmetry"]),
