@@ -143,7 +143,9 @@ def colorbar(mesh: QuadMesh, ax: Axes | Sequence[Axes], label: str, *, location:
         bar.ax.xaxis.set_minor_locator(NullLocator())
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.locator = FixedLocator(ticks)
-        bar.formatter = mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.4g}".replace("-", "−"))
+        bar.formatter = mpl.ticker.FuncFormatter(
+            lambda value, _: (f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}").replace("-", "−")
+        )
         bar.update_ticks()
     bar.outline.set_visible(False)
 
