@@ -132,7 +132,7 @@ def growth(ax: Axes | None, table: pd.DataFrame) -> Axes:
         lengths = list(seen)
         # A logarithmic axis has no place for an end below 0.
         ends = [i._replace(low=max(i.low, 0.05 * i.value)) for i in seen.values()]
-        style = {"marker": STATE_MARKERS.get(variant, "x"), "ls": "--" if size else "-"}
+        style: dict[str, Any] = {"marker": STATE_MARKERS.get(variant, "x"), "ls": "--" if size else "-"}
         style |= {"ms": 9 if variant == "identical" else 5}  # the next line lies on it
         _with_band(ax, lengths, ends, STATE_COLORS.get(variant, INK), label=label, **style)
     drift = table[table["variant"] == "orthogonal"].groupby("n")["drift"].mean()

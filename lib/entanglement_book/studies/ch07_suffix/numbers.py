@@ -81,7 +81,7 @@ def of_growth(grown: pd.DataFrame) -> Found:
         "exponent_late": exponent_interval(grown, "identical", 512),
         "exponent_orthogonal": exponent_interval(grown, "orthogonal", 512),
         "other_words": relative,
-        "other_percent": Interval(*(100 * end for end in relative[:3]), n=relative.n),
+        "other_percent": Interval(100 * relative.value, 100 * relative.low, 100 * relative.high, relative.n),
         "orthogonal_128": float(means[128]),
         "orthogonal_far": float(means[far]),
         "drift_share": 100 * float(square["drift"].mean() / means[far]),
