@@ -17,13 +17,13 @@ from entanglement_book.studies.ch09_tokens.study import (
     parts_of_cosine,
     parts_of_inner,
     rank_agreement,
-    relabel,
     suffix_table,
     summarize_parts,
     token_roles,
     token_table,
     turn_suffix,
 )
+from entanglement_book.studies.ch09_tokens.taken_away import negative_controls, relabel
 
 PAIRS = [
     PreferencePair("the film was", " positive sentiment what a day", " negative sentiment what a day", "a"),
@@ -303,6 +303,16 @@ def test_relabel_replaces_only_the_first_word():
     assert (changed.prompt, changed.id) == ("x", "a")
     with pytest.raises(ValueError, match="of a begins with neither ' good' nor ' bad'"):
         relabel(pairs, (" good", " bad"), (" based", " on"))
+
+
+def test_each_negative_control_takes_one_thing_away(tiny_model, tokenizer):
+    table = negative_controls(tiny_model("gpt2-tied"), tokenizer, PAIRS, " sentiment what a day")
+    c = table[table["block"] == "c"].groupby("control")
+    assert set(c.groups) == {"unlikely labels", "suffix turned", "suffix reworded"}
+    shared = c["kind"].apply(lambda kinds: (kinds == "same_position").mean())
+    assert shared["unlikely labels"] > shared["suffix reworded"]
+    first = c["first"].apply(set)
+    assert first["suffix turned"] == first["suffix reworded"] != first["unlikely labels"]
 
 
 # --- the output layer ---------------------------------------------------------------------------------------

@@ -33,11 +33,9 @@ __all__ = [
     "TokenRoles",
     "after_first",
     "measure_tokens",
-    "negative_controls",
     "parts_of_cosine",
     "parts_of_inner",
     "rank_agreement",
-    "relabel",
     "suffix_table",
     "summarize_parts",
     "token_roles",
@@ -52,8 +50,6 @@ _SIDES: dict[Block, tuple[str, str]] = {
     "b2": ("rejected", "rejected"),
 }
 ALL_BLOCKS: tuple[Block, ...] = ("c", "a2", "b2")
-#: What the rejected response goes on with in the control without shared words.
-OTHER_WORDS = " mood, going by what they wrote"
 Kind = Literal["contrast", "mixed", "same_position", "other_position"]
 #: In the order in which tables and figures show them.
 KINDS: tuple[Kind, ...] = ("contrast", "mixed", "same_position", "other_position")
@@ -375,46 +371,3 @@ def turn_suffix(batch: PairBatch) -> PairBatch:
     turned = batch.input_ids.clone()
     turned[1, places] = batch.input_ids[1, places].roll(1)
     return replace(batch, input_ids=turned)
-
-
-def relabel(
-    pairs: Sequence[PreferencePair], old: tuple[str, str], new: tuple[str, str]
-) -> list[PreferencePair]:
-    """Return the pairs with the words that begin their responses replaced, ``old[i]`` by ``new[i]``.
-
-    Raises:
-        ValueError: a response that begins with neither of the old words.
-    """
-
-    def swap(text: str, name: str) -> str:
-        for before, after in zip(old, new, strict=True):
-            if text.startswith(before):
-                return after + text.removeprefix(before)
-        raise ValueError(f"relabel: a response of {name} begins with neither {old[0]!r} nor {old[1]!r}.")
-
-    return [replace(p, chosen=swap(p.chosen, p.id), rejected=swap(p.rejected, p.id)) for p in pairs]
-
-
-def negative_controls(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], suffix: str
-) -> pd.DataFrame:
-    """Return token tables of pairs with one ingredient of the pattern taken away, three times.
-
-    Args:
-        model, tokenizer: as in ``measure_tokens``.
-        pairs: of the labels " positive" and " negative", with a shared suffix.
-        suffix: the text that both responses share.
-
-    Returns:
-        The rows of ``measure_tokens`` for all blocks, and the column control: "unlikely labels" (two words
-        that nobody expects instead of the labels), "suffix turned", "suffix reworded" (the rejected response
-        goes on in other words).
-    """
-    unlikely = relabel(pairs, (" positive", " negative"), (" the", " of"))
-    reworded = [replace(p, rejected=p.rejected.replace(suffix, OTHER_WORDS)) for p in pairs]
-    tables = {
-        "unlikely labels": measure_tokens(model, tokenizer, unlikely, blocks=ALL_BLOCKS),
-        "suffix turned": measure_tokens(model, tokenizer, pairs, blocks=ALL_BLOCKS, turned=True),
-        "suffix reworded": measure_tokens(model, tokenizer, reworded, blocks=ALL_BLOCKS),
-    }
-    return pd.concat([table.assign(control=name) for name, table in tables.items()])
