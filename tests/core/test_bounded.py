@@ -11,12 +11,21 @@ from entanglement.bounded import bounded_interval, clustered_share, summarize_bo
 from entanglement.stats import mean_interval, share_interval
 
 
-def test_cosines_are_carried_through_fishers_z():
+def test_cosines_are_carried_through_their_angles():
     cosines = [-0.95, -0.99, -0.9, -0.98]
-    z = mean_interval(np.arctanh(cosines))
-    found = bounded_interval(cosines, -1, 1)
-    assert found == pytest.approx((np.mean(cosines), math.tanh(z.low), math.tanh(z.high), 4))
-    assert mean_interval([-0.99, -0.999, -0.9, -0.98]).low < -1 < bounded_interval(cosines, -1, 1).low
+    angle = mean_interval(np.arccos(cosines))
+    high = math.cos(angle.low)
+    low = math.cos(min(angle.high, math.pi))
+    assert bounded_interval(cosines, -1, 1) == pytest.approx((np.mean(cosines), low, high, 4))
+    shares = bounded_interval([(1 + cosine) / 2 for cosine in cosines])
+    assert shares == pytest.approx(((1 + np.mean(cosines)) / 2, (1 + low) / 2, (1 + high) / 2, 4))
+    assert mean_interval([-0.99, -0.999, -0.9, -0.98]).low < -1
+    assert bounded_interval([-0.99, -0.999, -0.9, -0.98], -1, 1).low >= -1
+
+
+def test_a_value_near_the_end_does_not_widen_the_interval_to_the_other_side():
+    assert bounded_interval([-0.99999, -0.94, -0.94, -0.93], -1, 1).high < -0.8
+    assert math.tanh(mean_interval(np.arctanh([-0.99999, -0.94, -0.94, -0.93])).high) > 0  # Fisher's z
 
 
 def test_positive_numbers_are_carried_through_logarithms():
@@ -34,7 +43,7 @@ def test_values_on_an_end_and_equal_values_have_a_wide_interval():
     low, high = bounded_interval([0.25] * n)[1:3]
     for m in (low, high):
         assert 0.25 * math.log(0.25 / m) + 0.75 * math.log(0.75 / (1 - m)) == pytest.approx(allowed)
-    assert bounded_interval([0.0, 1.0, 1.0]).low > 0
+    assert bounded_interval([0.0, 1.0, 1.0])[1:3] == (0, 1)
     assert bounded_interval([0.5], 0, math.inf)[1:3] == (0, math.inf)
 
 
