@@ -34,7 +34,7 @@ def bounded_interval(
     back. Angles are steadier near the ends than Fisher's z, in which a value at −0.9999 *widens* the interval
     toward 0. A range with one end: the t interval of the logarithms of the distances to it, carried back.
 
-    Values that are all equal (but for rounding), or one alone, have no spread to go by: in a bounded range all
+    Values that are all equal (but rounding), or one alone, have no spread to go by: in a bounded range all
     means m with n·KL(mean‖m) ≤ log(2/(1 − level)). That set holds the mean with at least the level for *any*
     distribution on the range (Hoeffding 1963), and is wide for few values. In a range with one end there is
     no such bound: equal values, and values on the end, are refused.
