@@ -226,3 +226,20 @@ def test_the_numbers_of_the_student():
     assert found["lost_same"].value == pytest.approx(-0.3) and found["lost_other"].value == pytest.approx(0.2)
     assert found["ideal_same_before"].value == pytest.approx(50)
     assert tell.spoken_by_student(said).loc[("same words", "after"), "ideal"] == pytest.approx(20)
+
+
+def test_a_loss_that_is_the_same_in_all_seeds_has_a_width():
+    rows = [
+        {"seed": seed, "kind": kind, "moment": moment, "ideal": 0, "goes on": 0, "else": 4, "preferred": 1.0}
+        for seed in (0, 1)
+        for kind in KINDS
+        for moment in ("before", "after")
+    ]
+    course = [
+        {"seed": seed, "kind": kind, "step": step, "pair": "a", "chosen": -1.0 - step, "rejected": -2.0}
+        for seed in (0, 1)
+        for kind in KINDS
+        for step in (0, 2)
+    ]
+    lost = tell.of_student(pd.DataFrame(course), pd.DataFrame(rows))["lost_same"]
+    assert lost.value == 0 and -1 < lost.low < 0 < lost.high < 1

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from entanglement.stats import Interval
+from entanglement.stats import share_interval
 from entanglement_book.studies.ch01_two_steps import numbers as tell
 
 
@@ -29,6 +29,12 @@ def run(seed):
     )
 
 
+def apart(seed, flags):
+    made = run(seed)
+    made.blind_right = torch.tensor(flags, dtype=torch.bool)
+    return made
+
+
 RUNS = {seed: run(seed) for seed in (0, 1)}
 
 
@@ -48,5 +54,7 @@ def test_the_judges_are_in_percent():
     assert {k: v.value for k, v in tell.weights(RUNS).items()} == {"information": 3.0, "overlap": 4.0}
 
 
-def test_a_share_stays_a_share():
-    assert tell.shares(Interval(98.0, 90.0, 106.0, 5)) == Interval(0.98, 0.9, 1.0, 5)
+def test_a_share_stays_a_share_and_its_interval_has_a_width():
+    agreed, found = tell.right(RUNS), tell.blind({0: apart(0, [1, 1, 1, 1]), 1: apart(1, [1, 1, 0, 1])})
+    assert (agreed.value, agreed.n) == (0.75, 2) and agreed[1:3] == share_interval(6, 8)[1:3]
+    assert found.value == 0.875 and found.low == 0 and found.high == 1

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import torch
 
-from entanglement.stats import Interval, mean_interval
+from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch01_two_steps.study import TwoSteps
 
-__all__ = ["blind", "judges", "movements", "shares", "weights"]
+__all__ = ["blind", "judges", "movements", "right", "weights"]
+
+
+def _share(flags: Sequence[torch.Tensor]) -> Interval:
+    """Return the mean of the seeds' shares with an interval in [0, 1]: the exact one if no two seeds differ."""
+    found = mean_interval([float(each.double().mean()) for each in flags])
+    low, high = found.low, found.high
+    if low == high:
+        every = torch.cat(list(flags))
+        _, low, high, _ = share_interval(int(every.sum()), len(every))
+    return found._replace(low=max(low, 0.0), high=min(high, 1.0))
+
+
+def _percent(share: Interval) -> Interval:
+    return Interval(*(100 * end for end in share[:3]), share.n)
 
 
 def judges(runs: Mapping[int, TwoSteps]) -> dict[str, Interval]:
@@ -18,26 +33,24 @@ def judges(runs: Mapping[int, TwoSteps]) -> dict[str, Interval]:
     Args:
         runs: seed → its run.
     """
-    right = {
-        "SFT: the likelier": [
-            float(run.table.query("phase == 'sft'").sort_values("step")["accuracy"].iloc[-1])
-            for run in runs.values()
-        ],
-        "reward model": [float(run.reward_right.double().mean()) for run in runs.values()],
-        "DPO: the larger gain": [float(run.implicit_right.double().mean()) for run in runs.values()],
+    after = [run.table.query("phase == 'sft'").sort_values("step").iloc[-1] for run in runs.values()]
+    likelier = mean_interval([float(row["accuracy"]) for row in after])
+    likelier = likelier._replace(low=max(likelier.low, 0.0), high=min(likelier.high, 1.0))
+    return {
+        "SFT: the likelier": _percent(likelier),
+        "reward model": _percent(right(runs)),
+        "DPO: the larger gain": _percent(_share([run.implicit_right for run in runs.values()])),
     }
-    return {name: mean_interval([100 * share for share in shares]) for name, shares in right.items()}
 
 
-def shares(percent: Interval) -> Interval:
-    """Return an interval in percent as one of shares, inside [0, 1]."""
-    value, low, high = (end / 100 for end in percent[:3])
-    return Interval(value, max(low, 0.0), min(high, 1.0), percent.n)
+def right(runs: Mapping[int, TwoSteps]) -> Interval:
+    """Return the share of held-out pairs in which the reward model is right; ``runs``: seed → its run."""
+    return _share([run.reward_right for run in runs.values()])
 
 
 def blind(runs: Mapping[int, TwoSteps]) -> Interval:
-    """Return the share of held-out pairs in which a reward model of swapped pairs is right."""
-    return mean_interval([float(run.blind_right.double().mean()) for run in runs.values()])
+    """Return the same share for a reward model that was fitted to swapped pairs."""
+    return _share([run.blind_right for run in runs.values()])
 
 
 def weights(runs: Mapping[int, TwoSteps]) -> dict[str, Interval]:

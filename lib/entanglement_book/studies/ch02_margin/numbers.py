@@ -152,6 +152,18 @@ def spoken_by_student(said: pd.DataFrame) -> pd.DataFrame:
     return (100 * shares).groupby(keys, sort=False).mean()
 
 
+def _with_width(lost: Interval, counts: pd.DataFrame) -> Interval:
+    """Return the change of a share, with the pooled shares' exact ends where the seeds do not differ."""
+    if lost.low < lost.high:
+        return lost._replace(low=max(lost.low, -1.0), high=min(lost.high, 1.0))
+    ends = {}
+    for moment, rows in counts.groupby("moment"):
+        drawn = int(rows[["ideal", "goes on", "else"]].to_numpy().sum())
+        ends[moment] = share_interval(int(rows["ideal"].sum()), drawn)
+    before, after = ends["before"], ends["after"]
+    return lost._replace(low=after.low - before.high, high=after.high - before.low)
+
+
 def of_student(course: pd.DataFrame, said: pd.DataFrame) -> dict[str, Number]:
     """Return how the student's answers changed.
 
@@ -180,6 +192,6 @@ def of_student(course: pd.DataFrame, said: pd.DataFrame) -> dict[str, Number]:
             found[f"p_{short}_{moment}"] = _percent(p[p["step"] == step].groupby("seed")["p"].mean())
             found[f"ideal_{short}_{moment}"] = _percent(drawn[moment])
         lost = drawn["after"] - drawn["before"]
-        found[f"lost_{short}"] = mean_interval(lost.to_numpy())
+        found[f"lost_{short}"] = _with_width(mean_interval(lost.to_numpy()), ideal[ideal["kind"] == kind])
         found[f"lost_in_{short}"] = int((lost < 0).sum())
     return found
