@@ -14,7 +14,7 @@ __all__ = ["blind", "judges", "movements", "right", "weights"]
 
 
 def _share(flags: Sequence[torch.Tensor]) -> Interval:
-    """Return the mean of the seeds' shares with an interval in [0, 1]: the exact one if no two seeds differ."""
+    """Return the mean of the seeds' shares, with an interval in [0, 1]: the exact one if no two differ."""
     found = mean_interval([float(each.double().mean()) for each in flags])
     low, high = found.low, found.high
     if low == high:
