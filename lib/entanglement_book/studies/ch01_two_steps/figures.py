@@ -38,6 +38,7 @@ def judges(right: Mapping[str, Interval], weights: Mapping[str, Interval]) -> Fi
         reference=0,
         xlabel="reward per standard deviation",
     )
+    bottom.locator_params(axis="x", nbins=4)
     return fig
 
 

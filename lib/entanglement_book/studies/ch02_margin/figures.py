@@ -95,7 +95,7 @@ def compliance(course: pd.DataFrame) -> Figure:
     bottom.set_xlabel("step")
     bottom.set_ylabel("P(compliance)")
     bottom.set_title("all pairs")
-    bottom.legend(loc="upper right", fontsize=9)
+    bottom.legend(loc="lower left", fontsize=9)
     return fig
 
 

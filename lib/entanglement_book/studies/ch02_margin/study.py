@@ -31,6 +31,7 @@ from entanglement_book.studies.shared.toys import (
 __all__ = [
     "ALL",
     "ALL_NLL",
+    "LONE_DRAWS",
     "ONE",
     "ONLY_LIKELIHOOD",
     "SAYS",
@@ -51,6 +52,9 @@ WAYS: dict[str, tuple[str, bool, tuple[str, ...]]] = {
     ALL_NLL: ("rpo", False, KINDS),
     ONLY_LIKELIHOOD: ("sft", False, KINDS[:1]),
 }
+
+#: How many times as many answers are drawn to a pair that is trained on alone.
+LONE_DRAWS = 4
 
 #: What a drawn answer can be.
 SAYS = ("what was asked for", "another thing", "a refusal", "anything else")
@@ -137,20 +141,25 @@ def run_refusals(model: str, numbers: Sizes, seed: int) -> tuple[pd.DataFrame, p
             pairs = refusals(kind, seed)
             test = pairs[-numbers.test :]
             groups = [[pair] for pair in test[: numbers.alone]] if alone else [test]
+            draws = numbers.draws * (LONE_DRAWS if alone else 1)
             last = numbers.alone_steps if alone else numbers.refuse_steps
             moments = sorted({0, last} if alone else {0, numbers.early, *range(0, last, 4), last})
             for group in groups:
                 policy.load_state_dict(start)
 
                 def speak(
-                    step: int, group: list[PreferencePair] = group, kind: str = kind, way: str = way
+                    step: int,
+                    group: list[PreferencePair] = group,
+                    kind: str = kind,
+                    way: str = way,
+                    draws: int = draws,
                 ) -> None:
-                    found = says_of_refusals(policy, tokenizer, group, kind, numbers.draws, seed)
+                    found = says_of_refusals(policy, tokenizer, group, kind, draws, seed)
                     said.append({"kind": kind, "way": way, "step": step, **found})
 
                 same = (kind, *(pair.id for pair in group))
                 if same not in first:
-                    first[same] = says_of_refusals(policy, tokenizer, group, kind, numbers.draws, seed)
+                    first[same] = says_of_refusals(policy, tokenizer, group, kind, draws, seed)
                 said.append({"kind": kind, "way": way, "step": 0, **first[same]})
                 run = align(
                     policy, tokenizer, group if alone else pairs[: numbers.train], loss=loss, steps=last,
