@@ -49,11 +49,22 @@ def weight_ratio(loss: Loss, logps: PairLogps) -> tuple[torch.Tensor, torch.Tens
     return d_w, d_l, d_w / d_l
 
 
-def at_reference(names: Iterable[str], lengths: tuple[int, int] = (10, 10)) -> pd.DataFrame:
-    """Return the weights of each loss, at its defaults, before the first step: columns loss, d_w, d_l, r."""
+def at_reference(
+    names: Iterable[str],
+    lengths: tuple[int, int] = (10, 10),
+    start: tuple[float, float] = (-12.0, -14.0),
+) -> pd.DataFrame:
+    """Return the weights of each loss, at its defaults, before the first step: columns loss, d_w, d_l, r.
+
+    Args:
+        names: of losses.
+        lengths: (n_w, n_l), tokens.
+        start: (log π_w, log π_l) at the reference, nats. Losses without a reference depend on it, so a page
+            that shows these numbers says it.
+    """
     rows = []
     for name in names:
-        d_w, d_l, r = weight_ratio(get_loss(name), pair_state([0.0], [0.0], lengths))
+        d_w, d_l, r = weight_ratio(get_loss(name), pair_state([0.0], [0.0], lengths, start))
         rows.append({"loss": name, "d_w": float(d_w), "d_l": float(d_l), "r": float(r)})
     return pd.DataFrame(rows)
 
@@ -63,6 +74,7 @@ def fallen(
     nats: Sequence[float],
     lengths: tuple[int, int] = (10, 10),
     beta: float | None = None,
+    start: tuple[float, float] = (-12.0, -14.0),
 ) -> pd.DataFrame:
     """Return each loss's weights once both log-ratios have fallen equally far.
 
@@ -71,6 +83,7 @@ def fallen(
         nats: how far both have fallen, at least 0.
         lengths: (n_w, n_l), tokens.
         beta: for all losses that have this hyper-parameter; None for their own defaults.
+        start: (log π_w, log π_l) at the reference, nats.
 
     Returns:
         Columns loss, fallen (nats), d_w, d_l, r.
@@ -81,7 +94,7 @@ def fallen(
         loss = get_loss(name)
         if beta is not None and "beta" in loss.hyper:
             loss = get_loss(name, beta=beta)
-        d_w, d_l, r = weight_ratio(loss, pair_state(down, down, lengths))
+        d_w, d_l, r = weight_ratio(loss, pair_state(down, down, lengths, start))
         columns = {"loss": name, "fallen": -down.numpy(), "d_w": d_w, "d_l": d_l, "r": r}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -140,7 +153,8 @@ def descend(
 
     Returns:
         One row a step and pair: step, pair, chosen, rejected (nats since the start), margin (their
-        difference), d_w, d_l, r, cosine, norm_ratio, weighed (d_l b / d_w a) and the case of the next step.
+        difference), value (of the loss), d_w, d_l, r, cosine, norm_ratio, weighed (d_l b / d_w a), the case
+        of the next step and eta, what its weights are multiplied by.
         A pair that has arrived, or that the loss no longer moves, has no further rows.
     """
     reference = pairs.logps()
@@ -156,6 +170,7 @@ def descend(
                 "chosen": logps.chosen_logratio,
                 "rejected": logps.rejected_logratio,
                 "margin": logps.delta,
+                "value": loss(logps),
                 "d_w": d_w,
                 "d_l": d_l,
                 "r": r,
@@ -165,8 +180,8 @@ def descend(
                 "case": geometry.case(d_w, d_l),
             }
         )
-        frames.append(frame[going.numpy()])
         eta = _unit_steps(pairs, d_w, d_l, stride)
+        frames.append(frame.assign(eta=eta)[going.numpy()])
         going = going & (logps.delta < margin) & (eta > 0)
         if not bool(going.any()):
             break
