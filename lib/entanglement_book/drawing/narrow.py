@@ -28,6 +28,7 @@ def narrow_figure(rows: int = 1, columns: int = 1, *, height: float, **options: 
         height: of a row, inches.
         **options: of ``plt.subplots``.
     """
-    sizes = ("xtick.labelsize", "ytick.labelsize", "axes.labelsize", "legend.fontsize", "font.size")
-    with mpl.rc_context(dict.fromkeys(sizes, TEXT) | {"axes.titlesize": TEXT + 0.5}):
+    named = ("xtick.labelsize", "ytick.labelsize", "axes.labelsize", "legend.fontsize", "font.size")
+    sizes: Any = dict.fromkeys(named, TEXT) | {"axes.titlesize": TEXT + 0.5}  # its stub lists every key
+    with mpl.rc_context(sizes):
         return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **options)

@@ -74,7 +74,7 @@ def projections(
     ax.plot(0, 0, "o", color=INK, ms=4 * size, zorder=5)
     for tip, name, color in ((w, "$g_w$", CHOSEN), (l, "$g_l$", REJECTED), (u, "$u$", INK)):
         beyond = tip + 0.3 * tip / np.linalg.norm(tip)
-        ax.text(*beyond, name, color=color, ha="center", va="center", fontsize=TEXT + 2 * size)
+        ax.text(beyond[0], beyond[1], name, color=color, ha="center", va="center", fontsize=TEXT + 2 * size)
     for axis, ends in ((ax.xaxis, (low[0], high[0])), (ax.yaxis, (low[1], high[1]))):
         axis.set_ticks(range(math.ceil(ends[0]), math.floor(ends[1]) + 1))
     ax.set_title(title)
@@ -165,7 +165,7 @@ def plane_of_pairs(
         _, ax = narrow_figure(height=4.3)
     plane(ax, ratio_range=ratio_range, cosine_range=(floor, 1.0), labels=False, line_labels=False)
     named = {"ideal": (0.5, 0.28), "both_up": (0.15, 0.93), "both_down": (0.85, 0.93)}
-    middle = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+    middle: Any = {"transform": ax.transAxes, "ha": "center", "va": "center"}
     for case, (x, y) in named.items():
         color, name = CASE_COLORS[case], CASE_LABELS[case]  # type: ignore[index]
         ax.text(x, y, name, color=color, fontweight="bold", fontsize=TEXT + 1, **middle)

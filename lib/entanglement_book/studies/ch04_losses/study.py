@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 
+from entanglement.geometry import PairGeometry
 from entanglement.loglinear import LogLinear
 from entanglement.logps import PairLogps
 from entanglement.losses import FORMS, Loss, get_loss
@@ -114,7 +116,7 @@ def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataF
     """
     geometry = pairs.geometry()
     d_w, d_l, _ = weight_ratio(loss, exact_logps(pairs, pairs.logps()))
-    eta = _unit_steps(pairs, d_w, d_l, nats)
+    eta = _unit_steps(geometry, d_w, d_l, nats)
     moves = eta > 0
     changes = pairs.change(1.0, eta * d_w, eta * d_l)
     rows = pd.DataFrame(
@@ -129,9 +131,9 @@ def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataF
     return rows[moves.numpy()]
 
 
-def _unit_steps(pairs: LogLinear, d_w: torch.Tensor, d_l: torch.Tensor, nats: float) -> torch.Tensor:
+def _unit_steps(pairs: PairGeometry, d_w: torch.Tensor, d_l: torch.Tensor, nats: float) -> torch.Tensor:
     """Return (B,) step sizes whose larger first-order change is ``nats``; 0 where nothing moves."""
-    up, down = pairs.geometry().rates(d_w, d_l)
+    up, down = pairs.rates(d_w, d_l)
     speed = torch.maximum(up.abs(), down.abs())
     return torch.where(speed > 0, nats / speed.clamp(min=_TINY), torch.zeros_like(speed))
 
@@ -159,32 +161,32 @@ def descend(
     """
     reference = pairs.logps()
     going = torch.ones(len(reference[0]), dtype=torch.bool)
-    frames = []
+    pair, rows, cases = torch.arange(len(going)), [], []
     for step in range(steps + 1):
         logps, geometry = exact_logps(pairs, reference), pairs.geometry()
         d_w, d_l, r = weight_ratio(loss, logps)
-        frame = pd.DataFrame(
-            {
-                "step": step,
-                "pair": range(len(going)),
-                "chosen": logps.chosen_logratio,
-                "rejected": logps.rejected_logratio,
-                "margin": logps.delta,
-                "value": loss(logps),
-                "d_w": d_w,
-                "d_l": d_l,
-                "r": r,
-                "cosine": geometry.cosine,
-                "norm_ratio": geometry.norm_ratio,
-                "weighed": geometry.norm_ratio / r,
-                "case": geometry.case(d_w, d_l),
-            }
-        )
-        eta = _unit_steps(pairs, d_w, d_l, stride)
-        frames.append(frame.assign(eta=eta)[going.numpy()])
+        eta = _unit_steps(geometry, d_w, d_l, stride)
+        columns = {
+            "step": torch.full_like(pair, step),
+            "pair": pair,
+            "chosen": logps.chosen_logratio,
+            "rejected": logps.rejected_logratio,
+            "margin": logps.delta,
+            "value": loss(logps),
+            "d_w": d_w,
+            "d_l": d_l,
+            "r": r,
+            "cosine": geometry.cosine,
+            "norm_ratio": geometry.norm_ratio,
+            "weighed": geometry.norm_ratio / r,
+            "eta": eta,
+        }
+        rows.append({name: column[going].numpy() for name, column in columns.items()})
+        cases += [case for case, goes in zip(geometry.case(d_w, d_l), going.tolist(), strict=True) if goes]
         going = going & (logps.delta < margin) & (eta > 0)
         if not bool(going.any()):
             break
         eta = torch.where(going, eta, torch.zeros_like(eta))
         pairs = pairs.step(1.0, eta * d_w, eta * d_l)
-    return pd.concat(frames, ignore_index=True)
+    whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return pd.DataFrame(whole | {"case": cases})
