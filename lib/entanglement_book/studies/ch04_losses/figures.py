@@ -233,7 +233,7 @@ def paths(followed: Mapping[str, pd.DataFrame], *, left: Sequence[str] = (), lim
         ax.annotate(
             label,
             (x[-1], y[-1]),
-            xytext=(-7, 0) if label in left else (7, 10 if near or y[-1] < -0.9 * limit else -4),
+            xytext=(-7, 0) if label in left else (16, 7) if y[-1] < -0.9 * limit else (7, 10 if near else -4),
             textcoords="offset points",
             va="center",
             ha="right" if label in left else "left",
