@@ -72,7 +72,9 @@ def of_walks(walks: Walks, groups: Mapping[str, Sequence[str]], stride: float) -
     for name, walk in walks.items():
         moving = walk[(walk["d_w"] != 0) | (walk["d_l"] != 0)]
         inside[name] = float((moving["case"] == "ideal").mean())
-    found["most_inside"] = 100 * max(inside.values())
+    found |= {"most_inside": 100 * max(inside.values()), "dpop_inside": 100 * inside["dpop"]}
+    edge = (walks["dpop"]["cosine"] * walks["dpop"]["norm_ratio"]).groupby(walks["dpop"]["pair"]).mean()
+    found["dpop_edge"] = mean_interval(edge.to_numpy())
     for name, short in (("slic_hf", "slic"), ("dpo_shift", "shift")):
         begun = walks[name][walks[name]["step"] == 0]
         found[f"{short}_inside"] = 100 * float((begun["case"] == "ideal").mean())
