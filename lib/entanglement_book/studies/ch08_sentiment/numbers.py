@@ -130,9 +130,9 @@ def of_dials(nano: pd.DataFrame, larger: pd.DataFrame, first: pd.DataFrame) -> d
     own = own[own["seed"].isin(first["seed"].unique())]
     for name, means in (("chat", own), *first.groupby("first")):
         runs = dials.changes(means, ("seed",)).groupby("seed")
-        found[f"first_{name}_cos"] = bounded_interval(runs["cosine"].first().to_numpy(), low=-1)
-        found[f"first_{name}_dw"] = mean_interval(runs["chosen"].last().to_numpy())
-    found["n_first"] = int(first["seed"].nunique())
+        found[f"first_{name}_cos"] = float(runs["cosine"].first().mean())
+        found[f"first_{name}_dw"] = float(runs["chosen"].last().mean())
+        found[f"first_{name}_dl"] = float(runs["rejected"].last().mean())
     found |= {"smol_steps": FIRST["smol"], "smol_most": MOST, "nano_most": SFT_STEPS["nano"][-1]}
     found["smol_dpo"] = recipe("book", "smollm2-135m").dpo_steps
     return found
