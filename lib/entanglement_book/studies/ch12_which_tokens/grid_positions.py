@@ -1,0 +1,231 @@
+"""The grid of places: does a mask find the contrasting token, or the place at which it stands, or its word?
+
+The answers of the other grids begin with their contrasting token. Here the same words stand in three orders,
+with that token first, in the middle, or last. A mask is trained on one of them, on all three mixed, or on
+answers in which both label words stand once more, as shared tokens; and is tested on each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.models import about_model, load_model
+from entanglement.pairs import PreferencePair
+from entanglement.training import align, sft
+from entanglement.updates import TokenWeighted
+from entanglement.updates.token_weights import (
+    LearnedMask,
+    TwoReferences,
+    Weigher,
+    WeighTokens,
+    contrasting,
+    everything,
+)
+from entanglement.uses import remembered
+from entanglement_book.grids.grid import GRIDS, Grid, one_change
+from entanglement_book.materials.tweets import LABELS, sentiment_pairs
+from entanglement_book.studies.ch12_which_tokens.grid import ranking, token_table
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import recipe
+
+__all__ = ["PLACES", "TEMPLATES", "TRAINED", "grid_cells", "known_shares", "placed_pairs", "run_cell"]
+
+#: Answers of ten tokens, in which the label stands for {}.
+PLACES: dict[str, str] = {
+    "first": "{} sentiment based on my judgement of the text.",
+    "middle": " based on my judgement{} sentiment of the text.",
+    "last": " sentiment based on my judgement of the text.{}",
+}
+_COPIES = " of positive and negative"
+#: Kind of answers → the orders among which each pair's is drawn.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    **{place: (text,) for place, text in PLACES.items()},
+    "mixed": tuple(PLACES.values()),
+    "copies": (
+        "{}" + _COPIES + " sentiment based on my judgement of the text.",
+        _COPIES + " based on my judgement{} sentiment of the text.",
+        _COPIES + " sentiment based on my judgement of the text.{}",
+    ),
+}
+TRAINED: dict[str, tuple[str, ...]] = {
+    "learned": tuple(TEMPLATES),
+    "two": tuple(TEMPLATES),
+    "contrasting": tuple(PLACES),
+    "everything": tuple(PLACES),
+}
+
+
+def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells: seed × kind of answers × weigher; those of a seed and kind share a checkpoint."""
+    cells = [
+        {"weights": name, "trained": kind, "seed": seed}
+        for seed in range(recipe(scale, model).seeds)
+        for kind in TEMPLATES
+        for name, kinds in TRAINED.items()
+        if kind in kinds
+    ]
+    return one_change(cells) if scale == "smoke" else cells
+
+
+def placed_pairs(kind: str, split: str, n: int | None, seed: int) -> list[PreferencePair]:
+    """Return the tweets' pairs with answers of a kind; the order of each pair's is drawn with ``seed``."""
+    rng = random.Random(seed)
+    pairs = []
+    for pair in sentiment_pairs("one_token", split, n=n, seed=seed):  # type: ignore[arg-type]
+        text = rng.choice(TEMPLATES[kind])
+        sides = (text.format(label) for label in (pair.chosen, pair.rejected))
+        pairs.append(PreferencePair(pair.prompt, *sides, pair.id))
+    return pairs
+
+
+@remembered(maxsize=1)
+def _checkpoint(
+    scale: str, model: str, kind: str, seed: int
+) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
+    """Return the base fine-tuned on chosen answers of a kind, and its parameters."""
+    policy, tokenizer = _tuned(scale, model, placed_pairs(kind, "train", None, seed), seed)
+    return policy, tokenizer, {name: value.clone() for name, value in policy.state_dict().items()}
+
+
+def _tuned(
+    scale: str, model: str, pairs: Sequence[PreferencePair], seed: int
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    numbers = recipe(scale, model)
+    policy, tokenizer = load_model(model)
+    sft(
+        policy, tokenizer, pairs, steps=numbers.sft_steps, lr=numbers.sft_lr, batch_size=numbers.sft_batch,
+        seed=seed,
+    )  # fmt: skip
+    return policy.eval(), tokenizer
+
+
+def known_shares(
+    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase
+) -> tuple[dict[int, float], dict[str, float]]:
+    """Return how often what stands at a place, and how often a word, is the contrasting token of a pair.
+
+    They are the weights of someone who knows places alone, or words alone. Answers of a pair must have
+    equally many tokens.
+
+    Returns:
+        place → share, and token (as text) → share.
+    """
+    seen: dict[str, Counter[Any]] = {key: Counter() for key in ("place", "word", "places", "words")}
+    for pair in pairs:
+        sides = [
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.chosen, pair.rejected)
+        ]
+        for place, (one, other) in enumerate(zip(*sides, strict=True)):
+            for token in (one, other):
+                word = str(tokenizer.decode([token]))
+                seen["places"][place] += 1
+                seen["words"][word] += 1
+                seen["place"][place] += one != other
+                seen["word"][word] += one != other
+    return (
+        {place: seen["place"][place] / n for place, n in seen["places"].items()},
+        {word: seen["word"][word] / n for word, n in seen["words"].items()},
+    )
+
+
+def _found(tokens: pd.DataFrame) -> dict[str, float]:
+    """Return how well weights find the contrasting tokens of each pair, in the mean over pairs.
+
+    Returns:
+        found: the chance that a contrasting token outweighs a shared one; copies: that it outweighs a shared
+        copy of a label word (missing where there is none); inside, outside: mean weights of both kinds.
+    """
+    copies = tokens["contrast"] | tokens["token"].isin(LABELS)
+    has_copies = bool((copies & ~tokens["contrast"]).any())
+    by_pair = tokens.groupby("pair")
+    return {
+        "found": float(np.mean([ranking(rows) for _, rows in by_pair])),
+        "copies": float(np.mean([ranking(rows[copies[rows.index]]) for _, rows in by_pair]))
+        if has_copies
+        else float("nan"),
+        "inside": float(tokens.loc[tokens["contrast"], "weight"].mean()),
+        "outside": float(tokens.loc[~tokens["contrast"], "weight"].mean()),
+    }
+
+
+def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Run one cell and return its tables.
+
+    Returns:
+        "found": for held-out answers of each kind ("tested") and by weights of each kind ("by": the weigher's
+            own, "place" and "word" for ``known_shares`` of the trained pairs, "first" for the first token):
+            found, copies, inside, outside (``_found``).
+        "tokens": ``token_table`` of the first held-out pair, for each kind ("tested").
+        "means": ``set_means`` of held-out pairs of the trained kind, before and after; not for "two", with
+            which nothing is trained here: its weights come from two fine-tuned models.
+    """
+    numbers = recipe(scale, model)
+    seed, name, kind = int(cell["seed"]), cell["weights"], cell["trained"]
+    policy, tokenizer, start = _checkpoint(scale, model, kind, seed)
+    policy.load_state_dict(start)
+    reference, _ = load_model(model)
+    reference.load_state_dict(start)
+    reference.eval()
+    train = placed_pairs(kind, "train", None, seed)
+    torch.manual_seed(seed)
+    weigher: Weigher | WeighTokens
+    tables: dict[str, pd.DataFrame] = {}
+    if name == "two":
+        swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in train]
+        weigher = TwoReferences(_tuned(scale, model, swapped, seed)[0])
+    else:
+        weigher = {"learned": LearnedMask(), "contrasting": contrasting, "everything": everything}[name]  # type: ignore[assignment]
+        run = align(
+            policy,
+            tokenizer,
+            train,
+            update=TokenWeighted(weigher, reference),
+            steps=numbers.steps,
+            lr=numbers.lr,
+            batch_size=numbers.batch,
+            seed=seed,
+            evaluate={"test": placed_pairs(kind, "test", numbers.test_pairs, seed)},
+            evaluate_at=(0, numbers.steps),
+        )
+        tables["means"] = set_means(run.table)
+    places, words = known_shares(train, tokenizer)
+    rows, tokens = [], []
+    for tested in TEMPLATES:
+        test = placed_pairs(tested, "test", numbers.test_pairs, seed)
+        own = token_table(weigher, policy, reference, tokenizer, test)
+        known = {
+            name: own["weight"],
+            "place": own["place"].map(places).fillna(0.0),
+            "word": own["token"].map(words).fillna(0.0),
+            "first": (own["place"] == 0).astype(float),
+        }
+        for by, weight in known.items():
+            rows.append({"tested": tested, "by": by} | _found(own.assign(weight=weight)))
+        one = own[own["pair"] == own["pair"].iloc[0]]
+        tokens.append(one.assign(tested=tested))
+    return {"found": pd.DataFrame(rows), "tokens": pd.concat(tokens, ignore_index=True)} | tables
+
+
+def describe(scale: str, model: str) -> dict[str, Any]:
+    """Return the recipe, the orders and the weighers, for the provenance of a table."""
+    about = about_model(model)
+    return {
+        "recipe": asdict(recipe(scale, model)),
+        "orders": TEMPLATES,
+        "weighers": TRAINED,
+        "model": model,
+        "about": about,
+    }
+
+
+GRIDS.add("positions", Grid("positions", grid_cells, run_cell, describe, models=("nano",)))
