@@ -23,14 +23,7 @@ from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.training import align, sft
 from entanglement.updates import TokenWeighted
-from entanglement.updates.token_weights import (
-    LearnedMask,
-    TwoReferences,
-    Weigher,
-    WeighTokens,
-    contrasting,
-    everything,
-)
+from entanglement.updates.token_weights import LearnedMask, TwoReferences, Weigher
 from entanglement.uses import remembered
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.materials.tweets import LABELS, sentiment_pairs
@@ -59,9 +52,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 TRAINED: dict[str, tuple[str, ...]] = {
     "learned": tuple(TEMPLATES),
-    "two": tuple(TEMPLATES),
-    "contrasting": tuple(PLACES),
-    "everything": tuple(PLACES),
+    "two": ("first", "mixed"),
 }
 
 
@@ -83,8 +74,8 @@ def placed_pairs(kind: str, split: str, n: int | None, seed: int) -> list[Prefer
     pairs = []
     for pair in sentiment_pairs("one_token", split, n=n, seed=seed):  # type: ignore[arg-type]
         text = rng.choice(TEMPLATES[kind])
-        sides = (text.format(label) for label in (pair.chosen, pair.rejected))
-        pairs.append(PreferencePair(pair.prompt, *sides, pair.id))
+        chosen, rejected = text.format(pair.chosen), text.format(pair.rejected)
+        pairs.append(PreferencePair(pair.prompt, chosen, rejected, pair.id))
     return pairs
 
 
@@ -178,13 +169,13 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     reference.eval()
     train = placed_pairs(kind, "train", None, seed)
     torch.manual_seed(seed)
-    weigher: Weigher | WeighTokens
+    weigher: Weigher
     tables: dict[str, pd.DataFrame] = {}
     if name == "two":
         swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in train]
         weigher = TwoReferences(_tuned(scale, model, swapped, seed)[0])
     else:
-        weigher = {"learned": LearnedMask(), "contrasting": contrasting, "everything": everything}[name]  # type: ignore[assignment]
+        weigher = LearnedMask()
         run = align(
             policy,
             tokenizer,
