@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair
 from entanglement.training import align, sft
 from entanglement.updates import TokenWeighted
-from entanglement.updates.token_weights import LearnedMask, TwoReferences, Weigher
-from entanglement.uses import remembered
+from entanglement.updates.token_weights import LearnedMask
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.materials.tweets import LABELS, sentiment_pairs
 from entanglement_book.studies.ch12_which_tokens.grid import ranking, token_table
@@ -50,20 +48,14 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         _COPIES + " sentiment based on my judgement of the text.{}",
     ),
 }
-TRAINED: dict[str, tuple[str, ...]] = {
-    "learned": tuple(TEMPLATES),
-    "two": ("first", "mixed"),
-}
+#: What masks are trained on; they are tested on all of ``TEMPLATES``.
+TRAINED = ("first", "last", "mixed", "copies")
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells: seed × kind of answers × weigher; those of a seed and kind share a checkpoint."""
+    """Return the cells: kind of answers × seed."""
     cells = [
-        {"weights": name, "trained": kind, "seed": seed}
-        for seed in range(recipe(scale, model).seeds)
-        for kind in TEMPLATES
-        for name, kinds in TRAINED.items()
-        if kind in kinds
+        {"trained": kind, "seed": seed} for seed in range(recipe(scale, model).seeds) for kind in TRAINED
     ]
     return one_change(cells) if scale == "smoke" else cells
 
@@ -77,27 +69,6 @@ def placed_pairs(kind: str, split: str, n: int | None, seed: int) -> list[Prefer
         chosen, rejected = text.format(pair.chosen), text.format(pair.rejected)
         pairs.append(PreferencePair(pair.prompt, chosen, rejected, pair.id))
     return pairs
-
-
-@remembered(maxsize=1)
-def _checkpoint(
-    scale: str, model: str, kind: str, seed: int
-) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[str, torch.Tensor]]:
-    """Return the base fine-tuned on chosen answers of a kind, and its parameters."""
-    policy, tokenizer = _tuned(scale, model, placed_pairs(kind, "train", None, seed), seed)
-    return policy, tokenizer, {name: value.clone() for name, value in policy.state_dict().items()}
-
-
-def _tuned(
-    scale: str, model: str, pairs: Sequence[PreferencePair], seed: int
-) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    numbers = recipe(scale, model)
-    policy, tokenizer = load_model(model)
-    sft(
-        policy, tokenizer, pairs, steps=numbers.sft_steps, lr=numbers.sft_lr, batch_size=numbers.sft_batch,
-        seed=seed,
-    )  # fmt: skip
-    return policy.eval(), tokenizer
 
 
 def known_shares(
@@ -153,49 +124,44 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     """Run one cell and return its tables.
 
     Returns:
-        "found": for held-out answers of each kind ("tested") and by weights of each kind ("by": the weigher's
-            own, "place" and "word" for ``known_shares`` of the trained pairs, "first" for the first token):
+        "found": for held-out answers of each kind ("tested") and by weights of each kind ("by": "mask",
+            "place" and "word" for ``known_shares`` of the trained pairs, "first" for the first token):
             found, copies, inside, outside (``_found``).
         "tokens": ``token_table`` of the first held-out pair, for each kind ("tested").
-        "means": ``set_means`` of held-out pairs of the trained kind, before and after; not for "two", with
-            which nothing is trained here: its weights come from two fine-tuned models.
+        "means": ``set_means`` of held-out pairs of the trained kind, before and after.
     """
     numbers = recipe(scale, model)
-    seed, name, kind = int(cell["seed"]), cell["weights"], cell["trained"]
-    policy, tokenizer, start = _checkpoint(scale, model, kind, seed)
-    policy.load_state_dict(start)
-    reference, _ = load_model(model)
-    reference.load_state_dict(start)
-    reference.eval()
+    seed, kind = int(cell["seed"]), cell["trained"]
     train = placed_pairs(kind, "train", None, seed)
+    policy, tokenizer = load_model(model)
+    sft(
+        policy, tokenizer, train, steps=numbers.sft_steps, lr=numbers.sft_lr, batch_size=numbers.sft_batch,
+        seed=seed,
+    )  # fmt: skip
+    reference, _ = load_model(model)
+    reference.load_state_dict(policy.state_dict())
+    reference.eval()
     torch.manual_seed(seed)
-    weigher: Weigher
-    tables: dict[str, pd.DataFrame] = {}
-    if name == "two":
-        swapped = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in train]
-        weigher = TwoReferences(_tuned(scale, model, swapped, seed)[0])
-    else:
-        weigher = LearnedMask()
-        run = align(
-            policy,
-            tokenizer,
-            train,
-            update=TokenWeighted(weigher, reference),
-            steps=numbers.steps,
-            lr=numbers.lr,
-            batch_size=numbers.batch,
-            seed=seed,
-            evaluate={"test": placed_pairs(kind, "test", numbers.test_pairs, seed)},
-            evaluate_at=(0, numbers.steps),
-        )
-        tables["means"] = set_means(run.table)
+    mask = LearnedMask()
+    run = align(
+        policy,
+        tokenizer,
+        train,
+        update=TokenWeighted(mask, reference),
+        steps=numbers.steps,
+        lr=numbers.lr,
+        batch_size=numbers.batch,
+        seed=seed,
+        evaluate={"test": placed_pairs(kind, "test", numbers.test_pairs, seed)},
+        evaluate_at=(0, numbers.steps),
+    )
     places, words = known_shares(train, tokenizer)
     rows, tokens = [], []
     for tested in TEMPLATES:
-        test = placed_pairs(tested, "test", numbers.test_pairs, seed)
-        own = token_table(weigher, policy, reference, tokenizer, test)
+        test = placed_pairs(tested, "test", numbers.test_pairs, seed)[: numbers.geometry_pairs]
+        own = token_table(mask, policy, reference, tokenizer, test)
         known = {
-            name: own["weight"],
+            "mask": own["weight"],
             "place": own["place"].map(places).fillna(0.0),
             "word": own["token"].map(words).fillna(0.0),
             "first": (own["place"] == 0).astype(float),
@@ -204,16 +170,20 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             rows.append({"tested": tested, "by": by} | _found(own.assign(weight=weight)))
         one = own[own["pair"] == own["pair"].iloc[0]]
         tokens.append(one.assign(tested=tested))
-    return {"found": pd.DataFrame(rows), "tokens": pd.concat(tokens, ignore_index=True)} | tables
+    return {
+        "found": pd.DataFrame(rows),
+        "tokens": pd.concat(tokens, ignore_index=True),
+        "means": set_means(run.table),
+    }
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
-    """Return the recipe, the orders and the weighers, for the provenance of a table."""
+    """Return the recipe and the orders of words, for the provenance of a table."""
     about = about_model(model)
     return {
         "recipe": asdict(recipe(scale, model)),
         "orders": TEMPLATES,
-        "weighers": TRAINED,
+        "trained": TRAINED,
         "model": model,
         "about": about,
     }
