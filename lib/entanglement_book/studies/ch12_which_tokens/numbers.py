@@ -1,0 +1,314 @@
+"""The numbers that the text of which tokens matter quotes, and what its figures draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.ch12_which_tokens.grid import ranking
+from entanglement_book.studies.shared.means import TOLERANCE
+from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin, inside
+
+__all__ = [
+    "FATES",
+    "PLACES",
+    "before_and_after",
+    "best_constant",
+    "constant",
+    "copies",
+    "costs",
+    "fates",
+    "moved",
+    "of_fates",
+    "of_finding",
+    "of_places",
+    "of_training",
+    "placed",
+    "standing",
+    "with_constants",
+    "worst_elsewhere",
+    "worst_mixed",
+]
+
+Number = float | Interval
+PLACES = ("first", "middle", "last")
+#: What can have become of a pair whose chosen answer fell: column → in words.
+FATES: dict[str, str] = {
+    "wrong": "wrong label before, and it fell",
+    "right": "right label before, and it fell",
+    "suffix": "label kept: the suffix fell",
+}
+
+
+# --- training -------------------------------------------------------------------------------------------
+
+
+def constant(ratio: float) -> str:
+    """Return what the way of training with a constant ratio is called here."""
+    return f"r = {ratio:g}"
+
+
+def with_constants(masks: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
+    """Return the ways to weigh tokens and DPO with constant ratios in one table of updates.
+
+    Both grids have the same checkpoints, batches and held-out pairs, so what they know in common must agree:
+    the model before training, and DPO itself, which is all tokens in the one and r = 1 in the other.
+
+    Args:
+        masks: "means" of the grid ``masking``.
+        sweep: "means" of the grid ``ratio``.
+
+    Raises:
+        ValueError: they do not agree.
+    """
+    mine = as_updates(masks, "weights")
+    theirs = sweep[(sweep["optimizer"] == "adamw") & (sweep["rate"] == 1.0)]
+    theirs = theirs.assign(update=[constant(ratio) for ratio in theirs["ratio"]])
+    keys, values = ["seed", "step", "set"], ["chosen", "rejected", "accuracy"]
+    one = mine[mine["update"] == "everything"].set_index(keys)[values]
+    other = theirs[theirs["update"] == constant(1.0)].set_index(keys)[values]
+    both = one.index.intersection(other.index)
+    apart = (one.loc[both] - other.loc[both]).abs().max().max()
+    if not len(both) or apart > 1e-3:
+        raise ValueError(f"all tokens and r = 1 are {apart:.2g} apart; expected the same training.")
+    return pd.concat([mine, theirs], ignore_index=True)
+
+
+def _gain(rows: pd.DataFrame) -> pd.Series:
+    """Return the smaller gain, min(Δ chosen, −Δ rejected), nats."""
+    return pd.concat([rows["chosen"], -rows["rejected"]], axis=1).min(axis=1, skipna=False)
+
+
+def best_constant(ways: pd.DataFrame) -> str:
+    """Return the constant ratio whose smaller gain on *validation* pairs is the largest after training."""
+    rows = ways[(ways["set"] == "validation") & (ways["step"] == ways["step"].max())]
+    means = rows.assign(gain=_gain(rows)).groupby("update")["gain"].mean()
+    return str(means.idxmax())
+
+
+def before_and_after(ways: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Return the held-out pairs before training and after each way, a row a way: chosen, rejected (changes,
+    nats), fell, rose, accuracy (shares), means over seeds.
+    """
+    columns = ["chosen", "rejected", "fell", "rose", "accuracy"]
+    start = ways[(ways["step"] == 0) & (ways["set"] == "test")]
+    shown = {"before training": start.groupby("seed")[columns].first().mean()}
+    for name, title in titles.items():
+        shown[title] = pd.Series({c: float(at_end(ways, name, c).value) for c in columns})
+    return pd.DataFrame(shown).T
+
+
+def standing(
+    ways: pd.DataFrame, names: Sequence[str], share: float = 0.9
+) -> dict[str, tuple[Interval, Interval]]:
+    """Return the changes of both held-out answers when the margin is a share of what DPO ends with, for the
+    ways that get there with every seed.
+    """
+    there = at_margin(ways, list(names), share, pairs="test", itself="everything")
+    found = {}
+    for name in names:
+        rows = there[there["update"] == name]
+        if rows["step"].notna().all():
+            chosen, rejected = (mean_interval(rows[c].to_numpy()) for c in ("chosen", "rejected"))
+            found[name] = (chosen, rejected)
+    return found
+
+
+def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str, Number]:
+    """Return where the held-out answers end, and by how much masks differ from the best constant.
+
+    Args:
+        ways: of ``with_constants``.
+        names: the ways to weigh tokens.
+        best: of ``best_constant``.
+
+    Returns:
+        <name>_<column> for chosen, rejected, margin (nats), fell, rose, accuracy (percent), and the same for
+        "constant"; there_<name>: share that fell (percent) at nine tenths of DPO's margin; minus_<name>:
+        smaller gain there minus the constant's, seed by seed (nats); accuracy_before (percent).
+    """
+    facts: dict[str, Number] = {"n_grid": int(ways["seed"].nunique()), "ratio": float(best.split("= ")[1])}
+    every = {name: name for name in names} | {best: "constant"}
+    for name, short in every.items():
+        for column in ("chosen", "rejected", "margin"):
+            facts[f"{short}_{column}"] = at_end(ways, name, column)
+        for column in ("fell", "rose", "accuracy"):
+            share = inside(at_end(ways, name, column))
+            low, high = 100 * share.low, 100 * share.high
+            facts[f"{short}_{column}"] = Interval(100 * share.value, low, high, share.n)
+    there = at_margin(ways, list(every), 0.9, pairs="test", itself="everything")
+    gains = there.assign(gain=_gain(there)).pivot_table(
+        index="seed", columns="update", values="gain", dropna=False
+    )
+    for name, short in every.items():
+        if name != best and gains[name].notna().all():
+            facts[f"there_{short}"] = 100 * float(there.loc[there["update"] == name, "fell"].mean())
+            facts[f"minus_{short}"] = mean_interval((gains[name] - gains[best]).to_numpy())
+    start = ways[(ways["step"] == 0) & (ways["set"] == "test")]
+    facts["accuracy_before"] = 100 * float(start["accuracy"].mean())
+    return facts
+
+
+def costs(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how many times as long as DPO's own a step with token weights takes with ``nano``."""
+    named = {
+        "cost_told": "contrasting tokens, nano",
+        "cost_two": "tokens by two references, nano",
+        "cost_learned": "learned token mask, nano",
+        "cost_geometry": "tokens by their geometry, nano",
+    }
+    by_name = {line["ours"]: 1 / line["ratio"] for line in lines}
+    return {short: float(by_name[name]) for short, name in named.items()}
+
+
+# --- finding the tokens ---------------------------------------------------------------------------------
+
+
+def of_finding(tokens: pd.DataFrame, names: Sequence[str]) -> dict[str, Number]:
+    """Return rank_<name>, the chance that a contrasting token outweighs a shared one, over seeds, and the
+    learned mask's mean weight on both kinds of tokens.
+
+    Args:
+        tokens: of the grid ``masking``, whose answers all begin with the contrasting token.
+        names: the ways to weigh.
+    """
+    facts: dict[str, Number] = {}
+    for name in names:
+        each = [ranking(rows) for _, rows in tokens[tokens["weights"] == name].groupby("seed")]
+        facts[f"rank_{name}"] = inside(mean_interval(each))
+    learned = tokens[tokens["weights"] == "learned"]
+    for contrast, name in ((True, "learned_in"), (False, "learned_out")):
+        weights = learned[learned["contrast"] == contrast].groupby("seed")["weight"].mean()
+        facts[name] = float(weights.mean())
+    return facts
+
+
+def placed(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the chance that a contrasting token outweighs a shared one, by where it stood.
+
+    Args:
+        found: of the grid ``positions``.
+
+    Returns:
+        Columns trained, tested, seed, and a column a kind of weights ("mask", "place", "word", "first").
+    """
+    return found.pivot_table(index=["trained", "tested", "seed"], columns="by", values="found").reset_index()
+
+
+def worst_mixed(table: pd.DataFrame) -> tuple[Interval, float]:
+    """Return the chance at the worst of the three places, seed by seed, for the mask from mixed pairs; and at
+    the three together, which is more, that of the best weights that know the place alone.
+
+    Args:
+        table: of ``placed``.
+    """
+    some = table[(table["trained"] == "mixed") & table["tested"].isin(PLACES)]
+    return inside(mean_interval(some.groupby("seed")["mask"].min().to_numpy())), float(some["place"].mean())
+
+
+def worst_elsewhere(table: pd.DataFrame) -> tuple[Interval, float]:
+    """Return the mask's chance at the worst pair of a trained and *another* tested place, seed by seed, and
+    at the best of them that of the weight which knows the trained place alone.
+    """
+    some = table[table["trained"].isin(PLACES) & table["tested"].isin(PLACES)]
+    some = some[some["trained"] != some["tested"]]
+    place = some.groupby("seed")["place"].max().mean()
+    return inside(mean_interval(some.groupby("seed")["mask"].min().to_numpy())), float(place)
+
+
+def copies(found: pd.DataFrame, trained: str, by: str = "mask") -> Interval:
+    """Return the chance that the contrasting token outweighs a shared copy of a label word.
+
+    Args:
+        found: of the grid ``positions``.
+        trained: kind of the pairs that the mask was trained on.
+        by: whose weights.
+    """
+    some = found[(found["trained"] == trained) & (found["tested"] == "copies") & (found["by"] == by)]
+    return inside(mean_interval(some.set_index("seed")["copies"].to_numpy()))
+
+
+def of_places(found: pd.DataFrame) -> dict[str, Number]:
+    """Return what the mask finds when the contrasting token moves.
+
+    Returns:
+        mixed and mixed_place: ``worst_mixed`` of the mask and of the place alone; elsewhere and
+        elsewhere_place: ``worst_elsewhere``; copies_mixed and copies_trained: ``copies`` of masks trained
+        without and with copies, copies_word that of the word alone.
+    """
+    table = placed(found)
+    elsewhere, place = worst_elsewhere(table)
+    mixed, place_mixed = worst_mixed(table)
+    return {
+        "mixed": mixed,
+        "mixed_place": place_mixed,
+        "elsewhere": elsewhere,
+        "elsewhere_place": place,
+        "copies_mixed": copies(found, "mixed"),
+        "copies_trained": copies(found, "copies"),
+        "copies_word": float(copies(found, "copies", "word").value),
+    }
+
+
+# --- who falls ------------------------------------------------------------------------------------------
+
+
+def fates(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a weigher and seed: how many held-out pairs there are, in how many the chosen answer
+    fell, and how many of these are of each of ``FATES``; a label fell if it lost more than the tolerance.
+
+    Args:
+        pairs: of the grid ``crosstab``.
+    """
+    keys = ["weights", "seed", "pair"]
+    chosen = pairs[pairs["response"] == "chosen"].set_index(keys)
+    rejected = pairs[pairs["response"] == "rejected"].set_index(keys)
+    fell = chosen["contrasting"] + chosen["shared"] < -TOLERANCE
+    wrong = chosen["contrasting_before"] < rejected["contrasting_before"].loc[chosen.index]
+    label = chosen["contrasting"] < -TOLERANCE
+    table = pd.DataFrame(
+        {
+            "pairs": 1,
+            "fell": fell,
+            "all_wrong": wrong,
+            "wrong": fell & label & wrong,
+            "right": fell & label & ~wrong,
+            "suffix": fell & ~label,
+        }
+    )
+    return table.groupby(["weights", "seed"]).sum().reset_index()
+
+
+def moved(pairs: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+    """Return by how much the label and the suffix of the chosen answer changed, nats: weigher → "label",
+    "suffix" → over seeds.
+    """
+    chosen = pairs[pairs["response"] == "chosen"]
+    found: dict[str, dict[str, Interval]] = {}
+    for name, rows in chosen.groupby("weights"):
+        by = rows.groupby("seed")
+        found[str(name)] = {
+            "label": mean_interval(by["contrasting"].mean().to_numpy()),
+            "suffix": mean_interval(by["shared"].mean().to_numpy()),
+        }
+    return found
+
+
+def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
+    """Return, for each weigher: fallen_<name> (how many), n_pairs, <fate>_<name> (percent of the fallen, over
+    seeds), label_<name> and suffix_<name> (nats), and wrong_before (percent of all pairs).
+    """
+    table = fates(pairs)
+    facts: dict[str, Number] = {}
+    for name, rows in table.groupby("weights"):
+        facts["n_pairs"] = int(rows["pairs"].sum())
+        facts["wrong_before"] = 100 * float(rows["all_wrong"].sum() / rows["pairs"].sum())
+        facts[f"fallen_{name}"] = int(rows["fell"].sum())
+        for fate in FATES:
+            facts[f"{fate}_{name}"] = 100 * float(rows[fate].sum() / max(rows["fell"].sum(), 1))
+    for name, parts in moved(pairs).items():
+        facts |= {f"{part}_{name}": interval for part, interval in parts.items()}
+    return facts
