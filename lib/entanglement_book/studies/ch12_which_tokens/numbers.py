@@ -20,7 +20,9 @@ __all__ = [
     "constant",
     "copies",
     "costs",
+    "fate_counts",
     "fates",
+    "finding_rows",
     "moved",
     "of_fates",
     "of_finding",
@@ -39,7 +41,7 @@ PLACES = ("first", "middle", "last")
 FATES: dict[str, str] = {
     "wrong": "wrong label before, and it fell",
     "right": "right label before, and it fell",
-    "suffix": "label kept: the suffix fell",
+    "suffix_only": "label kept: the suffix fell",
 }
 
 
@@ -128,7 +130,9 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
     Returns:
         <name>_<column> for chosen, rejected, margin (nats), fell, rose, accuracy (percent), and the same for
         "constant"; there_<name>: share that fell (percent) at nine tenths of DPO's margin; minus_<name>:
-        smaller gain there minus the constant's, seed by seed (nats); accuracy_before (percent).
+        smaller gain there minus the constant's, seed by seed (nats), and constant_ahead, the other way
+        round for the contrasting tokens; kept_not and kept_not_constant: shares that fell; accuracy_before
+        (percent).
     """
     facts: dict[str, Number] = {"n_grid": int(ways["seed"].nunique()), "ratio": float(best.split("= ")[1])}
     every = {name: name for name in names} | {best: "constant"}
@@ -136,9 +140,9 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
         for column in ("chosen", "rejected", "margin"):
             facts[f"{short}_{column}"] = at_end(ways, name, column)
         for column in ("fell", "rose", "accuracy"):
-            share = inside(at_end(ways, name, column))
-            low, high = 100 * share.low, 100 * share.high
-            facts[f"{short}_{column}"] = Interval(100 * share.value, low, high, share.n)
+            rows = ways[(ways["update"] == name) & (ways["set"] == "test")]
+            last = rows[rows["step"] == rows["step"].max()]
+            facts[f"{short}_{column}"] = _percent(last[column])
     there = at_margin(ways, list(every), 0.9, pairs="test", itself="everything")
     gains = there.assign(gain=_gain(there)).pivot_table(
         index="seed", columns="update", values="gain", dropna=False
@@ -147,6 +151,11 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
         if name != best and gains[name].notna().all():
             facts[f"there_{short}"] = 100 * float(there.loc[there["update"] == name, "fell"].mean())
             facts[f"minus_{short}"] = mean_interval((gains[name] - gains[best]).to_numpy())
+    behind = facts["minus_contrasting"]
+    assert isinstance(behind, Interval)
+    facts["constant_ahead"] = Interval(-behind.value, -behind.high, -behind.low, behind.n)
+    facts["kept_not"] = inside(at_end(ways, "contrasting", "fell"))
+    facts["kept_not_constant"] = inside(at_end(ways, best, "fell"))
     start = ways[(ways["step"] == 0) & (ways["set"] == "test")]
     facts["accuracy_before"] = 100 * float(start["accuracy"].mean())
     return facts
@@ -231,6 +240,26 @@ def copies(found: pd.DataFrame, trained: str, by: str = "mask") -> Interval:
     return inside(mean_interval(some.set_index("seed")["copies"].to_numpy()))
 
 
+def finding_rows(found: pd.DataFrame) -> dict[str, tuple[Interval, float, float]]:
+    """Return the rows of the figure: what was trained and what tested → chance for the mask, over seeds, and
+    for the place and the word alone. In the last rows it is the chance to outweigh a shared copy.
+
+    Args:
+        found: of the grid ``positions``.
+    """
+    table = placed(found)
+    rows = {}
+    for trained in ("first", "mixed"):
+        for tested in PLACES:
+            some = table[(table["trained"] == trained) & (table["tested"] == tested)]
+            place, word = (float(some[by].mean()) for by in ("place", "word"))
+            rows[f"{trained} → {tested}"] = (inside(mean_interval(some["mask"].to_numpy())), place, word)
+    for trained in ("first", "mixed", "copies"):
+        chances = [copies(found, trained, by) for by in ("mask", "place", "word")]
+        rows[f"{trained} → a copy"] = (chances[0], float(chances[1].value), float(chances[2].value))
+    return rows
+
+
 def of_places(found: pd.DataFrame) -> dict[str, Number]:
     """Return what the mask finds when the contrasting token moves.
 
@@ -257,58 +286,68 @@ def of_places(found: pd.DataFrame) -> dict[str, Number]:
 
 
 def fates(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a weigher and seed: how many held-out pairs there are, in how many the chosen answer
-    fell, and how many of these are of each of ``FATES``; a label fell if it lost more than the tolerance.
+    """Return one row a weigher and seed, with numbers of held-out pairs: pairs (all), fell (their chosen
+    answer fell by more than the tolerance), each of ``FATES`` (which add up to fell; a label fell if it lost
+    more than the tolerance), all_wrong (the label was the less likely one before training) and fell_wrong
+    (and the answer fell).
 
     Args:
         pairs: of the grid ``crosstab``.
     """
     keys = ["weights", "seed", "pair"]
     chosen = pairs[pairs["response"] == "chosen"].set_index(keys)
-    rejected = pairs[pairs["response"] == "rejected"].set_index(keys)
+    rejected = pairs[pairs["response"] == "rejected"].set_index(keys).loc[chosen.index]
     fell = chosen["contrasting"] + chosen["shared"] < -TOLERANCE
-    wrong = chosen["contrasting_before"] < rejected["contrasting_before"].loc[chosen.index]
+    wrong = chosen["contrasting_before"] < rejected["contrasting_before"]
     label = chosen["contrasting"] < -TOLERANCE
-    table = pd.DataFrame(
-        {
-            "pairs": 1,
-            "fell": fell,
-            "all_wrong": wrong,
-            "wrong": fell & label & wrong,
-            "right": fell & label & ~wrong,
-            "suffix": fell & ~label,
-        }
-    )
-    return table.groupby(["weights", "seed"]).sum().reset_index()
+    columns = {"pairs": fell | True, "fell": fell, "all_wrong": wrong, "fell_wrong": fell & wrong}
+    columns |= {"wrong": fell & label & wrong, "right": fell & label & ~wrong, "suffix_only": fell & ~label}
+    return pd.DataFrame(columns).astype(int).groupby(["weights", "seed"]).sum().reset_index()
 
 
-def moved(pairs: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-    """Return by how much the label and the suffix of the chosen answer changed, nats: weigher → "label",
-    "suffix" → over seeds.
+def fate_counts(pairs: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Return, for each way, how many pairs met each of ``FATES``: title → fate → number, over all seeds."""
+    table = fates(pairs).groupby("weights")[list(FATES)].sum().to_dict("index")
+    return {title: {fate: int(table[name][fate]) for fate in FATES} for name, title in titles.items()}
+
+
+def moved(pairs: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Interval]:
+    """Return by how much label and suffix of the chosen answer changed, over seeds (nats): "label, <title>",
+    "suffix, <title>" → change.
     """
-    chosen = pairs[pairs["response"] == "chosen"]
-    found: dict[str, dict[str, Interval]] = {}
-    for name, rows in chosen.groupby("weights"):
-        by = rows.groupby("seed")
-        found[str(name)] = {
-            "label": mean_interval(by["contrasting"].mean().to_numpy()),
-            "suffix": mean_interval(by["shared"].mean().to_numpy()),
-        }
+    found = {}
+    for part, column in (("label", "contrasting"), ("suffix", "shared")):
+        for name, title in titles.items():
+            rows = pairs[(pairs["response"] == "chosen") & (pairs["weights"] == name)]
+            found[f"{part}, {title}"] = mean_interval(rows.groupby("seed")[column].mean().to_numpy())
     return found
 
 
 def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
-    """Return, for each weigher: fallen_<name> (how many), n_pairs, <fate>_<name> (percent of the fallen, over
-    seeds), label_<name> and suffix_<name> (nats), and wrong_before (percent of all pairs).
+    """Return what became of the pairs whose chosen answer fell.
+
+    Returns:
+        n_pairs; wrong_all: percent of all pairs that had the wrong label before; for each weigher fallen_
+        (how many), wrong_among_ (percent of these with the wrong label before), <fate>_ (percent of these,
+        over seeds), label_ and suffix_ (nats).
     """
     table = fates(pairs)
-    facts: dict[str, Number] = {}
+    one = table[table["weights"] == "contrasting"]
+    facts: dict[str, Number] = {
+        "n_pairs": int(one["pairs"].sum()),
+        "wrong_all": _percent(one["all_wrong"] / one["pairs"]),
+    }
     for name, rows in table.groupby("weights"):
-        facts["n_pairs"] = int(rows["pairs"].sum())
-        facts["wrong_before"] = 100 * float(rows["all_wrong"].sum() / rows["pairs"].sum())
         facts[f"fallen_{name}"] = int(rows["fell"].sum())
+        facts[f"wrong_among_{name}"] = _percent(rows["fell_wrong"] / rows["fell"])
         for fate in FATES:
-            facts[f"{fate}_{name}"] = 100 * float(rows[fate].sum() / max(rows["fell"].sum(), 1))
-    for name, parts in moved(pairs).items():
-        facts |= {f"{part}_{name}": interval for part, interval in parts.items()}
+            facts[f"{fate}_{name}"] = _percent(rows[fate] / rows["fell"])
+        for label, change in moved(pairs, {str(name): str(name)}).items():
+            facts[label.replace(", ", "_")] = change
     return facts
+
+
+def _percent(shares: pd.Series) -> Interval:
+    """Return the mean over seeds and its interval, which stays between 0 and 100."""
+    found = inside(mean_interval(shares.to_numpy()))
+    return Interval(100 * found.value, 100 * found.low, 100 * found.high, found.n)
