@@ -70,7 +70,7 @@ def test_the_answers_of_a_kind_differ_in_one_token_at_its_places(nano, kind):
 
 
 def found_rows(trained, tested, seed, mask, place, copies=float("nan")):
-    base = {"trained": trained, "tested": tested, "seed": seed}
+    base = {"trained": trained, "tested": tested, "seed": seed, "pairs": 16.0}
     rows = (("mask", mask), ("place", place), ("word", 0.5))
     return [base | {"by": by, "found": value, "copies": copies} for by, value in rows]
 
@@ -130,3 +130,12 @@ def test_the_constant_is_chosen_on_validation_pairs_and_stands_beside_the_masks(
 def test_runs_that_do_not_start_alike_are_no_rivals():
     with pytest.raises(ValueError, match="the same training"):
         numbers.with_constants(*grids(dpo=(-0.4, -1.4)))
+
+
+def test_seeds_that_all_agree_at_an_end_leave_the_pairs_to_tell():
+    found = numbers.chance(pd.Series([1.0, 1.0]), 16)
+    assert (found.value, found.high, found.n) == (1, 1, 32)
+    assert found.low == pytest.approx(0.025 ** (1 / 32))
+    assert numbers.chance(pd.Series([0.0, 0.0]), 16).low == 0
+    spread = numbers.chance(pd.Series([1.0, 0.98]), 16)
+    assert spread.n == 2 and spread.low < 0.98 and spread.high == 1

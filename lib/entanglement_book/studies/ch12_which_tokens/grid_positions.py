@@ -103,13 +103,15 @@ def _found(tokens: pd.DataFrame) -> dict[str, float]:
     """Return how well weights find the contrasting tokens of each pair, in the mean over pairs.
 
     Returns:
-        found: the chance that a contrasting token outweighs a shared one; copies: that it outweighs a shared
-        copy of a label word (missing where there is none); inside, outside: mean weights of both kinds.
+        pairs: how many; found: the chance that a contrasting token outweighs a shared one; copies: that it
+        outweighs a shared copy of a label word (missing where there is none); inside, outside: mean weights
+        of both kinds.
     """
     copies = tokens["contrast"] | tokens["token"].isin(LABELS)
     has_copies = bool((copies & ~tokens["contrast"]).any())
     by_pair = tokens.groupby("pair")
     return {
+        "pairs": float(len(by_pair)),
         "found": float(np.mean([ranking(rows) for _, rows in by_pair])),
         "copies": float(np.mean([ranking(rows[copies[rows.index]]) for _, rows in by_pair]))
         if has_copies
@@ -125,7 +127,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     Returns:
         "found": for held-out answers of each kind ("tested") and by weights of each kind ("by": "mask",
             "place" and "word" for ``known_shares`` of the trained pairs, "first" for the first token):
-            found, copies, inside, outside (``_found``).
+            pairs, found, copies, inside, outside (``_found``).
         "tokens": ``token_table`` of the first held-out pair, for each kind ("tested").
     """
     numbers = recipe(scale, model)

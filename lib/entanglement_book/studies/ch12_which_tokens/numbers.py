@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.stats import Interval, mean_interval
+from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch12_which_tokens.grid import ranking
 from entanglement_book.studies.shared.means import TOLERANCE
 from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin, inside
@@ -17,6 +17,7 @@ __all__ = [
     "PLACES",
     "before_and_after",
     "best_constant",
+    "chance",
     "constant",
     "copies",
     "costs",
@@ -186,13 +187,31 @@ def of_finding(tokens: pd.DataFrame, names: Sequence[str]) -> dict[str, Number]:
     """
     facts: dict[str, Number] = {}
     for name in names:
-        each = [ranking(rows) for _, rows in tokens[tokens["weights"] == name].groupby("seed")]
-        facts[f"rank_{name}"] = inside(mean_interval(each))
+        mine = tokens[tokens["weights"] == name].groupby("seed")
+        each = pd.Series([ranking(rows) for _, rows in mine])
+        facts[f"rank_{name}"] = chance(each, mine["pair"].nunique().min())
     learned = tokens[tokens["weights"] == "learned"]
     for contrast, name in ((True, "learned_in"), (False, "learned_out")):
         weights = learned[learned["contrast"] == contrast].groupby("seed")["weight"].mean()
         facts[name] = float(weights.mean())
     return facts
+
+
+def chance(values: pd.Series, pairs: float) -> Interval:
+    """Return the mean of chances over seeds, and an interval inside 0 and 1.
+
+    It is a t interval over seeds. Where all seeds have 1, or all have 0, there is no spread to go by; then it
+    is the exact interval of a share, each pair counted once.
+
+    Args:
+        values: one a seed.
+        pairs: over how many of each seed.
+    """
+    seeds = values.to_numpy()
+    if seeds.min() == seeds.max() and seeds[0] in (0, 1):
+        n = int(pairs) * len(seeds)
+        return share_interval(n * int(seeds[0]), n)
+    return inside(mean_interval(seeds))
 
 
 def placed(found: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +223,8 @@ def placed(found: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns trained, tested, seed, and a column a kind of weights ("mask", "place", "word", "first").
     """
-    return found.pivot_table(index=["trained", "tested", "seed"], columns="by", values="found").reset_index()
+    keys = ["trained", "tested", "seed", "pairs"]
+    return found.pivot_table(index=keys, columns="by", values="found").reset_index()
 
 
 def worst_mixed(table: pd.DataFrame) -> tuple[Interval, float]:
@@ -215,7 +235,8 @@ def worst_mixed(table: pd.DataFrame) -> tuple[Interval, float]:
         table: of ``placed``.
     """
     some = table[(table["trained"] == "mixed") & table["tested"].isin(PLACES)]
-    return inside(mean_interval(some.groupby("seed")["mask"].min().to_numpy())), float(some["place"].mean())
+    worst = chance(some.groupby("seed")["mask"].min(), some["pairs"].min())
+    return worst, float(some["place"].mean())
 
 
 def worst_elsewhere(table: pd.DataFrame) -> tuple[Interval, float]:
@@ -225,7 +246,7 @@ def worst_elsewhere(table: pd.DataFrame) -> tuple[Interval, float]:
     some = table[table["trained"].isin(PLACES) & table["tested"].isin(PLACES)]
     some = some[some["trained"] != some["tested"]]
     place = some.groupby("seed")["place"].max().mean()
-    return inside(mean_interval(some.groupby("seed")["mask"].min().to_numpy())), float(place)
+    return chance(some.groupby("seed")["mask"].min(), some["pairs"].min()), float(place)
 
 
 def copies(found: pd.DataFrame, trained: str, by: str = "mask") -> Interval:
@@ -237,7 +258,7 @@ def copies(found: pd.DataFrame, trained: str, by: str = "mask") -> Interval:
         by: whose weights.
     """
     some = found[(found["trained"] == trained) & (found["tested"] == "copies") & (found["by"] == by)]
-    return inside(mean_interval(some.set_index("seed")["copies"].to_numpy()))
+    return chance(some.set_index("seed")["copies"], some["pairs"].min())
 
 
 def finding_rows(found: pd.DataFrame) -> dict[str, tuple[Interval, float, float]]:
@@ -253,7 +274,7 @@ def finding_rows(found: pd.DataFrame) -> dict[str, tuple[Interval, float, float]
         for tested in PLACES:
             some = table[(table["trained"] == trained) & (table["tested"] == tested)]
             place, word = (float(some[by].mean()) for by in ("place", "word"))
-            rows[f"{trained} → {tested}"] = (inside(mean_interval(some["mask"].to_numpy())), place, word)
+            rows[f"{trained} → {tested}"] = (chance(some["mask"], some["pairs"].min()), place, word)
     for trained in ("first", "mixed", "copies"):
         chances = [copies(found, trained, by) for by in ("mask", "place", "word")]
         rows[f"{trained} → a copy"] = (chances[0], float(chances[1].value), float(chances[2].value))
