@@ -82,12 +82,11 @@ def test_the_worst_place_and_another_than_the_trained_one_judge_the_mask():
             rows += found_rows("mixed", tested, seed, mask, 0.6, copies=0.3)
             rows += found_rows("first", tested, seed, mask - 0.1, 1.0 if tested == "first" else 0.4)
     found = pd.DataFrame(rows)
-    facts = numbers.of_places(pd.concat([found, found.assign(trained="copies", copies=0.2)]))
+    facts = numbers.of_places(found)
     assert facts["mixed"].value == pytest.approx(0.75) and facts["mixed_place"] == pytest.approx(0.6)
     assert facts["elsewhere"].value == pytest.approx(0.65)
     assert facts["elsewhere_place"] == pytest.approx(0.4)  # not the trained place's own 1.0
-    assert facts["copies_mixed"].value == pytest.approx(0.3)
-    assert facts["copies_trained"].value == pytest.approx(0.2)
+    assert facts["copies"].value == facts["copies_word"] == pytest.approx(0.3)
 
 
 def training(update_column, name, gains, extra=None):

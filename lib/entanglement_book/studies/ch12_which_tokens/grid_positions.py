@@ -1,8 +1,8 @@
 """The grid of places: does a mask find the contrasting token, or the place at which it stands, or its word?
 
 The answers of the other grids begin with their contrasting token. Here the same words stand in three orders,
-with that token first, in the middle, or last. A mask is trained on the first of them, on all three mixed, or
-on answers in which both label words stand once more, as shared tokens; and is tested on each.
+with that token first, in the middle, or last. A mask is trained on the first of them or on all three mixed;
+and is tested on each, and on answers in which both label words stand once more, as shared tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from entanglement_book.materials.tweets import LABELS, sentiment_pairs
 from entanglement_book.studies.ch12_which_tokens.grid import ranking, token_table
 from entanglement_book.studies.shared.start import recipe
 
-__all__ = ["PLACES", "TEMPLATES", "TRAINED", "grid_cells", "known_shares", "placed_pairs", "run_cell"]
+__all__ = [
+    "PLACES",
+    "TEMPLATES",
+    "TESTED",
+    "TRAINED",
+    "grid_cells",
+    "known_shares",
+    "placed_pairs",
+    "run_cell",
+]
 
 #: Answers of ten tokens, in which the label stands for {}.
 PLACES: dict[str, str] = {
@@ -47,8 +56,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         _COPIES + " sentiment based on my judgement of the text.{}",
     ),
 }
-#: What masks are trained on; they are tested on all of ``TEMPLATES``.
-TRAINED = ("first", "mixed", "copies")
+#: What masks are trained on, and what they are tested on.
+TRAINED, TESTED = ("first", "mixed"), (*PLACES, "copies")
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
@@ -150,12 +159,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         update=TokenWeighted(mask, reference),
         steps=numbers.steps,
         lr=numbers.lr,
-        batch_size=numbers.batch // 2,  # the mask's steps count, and not the pairs in them
+        batch_size=numbers.batch // 4,  # the mask's steps count, and not the pairs in them
         seed=seed,
     )
     places, words = known_shares(train, tokenizer)
     rows, tokens = [], []
-    for tested in TEMPLATES:
+    for tested in TESTED:
         test = placed_pairs(tested, "test", numbers.test_pairs, seed)[: numbers.geometry_pairs]
         own = token_table(mask, policy, reference, tokenizer, test)
         known = {
@@ -178,6 +187,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
         "recipe": asdict(recipe(scale, model)),
         "orders": TEMPLATES,
         "trained": TRAINED,
+        "tested": TESTED,
         "model": model,
         "about": about,
     }

@@ -275,7 +275,7 @@ def finding_rows(found: pd.DataFrame) -> dict[str, tuple[Interval, float, float]
             some = table[(table["trained"] == trained) & (table["tested"] == tested)]
             place, word = (float(some[by].mean()) for by in ("place", "word"))
             rows[f"{trained} → {tested}"] = (chance(some["mask"], some["pairs"].min()), place, word)
-    for trained in ("first", "mixed", "copies"):
+    for trained in ("first", "mixed"):
         chances = [copies(found, trained, by) for by in ("mask", "place", "word")]
         rows[f"{trained} → a copy"] = (chances[0], float(chances[1].value), float(chances[2].value))
     return rows
@@ -286,8 +286,8 @@ def of_places(found: pd.DataFrame) -> dict[str, Number]:
 
     Returns:
         mixed and mixed_place: ``worst_mixed`` of the mask and of the place alone; elsewhere and
-        elsewhere_place: ``worst_elsewhere``; copies_mixed and copies_trained: ``copies`` of masks trained
-        without and with copies, copies_word that of the word alone.
+        elsewhere_place: ``worst_elsewhere``; copies and copies_word: ``copies`` of the mask trained on mixed
+        pairs and of the word alone.
     """
     table = placed(found)
     elsewhere, place = worst_elsewhere(table)
@@ -297,9 +297,8 @@ def of_places(found: pd.DataFrame) -> dict[str, Number]:
         "mixed_place": place_mixed,
         "elsewhere": elsewhere,
         "elsewhere_place": place,
-        "copies_mixed": copies(found, "mixed"),
-        "copies_trained": copies(found, "copies"),
-        "copies_word": float(copies(found, "copies", "word").value),
+        "copies": copies(found, "mixed"),
+        "copies_word": float(copies(found, "mixed", "word").value),
     }
 
 
