@@ -8,7 +8,7 @@ import pytest
 
 from entanglement.stats import Interval
 from entanglement_book.layout import BookError
-from entanglement_book.ledger import claims, records
+from entanglement_book.ledger import claims, records, verdicts
 from entanglement_book.ledger.language import RuleError, evaluate
 from entanglement_book.ledger.records import Record
 
@@ -155,3 +155,72 @@ def test_a_row_with_an_unknown_field_is_told_which_there_are(tmp_path):
     (tmp_path / "claims.yml").write_text("claims: [{statement: s}]")
     with pytest.raises(claims.LedgerError, match=r"^claims\.yml: claim 'number 1': lacks id; lacks source"):
         claims.load_ledger(tmp_path / "claims.yml")
+
+
+def test_an_interval_without_width_over_several_draws_is_refused():
+    for given in ({"value": 1.0, "interval": (1.0, 1.0)}, {"value": Interval(1.0, 1.0, 1.0, 5)}):
+        with pytest.raises(ValueError, match=r"interval=\(1.0, 1.0\): its width is 0 over n=5; expected one"):
+            claims.record("a", **given | {"n": 5})
+        claims.record("a", **given | {"n": 1})
+    with pytest.raises(ValueError, match=r"control_interval=\(0.0, 0.0\): its width is 0 over n=2"):
+        claims.record("a", 0.5, (0.25, 1.0), n=2, control=0.0, control_interval=(0.0, 0.0))
+    claims.record("a", 0.5, (0.25, 1.0), n=2, control=0.0)
+    claims.record("a", 1.0, (1.0, 1.0 + 1e-9), n=5)
+
+
+def ranged(ends, control=None):
+    """A claim whose quantity, and whose control's, can be no more than this."""
+    return claims.Claim(
+        "a", "S", "own", "03_first", "q", "low > 0", control=claims.Control("q", "control < 0", control),
+        range=ends,
+    )  # fmt: skip
+
+
+def test_what_lies_outside_the_range_of_its_quantity_is_told():
+    share = ranged((0.0, 1.0))
+    assert share.outside(Record("a", 1.0, (0.5, 1.0), 5, 0.0, (0.0, 0.25))) == ""
+    assert share.outside(Record("a", 1.0 + 5e-13)) == ""
+    assert share.outside(Record("a", 1.01)) == "value=1.01 is outside the quantity's range (0.0, 1.0)"
+    for record, said in (
+        (Record("a", 0.5, (-0.03, 0.75)), "value=0.5 (-0.03, 0.75) is outside"),
+        (Record("a", 0.5, (0.25, 1.75)), "value=0.5 (0.25, 1.75) is outside"),
+        (Record("a", 0.5, (0.25, 0.75), 5, 0.5, (0.25, 1.5)), "control=0.5 (0.25, 1.5) is outside"),
+        (Record("a", 0.5, None, 5, -0.5), "control=-0.5 is outside"),
+    ):
+        assert said in share.outside(record)
+    assert ranged(None).outside(Record("a", 1e9, (-1e9, 1e10))) == ""
+    own = ranged((0.0, 1.0), (0.0, float("inf")))  # the control is a count
+    assert own.outside(Record("a", 0.5, None, 5, 12.0)) == ""
+    assert "control=-1.0 is outside the quantity's range (0.0, inf)" in own.outside(
+        Record("a", 0.5, None, 5, -1.0)
+    )
+    assert ranged((0.0, float("inf"))).outside(Record("a", 12.0)) == ""
+
+
+def test_a_range_goes_from_the_smaller_to_the_larger_end():
+    for ends in ((1.0, 0.0), (1.0, 1.0)):
+        with pytest.raises(ValueError, match=r"expected \[smallest, largest\]"):
+            ranged(ends)
+
+
+def test_a_chapter_cannot_record_what_its_quantity_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTANGLEMENT_CLAIMS_DIR", str(tmp_path))
+    (tmp_path / "claims.yml").write_text(
+        "claims:\n- {id: a, statement: S, source: own, notebook: 03_first, quantity: a share, rule: low > 0, "
+        "range: [0, 1], control: {quantity: the same, rule: control < 1}}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(claims, "find_ledger", lambda: tmp_path / "claims.yml")
+    with pytest.raises(
+        ValueError, match=r"claim 'a': value=0.5 \(-0.03, 0.75\) is outside the quantity's range"
+    ):
+        claims.record("a", 0.5, (-0.03, 0.75))
+    assert not records.read_records(tmp_path)
+    claims.record("a", 0.5, (0.03, 0.75))
+    claims.record("elsewhere", 0.5, (-0.03, 0.75))
+    assert set(records.read_records(tmp_path)) == {"a", "elsewhere"}
+
+
+def test_a_stored_number_outside_the_range_is_not_reproduced():
+    found = verdicts.verdict(ranged((0.0, 1.0)), Record("a", 0.5, (0.25, 1.5), 5, -0.1))
+    assert (found.status, found.why[:22]) == ("not reproduced", "value=0.5 (0.25, 1.5) ")

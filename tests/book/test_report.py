@@ -67,7 +67,8 @@ def test_a_chapter_is_a_table_with_a_row_a_claim(table):
     assert lines[0].count("|") == lines[3].count("|") == 5
     assert r"The number \|x\| is small. (paper §1)" in lines[2]
     assert r"**0.512 \[0.4, 0.6\]**, n = 4: a \$number\$" in lines[2]
-    assert r"**2 \[1.5, 2.5\]**: another" in lines[2]
+    assert r"a \$number\$. Rule: `high < 1` |" in lines[2]
+    assert r"**2 \[1.5, 2.5\]**: another. Rule: `control > 1` |" in lines[2]
     assert lines[2].endswith("| ✓ reproduced |")
     assert "**−1.2e+07**, n = 200: a share" in lines[3]
     assert lines[3].endswith("| ✗ not reproduced |")
@@ -76,8 +77,16 @@ def test_a_chapter_is_a_table_with_a_row_a_claim(table):
 def test_a_missing_record_is_shown_as_such(table):
     lines = report.chapter_markdown(table, "06_second").splitlines()
     assert lines[2].count("*no record*") == 2
+    assert "*no record*: a tone. Rule: `value > 0` |" in lines[2]
     assert lines[2].endswith("| … not run |")
     assert lines[3].endswith("| – not testable here |")
+
+
+def test_what_cannot_be_tested_has_no_rule_and_says_what_would_be_measured():
+    never = Claim("never", "It holds for 7B.", "paper", "06_second", "a change", not_testable="a GPU")
+    decided = decide([never], Measured("book", {}, {}, {}))
+    line = report.chapter_markdown(verdicts.ledger_table([never], decided), "06_second").splitlines()[2]
+    assert line == "| It holds for 7B. (paper) | a change | none: there is no rule | – not testable here |"
 
 
 def test_an_unknown_chapter_is_refused(table):
@@ -192,10 +201,27 @@ def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
         == list(figures.VERDICT_COLORS)
         == [*verdicts.VERDICTS, verdicts.NOT_RUN]
     )
-    left, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
-    assert len(left.lines) == len(right.lines) == 2
-    marks = {line.get_marker() for ax in (left, right) for line in ax.lines}
+    table.loc[table["claim"] == "second-silent", "source"] = "Ren and Sutherland 2025"
+    left, middle, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
+    assert [len(ax.lines) for ax in (left, middle, right)] == [2, 1, 1]
+    assert [ax.get_title() for ax in (left, middle, right)] == [
+        "the paper's (2)",
+        "others' (1)",
+        "our own (1)",
+    ]
+    marks = {line.get_marker() for ax in (left, middle, right) for line in ax.lines}
     assert marks == {"o", "X", "_", "."}
     assert [label.get_text() for label in left.get_yticklabels()] == ["03 First", "06 Second"]
     with pytest.raises(ValueError, match="no claims"):
         figures.ledger(table[:0], {})
+
+
+def test_whose_a_claim_is_stands_first_in_its_source():
+    from entanglement_book.studies.report.figures import whose
+
+    papers = ("paper §4.3", "paper figure 1", "authors' code, analysis/grad_plot.py", "Paper abstract")
+    assert {whose(source) for source in papers} == {"the paper's"}
+    owns = ("own", "own; paper §3.3, explicit term", "own (our data)")
+    assert {whose(source) for source in owns} == {"our own"}
+    others = ("Rafailov et al. 2023; theorem", "Ren and Sutherland 2025", "Owner et al.")
+    assert {whose(source) for source in others} == {"others'"}

@@ -5,7 +5,7 @@ import pytest
 
 from entanglement.training.account import TERMS
 from entanglement_book.grids.grid import GRIDS
-from entanglement_book.studies.ch08_sentiment import grid as sentiment, tables
+from entanglement_book.studies.ch08_sentiment import dials, grid as sentiment, numbers, tables
 
 CELL = {"condition": "main", "variant": "short_suffix", "seed": 1}
 
@@ -86,29 +86,52 @@ def test_a_difference_of_variants_pairs_the_seeds():
     assert gap.low == pytest.approx(1.0)  # the same in both seeds
 
 
+def _pairs(**norms):
+    """Rows of single pairs, two seeds of two pairs each, at the ends of both phases."""
+    rows = [
+        {"condition": "main", "variant": variant, "seed": seed, "phase": phase, "step": step} | norms
+        for phase, step in (("sft", 0), ("sft", 4), ("dpo", 0), ("dpo", 8))
+        for variant in ("one_token", "short_suffix", "long_suffix")
+        for seed in (0, 0, 1, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
 def test_the_authors_ratio_misses_a_rejected_response_that_rises():
-    rows = []
-    for phase, step in (("sft", 0), ("sft", 4), ("dpo", 0), ("dpo", 8)):
-        for variant in ("one_token", "short_suffix", "long_suffix"):
-            for seed in (0, 1):
-                # a = 2, b = 1, c = 1.8: above b² and below a².
-                rows.append(
-                    {
-                        "condition": "main",
-                        "variant": variant,
-                        "seed": seed,
-                        "phase": phase,
-                        "step": step,
-                        "chosen_norm": 2.0,
-                        "rejected_norm": 1.0,
-                        "cosine": 0.9,
-                    }
-                )
-    table = tables.ratio_table(pd.DataFrame(rows))
-    assert (table["c/‖g_w‖²"] == "0.45 [0.45, 0.45]").all()
-    assert (table["c/min(‖g_w‖², ‖g_l‖²)"] == "1.80 [1.80, 1.80]").all()
-    assert (table["share of pairs: first above 1"] == "0.00 [0.00, 0.00]").all()
-    assert (table["share of pairs: second above 1"] == "1.00 [1.00, 1.00]").all()
+    # a = 2, b = 1, c = 1.8: above b² and below a².
+    shares = tables.ratio_shares(_pairs(chosen_norm=2.0, rejected_norm=1.0, cosine=0.9))
+    assert len(shares) == 12
+    for (_, when, name), share in shares.items():
+        assert when in ("after SFT", "after DPO")
+        assert share.value == (1 if name == "asked" else 0)
+        assert share.low < share.high
+    # a = 1, b = 2, c = 1.8: above a², and both see it.
+    seen = tables.ratio_shares(_pairs(chosen_norm=1.0, rejected_norm=2.0, cosine=0.9))
+    assert all(share.value == 1 for share in seen.values())
+
+
+def test_the_longer_gradient_is_counted_by_seed():
+    assert tables.norm_share(_pairs(chosen_norm=1.0, rejected_norm=2.0, cosine=0.0), "one_token").value == 1
+    rows = _pairs(chosen_norm=1.0, rejected_norm=2.0, cosine=0.0)
+    rows.loc[rows["seed"] == 1, "rejected_norm"] = 0.5
+    share = tables.norm_share(rows, "one_token")
+    assert (share.value, share.n) == (0.5, 2)
+
+
+def test_a_case_is_counted_in_pairs_at_the_end():
+    means = _means().assign(measured_pairs=10, ideal=0.25)
+    means.loc[means["step"] == 8, "ideal"] = [0.5, 1.0, 0.5, 1.0]
+    share = tables.case_share(means, "ideal", "one_token")
+    assert (share.value, share.n) == (0.75, 2)
+    assert 0 <= share.low < 0.75 < share.high <= 1
+
+
+def test_a_cosine_and_a_share_stay_in_their_ranges_and_a_change_is_free():
+    means = _means().assign(cosine=[-0.99, -0.99, -0.6, -0.6] * 2, ideal=1.0)
+    curve = tables.along_training(means, "cosine")
+    assert (curve["low"] > -1).all() and (curve["high"] < 1).all()
+    assert (tables.along_training(means, "ideal")[["low", "high"]].to_numpy() <= 1).all()
+    assert tables.along_training(means, "cosine", change=True)["value"].abs().max() < 1e-12
 
 
 def test_account_terms_sum_to_the_total(cell):
@@ -119,12 +142,113 @@ def test_account_terms_sum_to_the_total(cell):
     total = tables.account_total(shares, "batch", "short_suffix")
     row = shares[(shares["set"] == "batch") & (shares["term"] == "total")].iloc[0]
     assert (total.value, total.n) == (row["value"], row["n"])
-    with pytest.raises(ValueError, match="0 totals for set='batch', variant='long_suffix'"):
+    with pytest.raises(ValueError, match="0 rows for set='batch', variant='long_suffix', term='total'"):
         tables.account_total(shares, "batch", "long_suffix")
 
 
-def test_a_condition_with_one_variant_makes_a_table_of_one_row():
-    means = _means()
-    some = means[means["variant"] == means["variant"].iloc[0]].assign(cosine=0.5)
-    sft = some.assign(phase="sft")
-    assert len(tables.at_the_ends(pd.concat([some, sft]), "cosine")) == 1
+def _account(turn=-1.5):
+    """A step's account by hand: the batch's plain step gains 4 nats of margin, the step taken a quarter."""
+    rows = []
+    for seed in (0, 1):
+        for response, own, other, turned in (("chosen", 1.5, 0.5, turn), ("rejected", -1.0, -1.0, 1.5)):
+            for name, share in (("batch", own), ("test", 0.0)):
+                total = share + other + turned - 0.25
+                rows.append(
+                    {"condition": "main", "variant": "one_token", "seed": seed, "step": 1, "set": name,
+                     "response": response, "own_pair": share, "other_pairs": other, "preconditioner": turned,
+                     "curvature": -0.25, "total": total}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_other_length_of_the_plain_step_moves_nats_between_terms_and_keeps_the_total():
+    taken, margin = (tables.account_shares(_account(), length=length) for length in ("taken", "margin"))
+
+    def term(table, name, pairs="batch"):
+        return tables.account_total(table, pairs, "one_token", name).value
+
+    # The plain step gains (1.5 + 0.5) + (1 + 1) = 4, the step taken 4 − 1.5 − 1.5 = 1: a quarter.
+    assert term(margin, "own_pair") == pytest.approx(1.5 / 4)
+    assert term(margin, "other_pairs") == pytest.approx(0.5 / 4)
+    assert term(margin, "preconditioner") == pytest.approx(-1.5 + 0.75 * 2)
+    assert term(margin, "preconditioner", "test") == pytest.approx(-1.5 + 0.75 * 0.5)
+    for pairs in ("batch", "test"):
+        for name in ("curvature", "total"):
+            assert term(margin, name, pairs) == term(taken, name, pairs)
+    with pytest.raises(ValueError, match="length='short'; expected taken or margin"):
+        tables.account_shares(_account(), length="short")
+
+
+def _dial(falls, cosines=None, costs=None):
+    """A grid "dial" by hand: words → change of log π_w for each nat of margin, for three seeds."""
+    rows = []
+    for words, fall in falls.items():
+        for seed in range(3):
+            for step, margin in ((0, 0.0), (6, 1.0), (12, 2.0 + seed)):
+                start = -1.0 - (costs or {}).get(words, words)
+                rows.append(
+                    {"words": words, "sft": 3, "seed": seed, "step": step, "phase": "dpo",
+                     "chosen_logp": start + fall * margin + 0.01 * seed * margin,
+                     "rejected_logp": start - 1 + (fall - 1) * margin + 0.01 * seed * margin,
+                     "cosine": (cosines or {}).get(words, 0.5) + 0.01 * seed, "accuracy": 0.75}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_what_the_shared_words_cost_is_counted_from_the_label_alone():
+    ends = dials.ends(_dial({0: 0.0, 2: -0.5}, costs={0: 0.0, 2: 7.0}))
+    assert ends.set_index(["words", "seed"])["left"].to_dict() == {
+        (words, seed): 7.0 * (words == 2) for words in (0, 2) for seed in range(3)
+    }
+    last = ends[(ends["words"] == 2) & (ends["seed"] == 1)].iloc[0]
+    assert last["margin"] == pytest.approx(3.0)
+    assert last["chosen"] == pytest.approx(-0.49 * 3)
+
+
+def test_runs_are_compared_at_the_margin_that_all_reached():
+    means = _dial({0: 0.0, 2: -0.5})
+    assert dials.reached(means) == 2.0
+    even = dials.at_margin(means, 1.5).set_index(["words", "seed"])
+    assert even.loc[(2, 0), "chosen"] == pytest.approx(-0.75)
+    assert (even["chosen"] - even["rejected"]).to_numpy() == pytest.approx(1.5)
+    assert len(dials.at_margin(means, 3.5)) == 2  # the third seed's runs alone went so far
+    line = dials.along_margin(means[means["words"] == 2], [0.0, 1.0, 2.0, 2.1], ("words", "seed"))
+    assert line["margin"].tolist() == [0.0, 1.0, 2.0]
+    assert line["value"].to_numpy() == pytest.approx([0.0, -0.49, -0.98])
+
+
+def test_the_two_figures_of_the_dials_show_what_the_runs_did():
+    means = _dial(
+        {0: 0.0, 1: -0.25, 2: -0.5}, cosines={0: -0.9, 1: 0.1, 2: 0.5}, costs={0: 0.0, 1: 1.0, 2: 9.0}
+    )
+    dose = dials.dose(means, 3)
+    assert dose["cosine"]["words"].tolist() == [0, 1, 2]
+    assert dose["cosine"]["value"].to_numpy() == pytest.approx([-0.89, 0.11, 0.51])
+    assert dose["chosen"]["value"].to_numpy() == pytest.approx([0.02, -0.48, -0.98])
+    left = dials.left_to_learn(means).set_index("words")
+    assert left["left"].to_dict() == {1: 1.0, 2: 9.0}
+    assert left.loc[2, "cosine"] == pytest.approx(0.51)
+    assert left.loc[1, "chosen_low"] < left.loc[1, "chosen"] < left.loc[1, "chosen_high"]
+
+
+def test_the_cost_of_the_words_may_order_the_cosines_where_their_number_does_not():
+    means = _dial(
+        {0: 0.0, 1: 0.0, 2: 0.0, 4: 0.0}, cosines={0: -0.9, 1: 0.6, 2: -0.5, 4: 0.1},
+        costs={0: 0.0, 1: 9.0, 2: 0.1, 4: 2.0},
+    )  # fmt: skip
+    rank = numbers.of_rank(means, means)
+    assert rank["left"].value == pytest.approx(1.0)
+    assert rank["words"].value == pytest.approx(-0.5)
+    assert -1 <= rank["words"].low < rank["words"].high <= 1
+
+
+def test_an_optimizer_is_told_by_what_it_does_for_each_nat_of_margin():
+    account = pd.concat([_account(), _account(turn=0.5).assign(condition="plain")])
+    parts = _account(turn=-0.5).rename(columns={"condition": "optimizer"}).assign(optimizer="momentum")
+    ways = numbers.by_optimizer(account, parts).set_index(["optimizer", "set"])
+    assert set(ways.index) == {(o, s) for o in ("main", "momentum", "plain") for s in ("batch", "test")}
+    # chosen 1.5 + 0.5 − 1.5 − 0.25 = 0.25, rejected −1 − 1 + 1.5 − 0.25 = −0.75: margin 1.
+    assert ways.loc[("main", "batch"), "value"] == pytest.approx(0.25)
+    assert ways.loc[("main", "batch"), "turn"] == pytest.approx(-1.5)
+    assert ways.loc[("momentum", "batch"), "value"] == pytest.approx(1.25 / 2)
+    assert numbers.of_optimizers(ways.reset_index())["batch_plain_one_token"].value == pytest.approx(2.25 / 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from entanglement_book.layout import SCALES, Book, BookError, one_line, parse_scale
-from entanglement_book.ledger import language as rules
-from entanglement_book.ledger.records import ID_PATTERN, record
+from entanglement_book.ledger import language as rules, records
+from entanglement_book.ledger.records import ID_PATTERN, Measurement, Record
 
 __all__ = ["Claim", "Control", "LedgerError", "find_ledger", "load_ledger", "record", "wrong_in"]
 
@@ -46,6 +47,12 @@ def _joined(text: Any) -> Any:
     return " ".join(text.split()) if isinstance(text, str) else text
 
 
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError("expected [smallest, largest]")
+    return ends
+
+
 def _stem(name: Any) -> Any:
     return name.removesuffix(".ipynb").removeprefix("notebooks/") if isinstance(name, str) else name
 
@@ -59,15 +66,23 @@ def _whole_number(value: Any) -> Any:
 Text = Annotated[str, BeforeValidator(_joined), StringConstraints(min_length=1)]
 Scale = Annotated[str, AfterValidator(parse_scale)]
 Rule = Annotated[str, BeforeValidator(_checked_rule)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 _NOTHING_ELSE = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, config=_NOTHING_ELSE)
 class Control:
-    """The negative control of a claim: what is measured where the mechanism is absent, and its own rule."""
+    """The negative control of a claim: what is measured where the mechanism is absent, and its own rule.
+
+    Attributes:
+        quantity: what is measured, with its unit.
+        rule: how it must come out.
+        range: (smallest, largest) that the quantity can be; None for that of the claim's own quantity.
+    """
 
     quantity: Text
     rule: Rule
+    range: Range | None = None
 
 
 @dataclass(frozen=True, config=_NOTHING_ELSE)
@@ -87,6 +102,7 @@ class Claim:
         scales: those at which the claim can be decided.
         not_testable: why the claim cannot be tested here at all.
         reason: what was found out about a claim that failed.
+        range: (smallest, largest) that the quantity can be, such as 0 and 1 for a share; None for any number.
     """
 
     id: Annotated[str, StringConstraints(pattern=ID_PATTERN)]
@@ -101,12 +117,18 @@ class Claim:
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = SCALES
     not_testable: str | None = None
     reason: str | None = None
+    range: Range | None = None
 
     def __post_init__(self) -> None:
         if self.rule is None and not self.not_testable:
             raise ValueError("lacks rule")
         if self.rule is not None and self.control is None:
             raise ValueError("lacks a negative control (control: quantity, rule)")
+
+    def outside(self, record: Record) -> str:
+        """Return what of a record lies outside the ranges of its quantities, in words; "" if nothing does."""
+        control = self.control.range if self.control is not None else None
+        return record.outside(self.range, control or self.range)
 
 
 _CLAIM = TypeAdapter(Claim)
@@ -169,3 +191,48 @@ def _claim(row: Any, number: int, file: str) -> Claim:
 def find_ledger() -> Path:
     """The ledger of the book around the current folder (or around the library)."""
     return Book.find().ledger
+
+
+@lru_cache(maxsize=4)
+def _claims_of(path: Path, changed: int) -> Mapping[str, Claim]:
+    """The rows of a ledger by id; ``changed`` is when the file was last written."""
+    return {claim.id: claim for claim in load_ledger(path)}
+
+
+def record(
+    claim_id: str,
+    value: float | Measurement,
+    interval: tuple[float, float] | None = None,
+    n: int | None = None,
+    control: float | Measurement | None = None,
+    control_interval: tuple[float, float] | None = None,
+    note: str = "",
+) -> None:
+    """Record what was measured for a claim; call it once a claim in a chapter.
+
+    ``record("a-claim", found, control=other)`` for two ``Interval`` is all that most chapters need. Under
+    ``make`` the record is stored with the notebook's outputs; elsewhere (a reader's own session) it is only
+    checked.
+
+    Args:
+        claim_id: a row of ``book/claims.yml``.
+        value: the measured quantity, in the unit that the row names; a bool counts as 0 or 1. An
+            ``Interval`` brings its ends and its n with it.
+        interval: its 95 % interval (low, high), where it is stochastic and ``value`` is a number.
+        n: seeds or items it was measured over; default: the Interval's own.
+        control: the same measurement for the negative control, a number or an ``Interval``.
+        control_interval: (low, high) of the control, where it is a number.
+        note: a sentence for the report.
+
+    Raises:
+        ValueError: naming the argument, for numbers that are not finite, ends in the wrong order, a value
+            outside its interval, an interval of width 0 over several draws, a number outside the range that
+            the ledger declares for the quantity, an n that is no positive whole number, or an interval that
+            is given twice.
+    """
+    made = records.made(claim_id, value, interval, n, control, control_interval, note)
+    ledger = find_ledger()
+    claim = _claims_of(ledger, ledger.stat().st_mtime_ns).get(claim_id)
+    if claim is not None and (wrong := claim.outside(made)):
+        raise ValueError(f"claim {claim_id!r}: {wrong}")
+    records.keep(made)

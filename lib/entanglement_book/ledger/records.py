@@ -18,11 +18,22 @@ from pydantic.dataclasses import dataclass
 from entanglement.files import write_whole
 from entanglement_book.layout import BookError, one_line
 
-__all__ = ["ID_PATTERN", "Measurement", "Record", "dump_records", "read_file", "read_records", "record"]
+__all__ = [
+    "ID_PATTERN",
+    "Measurement",
+    "Record",
+    "dump_records",
+    "keep",
+    "made",
+    "read_file",
+    "read_records",
+]
 
 #: How claims are called; the whole of a name must match.
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 
+#: How far a number may be outside by rounding alone, in units of 1 or of the larger end.
+ROUNDING = 1e-12
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Ends = tuple[Finite, Finite]
 
@@ -55,6 +66,23 @@ class Record:
         elif self.control_interval is not None:
             raise ValueError("control_interval is given without control")
 
+    def outside(self, ends: Ends | None, control_ends: Ends | None) -> str:
+        """Return what of it lies outside the ranges of its quantities, in words; "" if nothing does.
+
+        Args:
+            ends: of what the value can be, such as (-1, 1) for a cosine; None for any number.
+            control_ends: the same for the control.
+        """
+        for name, value, interval, allowed in (
+            ("value", self.value, self.interval, ends),
+            ("control", self.control, self.control_interval, control_ends),
+        ):
+            for part in () if value is None or allowed is None else (value, *(interval or ())):
+                if not allowed[0] - ROUNDING <= part <= allowed[1] + ROUNDING:
+                    shown = f" {interval!r}" if interval else ""
+                    return f"{name}={value!r}{shown} is outside the quantity's range {allowed!r}"
+        return ""
+
     def values(self) -> dict[str, float | None]:
         """The names that a rule may use."""
         low, high = self.interval or (None, None)
@@ -76,7 +104,7 @@ def _inside(name: str, value: float, interval_name: str, interval: tuple[float, 
     low, high = interval
     if low > high:
         raise ValueError(f"{interval_name}={interval!r}: expected low <= high")
-    rounding = 1e-12 * max(1.0, abs(low), abs(high))
+    rounding = ROUNDING * max(1.0, abs(low), abs(high))
     if not low - rounding <= value <= high + rounding:
         raise ValueError(f"{name}={value!r} is outside its interval: {interval_name}={interval!r}")
 
@@ -90,7 +118,7 @@ class Measurement(Protocol):
     high: Any
 
 
-def record(
+def made(
     claim_id: str,
     value: float | Measurement,
     interval: tuple[float, float] | None = None,
@@ -98,26 +126,11 @@ def record(
     control: float | Measurement | None = None,
     control_interval: tuple[float, float] | None = None,
     note: str = "",
-) -> None:
-    """Record what was measured for a claim; call it once a claim in a chapter.
-
-    ``record("a-claim", found, control=other)`` for two ``Interval`` is all that most chapters need. Under
-    ``make`` the record is stored with the notebook's outputs; elsewhere (a reader's own session) it is only
-    checked.
-
-    Args:
-        claim_id: a row of ``book/claims.yml``.
-        value: the measured quantity, in the unit that the row names; a bool counts as 0 or 1. An
-            ``Interval`` brings its ends and its n with it.
-        interval: its 95 % interval (low, high), where it is stochastic and ``value`` is a number.
-        n: seeds or items it was measured over; default: the Interval's own.
-        control: the same measurement for the negative control, a number or an ``Interval``.
-        control_interval: (low, high) of the control, where it is a number.
-        note: a sentence for the report.
+) -> Record:
+    """Return what ``claims.record`` is given as a record.
 
     Raises:
-        ValueError: naming the argument, for numbers that are not finite, ends in the wrong order, a value
-            outside its interval, an n that is no positive whole number, or an interval that is given twice.
+        ValueError: see ``claims.record``.
     """
     if not isinstance(claim_id, str) or not re.fullmatch(ID_PATTERN, claim_id):
         raise ValueError(f"claim_id={claim_id!r}: expected lower-case letters, digits and hyphens")
@@ -129,18 +142,29 @@ def record(
         controlled = _parts("control", control, "control_interval", control_interval)
     elif control_interval is not None:
         raise ValueError(f"control_interval={control_interval!r}: given without control")
-    made = Record(
+    count = None if n is None else _count(n)
+    for name, pair in (("interval", ends), ("control_interval", controlled[1])):
+        if pair is not None and pair[0] == pair[1] and (count or 1) > 1:
+            raise ValueError(
+                f"{name}={pair!r}: its width is 0 over n={count}; expected one that allows for what was not "
+                "drawn (entanglement.bounded), or no interval for a number without chance"
+            )
+    return Record(
         id=claim_id,
         value=measured,
         interval=ends,
-        n=None if n is None else _count(n),
+        n=count,
         control=controlled[0],
         control_interval=controlled[1],
         note=str(note),
     )
+
+
+def keep(record: Record) -> None:
+    """Write a record where the run that this notebook is part of collects them; nowhere outside of a run."""
     folder = os.environ.get("ENTANGLEMENT_CLAIMS_DIR")
     if folder:
-        write_whole(Path(folder) / f"{made.id}.json", dump_records([made]))
+        write_whole(Path(folder) / f"{record.id}.json", dump_records([record]))
 
 
 def _parts(

@@ -78,6 +78,8 @@ def verdict(claim: Claim, record: Record | None, scale: str | None = None) -> Ve
         return Verdict(NOT_TESTABLE, f"needs scale {' or '.join(claim.scales)}")
     if record is None:
         return Verdict(NOT_RUN, f"{claim.notebook} has recorded nothing")
+    if wrong := claim.outside(record):
+        return Verdict(NOT_REPRODUCED, wrong)
     values = record.values()
     try:
         holds = rules.evaluate(claim.rule, values)

@@ -99,6 +99,8 @@ def verdict_cell(verdict: str) -> str:
 def chapter_markdown(table: pd.DataFrame, chapter: str) -> str:
     """Return one chapter's claims as a Markdown table: claim, measured, negative control, verdict.
 
+    The rules stand beside what they judge: the claim's own under the measured value, the control's under it.
+
     Args:
         table: ``verdicts.ledger_table()``.
         chapter: as in its column ``notebook``.
@@ -113,21 +115,31 @@ def chapter_markdown(table: pd.DataFrame, chapter: str) -> str:
     for row in rows.to_dict("records"):
         cells = [
             f"{escape(row['statement'])} ({escape(row['source'])})",
-            _result(row, ("value", "low", "high"), row["quantity"], row["n"]),
-            _result(row, ("control", "control_low", "control_high"), row["control_quantity"]),
+            _result(row, ("value", "low", "high"), row["quantity"], row["rule"], row["n"]),
+            _result(
+                row, ("control", "control_low", "control_high"), row["control_quantity"], row["control_rule"]
+            ),
             verdict_cell(row["verdict"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _result(row: dict[Any, Any], names: tuple[str, str, str], what: str, n: float = math.nan) -> str:
-    """Return ``**value [low, high]**, n = 4: what it is``."""
+_CONTROL = ("control", "control_low", "control_high")
+
+
+def _result(
+    row: dict[Any, Any], names: tuple[str, str, str], what: str, rule: str, n: float = math.nan
+) -> str:
+    """Return ``**value [low, high]**, n = 4: what it is. Rule: `low > 0` ``."""
     shown = measured(*(float(row[name]) for name in names))
+    wanted = f" Rule: `{rule}`" if rule else ""
+    if not rule and not shown:
+        return escape(what) or "none: there is no rule"
     if not shown:
-        return f"*no record*: {escape(what)}"
+        return f"*no record*: {escape(what)}.{wanted}"
     count = "" if math.isnan(n) else f", n = {number(n)}"
-    return f"**{escape(shown)}**{count}: {escape(what)}"
+    return f"**{escape(shown)}**{count}: {escape(what)}.{wanted}"
 
 
 def failures_markdown(table: pd.DataFrame) -> str:

@@ -91,4 +91,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("dial", Grid("dial", grid_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"))
+GRIDS.add("dial", Grid("dial", grid_cells, run_cell, describe, models=("smollm2-135m", "nano"), smoke="nano"))

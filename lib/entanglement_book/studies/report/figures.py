@@ -29,19 +29,25 @@ VERDICT_COLORS: dict[str, str] = {
 }
 
 
-def _is_papers(source: str) -> bool:
-    return source.lower().startswith("paper")
+#: Whose a claim is, by the first word of its source; whatever begins otherwise is of others.
+OWNERS = {"paper": "the paper's", "authors'": "the paper's", "own": "our own"}
+OTHERS = "others'"
 
 
-def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, Axes]:
-    """Draw one marker a claim, a row a chapter: the paper's claims on the left, this book's own on the right.
+def whose(source: str) -> str:
+    """Return whose claim it is: the paper's, others' or our own."""
+    return OWNERS.get(source.lower().replace(";", " ").split()[0], OTHERS)
+
+
+def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
+    """Draw one marker a claim, a row a chapter: from left to right the paper's claims, others' and our own.
 
     Args:
         table: ``claims.ledger_table()``; uses notebook, source and verdict.
         titles: a chapter's name in the column notebook → what to write beside its row.
 
     Returns:
-        The two axes.
+        The three axes.
 
     Raises:
         ValueError: a table without claims.
@@ -49,10 +55,14 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, Axes]:
     chapters = sorted(set(table["notebook"]))
     if not chapters:
         raise ValueError("ledger: the table has no claims; expected at least one.")
-    fig, (left, right) = figure(2, width=TEXT_WIDTH, height=1.3 + 0.34 * len(chapters), sharey=True)
-    papers = table["source"].map(_is_papers)
-    seen: set[str] = set()
-    for ax, title, rows in ((left, "claims of the paper", table[papers]), (right, "our own", table[~papers])):
+    owners = table["source"].map(whose)
+    groups = {name: table[owners == name] for name in ("the paper's", OTHERS, "our own")}
+    widths = [max(2, rows["notebook"].value_counts().max() if len(rows) else 0) for rows in groups.values()]
+    fig, axes = figure(
+        3, width=TEXT_WIDTH, height=1.3 + 0.34 * len(chapters), sharey=True, width_ratios=widths
+    )
+    left, seen = axes[0], set[str]()
+    for ax, (title, rows) in zip(axes, groups.items(), strict=True):
         widest = 1
         for y, chapter in enumerate(chapters):
             verdicts = rows.loc[rows["notebook"] == chapter, "verdict"]
@@ -79,13 +89,13 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, Axes]:
     left.set_yticks(range(len(chapters)), [_short(titles[c]) for c in chapters])
     left.set_ylim(len(chapters) - 0.4, -0.6)
     handles: dict[str, Any] = {}
-    for ax in (left, right):
+    for ax in axes:
         lines, labels = ax.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
     order = [name for name in VERDICT_MARKERS if name in handles]
     options: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(order), 4), "labelcolor": INK}
     fig.legend([handles[name] for name in order], order, **options)
-    return left, right
+    return tuple(axes)
 
 
 def _short(title: str, length: int = 26) -> str:
