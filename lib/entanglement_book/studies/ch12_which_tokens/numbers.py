@@ -349,7 +349,8 @@ def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
     Returns:
         n_pairs; wrong_all: percent of all pairs that had the wrong label before; for each weigher fallen_
         (how many), wrong_among_ (percent of these with the wrong label before), <fate>_ (percent of these,
-        over seeds), label_ and suffix_ (nats).
+        over seeds), label_ and suffix_ (nats); suffix_spared: percent of the suffix's change under DPO that
+        the mask takes away.
     """
     table = fates(pairs)
     one = table[table["weights"] == "contrasting"]
@@ -364,7 +365,9 @@ def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
             facts[f"{fate}_{name}"] = _percent(rows[fate] / rows["fell"])
         for label, change in moved(pairs, {str(name): str(name)}).items():
             facts[label.replace(", ", "_")] = change
-    return facts
+    whole = moved(pairs, {name: name for name in ("everything", "contrasting")})
+    left = whole["suffix, contrasting"].value / whole["suffix, everything"].value
+    return facts | {"suffix_spared": 100 * (1 - float(left))}
 
 
 def _percent(shares: pd.Series) -> Interval:
