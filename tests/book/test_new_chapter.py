@@ -68,8 +68,8 @@ def test_it_is_the_next_one_and_no_other_moves(tree, capsys):
 def test_in_the_appendix_it_stands_before_the_report(tree):
     assert make(tree, "odds_and_ends", "--part", "appendix") == 0
     book = Book.find(tree)
-    assert book.order()[-3:] == ["80_measuring_gradients", "81_odds_and_ends", "90_reproduction_report"]
-    assert book.disagreements() == [] and complaints(book.notebook("81_odds_and_ends")) == []
+    assert book.order()[-3:] == ["81_losses_one_by_one", "82_odds_and_ends", "90_reproduction_report"]
+    assert book.disagreements() == [] and complaints(book.notebook("82_odds_and_ends")) == []
     assert (tree / "lib" / "entanglement_book" / "studies" / "odds_and_ends" / "study.py").is_file()
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from matplotlib.collections import PathCollection
 
 from entanglement.loglinear import (
     OneToken,
@@ -22,7 +23,13 @@ from entanglement.loglinear import (
     suffix_pairs,
 )
 from entanglement_book.studies.ch06_one_token import figures as triangles
-from entanglement_book.studies.ch07_suffix import figures, study as studies
+from entanglement_book.studies.ch07_suffix import figures, numbers as tell, study as studies
+from entanglement_book.studies.ch07_suffix.rivals import (
+    exchange_suffixes,
+    exponent_interval,
+    growth_study,
+    other_words,
+)
 from entanglement_book.studies.ch07_suffix.study import (
     measure,
     one_shared_token,
@@ -238,6 +245,53 @@ def test_share_table_counts_with_intervals(study):
     assert either.loc["either", "n = 32"] == text.loc["falls", "n = 32"]
 
 
+@pytest.fixture(scope="module")
+def grown():
+    return growth_study((2, 32, 512, 1024), 20, seed=1)
+
+
+def test_shared_words_make_c_grow_and_other_words_in_the_same_states_do_not(grown):
+    same, late = (exponent_interval(grown, "identical", least) for least in (2, 512))
+    assert 0.95 < same.low < same.value < same.high < 1.05
+    assert late.high < 1.1
+    share = tell.of_growth(grown.assign(n=grown["n"].replace(32, 128)))["other_words"]
+    assert share.low < 0 < share.high and max(abs(share.low), share.high) < 0.05
+
+
+def test_orthogonal_states_grow_by_the_square_and_the_mean_gradients_make_it(grown):
+    found = exponent_interval(grown, "orthogonal", 512)
+    assert 1.6 < found.low < found.high < 2.3
+    rows = grown[(grown["variant"] == "orthogonal") & (grown["n"] == 1024)]
+    assert rows["drift"].mean() == pytest.approx(rows["c"].mean(), rel=0.1)
+    same = grown[grown["variant"] == "identical"]
+    np.testing.assert_allclose(same["drift"], 0, atol=1e-9)  # the words are the model's own
+    with pytest.raises(ValueError, match="is not positive"):
+        exponent_interval(grown.assign(c=-grown["c"]), "identical", 2)
+
+
+def test_other_words_change_the_rejected_suffix_only():
+    pairs = suffix_pairs(6, 20, generator=rng(3))
+    other = other_words(pairs, rng(4))
+    assert torch.equal(other.chosen, pairs.chosen) and torch.equal(other.rejected[:, 0], pairs.rejected[:, 0])
+    assert (other.rejected[:, 1:] != pairs.rejected[:, 1:]).double().mean() > 0.5
+    assert torch.equal(other.rejected_features, pairs.rejected_features)
+
+
+def test_a_coin_makes_a_mean_that_helps_and_pairs_that_turn():
+    pairs = suffix_pairs(60, 64, relation="scaled", strength=1.25, generator=rng(5))
+    heads = torch.arange(60) % 2 == 1
+    table = measure(exchange_suffixes(pairs, heads))
+    assert (table.case[heads.numpy()] == "both_up").all() and (
+        table.case[~heads.numpy()] == "both_down"
+    ).all()
+    # Exchanged pairs have the same ‖S_w − S_l‖², and the two asymmetry terms of a draw add up to it.
+    there, back = (measure(exchange_suffixes(pairs, which)) for which in (heads, ~heads))
+    np.testing.assert_allclose(there.suffix_distance_sq, back.suffix_distance_sq, rtol=1e-9)
+    crossed = (there.asymmetry + back.asymmetry - there.suffix_distance_sq).abs()
+    assert crossed.mean() < 0.2 * there.suffix_distance_sq.mean()  # but for the differing token's own block
+    assert (there.asymmetry + back.asymmetry).mean() > 0
+
+
 def test_study_refuses_what_it_cannot_measure():
     with pytest.raises(ValueError, match="draws=0"):
         suffix_study(VARIANTS, (2,), 0, seed=0)
@@ -247,9 +301,18 @@ def test_study_refuses_what_it_cannot_measure():
         parting_responses(3, 2, 2, vocab=1)
 
 
+def test_growth_is_drawn_on_logarithmic_axes(grown):
+    ax = figures.growth(None, grown)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert len(ax.get_legend().get_texts()) == 5
+
+
 def test_figures_of_chapter_07_draw(study):
     three = list(VARIANTS)
-    assert figures.growth(None, study, three).get_legend()
+    assert figures.shares(None, study, {"falls": ("longer", "both_down")}).get_legend()
+    low = figures.climb(None, study, three, LENGTHS, cosine_range=(0.8, 1.0)).collections
+    heights = np.concatenate([made.get_offsets()[:, 1] for made in low if isinstance(made, PathCollection)])
+    assert (heights > 0.8).all()  # pairs below an enlarged part are not piled up at its edge
     assert len(figures.collapse(None, study, three).lines) == 4
     assert len(figures.climb(None, study, three, LENGTHS).collections) > 3
     assert figures.scissors(None, one_shared_token(4, 5)).lines

@@ -146,3 +146,129 @@ def test_tokens_that_not_all_seeds_list_are_left_out():
             rows.append(row | {"before": 0.1, "after": 0.2 + seed, "change": 0.1 + seed})
     found = probability_tables.token_table(pd.DataFrame(rows), "d", "dpo", "after")
     assert sorted(found.index) == ["'a'", "'b'"] and found.loc["'a'", "change"] == pytest.approx(0.6)
+
+
+def test_where_all_seeds_agree_a_share_gets_the_exact_interval():
+    rows = [
+        {"data": "d", "loss": loss, "seed": seed, "step": 8, "pairs": 48, "both_fell": share}
+        for loss, shares in (("flat", (0.0, 0.0, 0.0)), ("wide", (0.0, 0.1, 0.9)))
+        for seed, share in enumerate(shares)
+    ]
+    flat, wide = (
+        tables.share_at_end(pd.DataFrame(rows), "d", loss, "both_fell") for loss in ("flat", "wide")
+    )
+    assert flat.value == flat.low == 0 and flat.high == pytest.approx(1 - 0.025 ** (1 / 144))
+    assert (wide.low, wide.high) == (0.0, 1.0) and wide.n == 3  # the t interval goes beyond both ends
+
+
+def rates(seeds=2):
+    """DPO's paths at two rates: the faster one loses 0.5 nats per nat of margin, the slower one 0.2."""
+    rows = []
+    for rate, slope, top in ((0.25, 0.2, 1.0), (1.0, 0.5, 4.0)):
+        for seed in range(seeds):
+            for step in range(5):
+                margin = top * step / 4 * (1 + 0.1 * seed)
+                row = {"update": "joint", "optimizer": "adamw", "set": "test", "rate": rate, "seed": seed}
+                rows.append(row | {"step": step, "margin": margin, "chosen": -slope * margin})
+    rows.append(rows[-1] | {"seed": 99})  # of one rate only
+    return pd.DataFrame(rows)
+
+
+def test_rates_are_compared_where_their_margins_are_the_same():
+    paths = tables.paths_of_rates(rates())
+    assert set(paths["seed"]) == {0, 1}
+    ends = paths[paths["step"] == 4]
+    late = ends.assign(margin=ends["margin"] * 1.5)  # between two moments of the faster run
+    found = tables.slower_against(late, paths, (0.25, 1.0), "chosen")
+    assert found["fast"].value == pytest.approx(-0.5 * 1.5 * 1.05)
+    assert found["slow"].value == pytest.approx(-0.2 * 1.05)
+    assert found["gap"].value == pytest.approx(found["fast"].value - found["slow"].value)
+    line = tables.along_margin(paths, "chosen")
+    assert line[line["rate"] == 1.0]["margin"].tolist() == pytest.approx([1.05, 2.1, 3.15, 4.2])
+
+
+def test_a_margin_before_the_first_moment_is_not_guessed():
+    paths = tables.paths_of_rates(rates())
+    early = paths[paths["step"] == 4].assign(margin=0.3)
+    with pytest.raises(ValueError, match="mean_interval"):
+        tables.slower_against(early, paths, (0.25, 1.0), "chosen")
+
+
+def test_a_constant_ratio_becomes_one_more_loss():
+    like = pd.DataFrame([{"data": "sentiment", "pairs": 48}])
+    row = {"data": "sentiment", "optimizer": "adamw", "rate": 1.0, "set": "test", "seed": 0, "step": 8}
+    row |= dict.fromkeys(("rejected", "margin", "both_fell", "accuracy"), 0.0)
+    sweep = pd.DataFrame([row | {"ratio": 1.0, "chosen": -1.0}, row | {"ratio": 1.005, "chosen": 0.5}])
+    found = tables.shifted(sweep, 1.005, like)
+    assert found["loss"].tolist() == ["dpo_shift"] and found["chosen"].tolist() == [0.5]
+    assert found["pairs"].tolist() == [48]
+
+
+def test_an_account_of_held_out_pairs_has_no_own_pair():
+    rows = [
+        {"data": "d", "set": name, "response": "chosen", "seed": seed}
+        | dict.fromkeys([*TERMS, "total"], 1.0 + seed)
+        for name in ("batch", "test")
+        for seed in range(2)
+    ]
+    found = tables.account_rows(pd.DataFrame(rows), "d")
+    assert "own_pair" in found["batch"] and "own_pair" not in found["test"]
+    assert found["test"]["total"].value == pytest.approx(1.5)
+
+
+def judged(move_positive, move_negative, start=(1.0, 2.0, 3.0)):
+    """Tables of two grids: three positive and three negative tweets a seed, both kinds scored around 0."""
+    pairs, runs, positive = [], [], {}
+    for seed in range(2):
+        for number, size in enumerate(start):
+            for truth, move in (
+                (True, move_positive),
+                (False, -move_negative),
+            ):  # a margin is the right way up
+                name = f"{truth} {number}"
+                positive[name] = truth
+                row = {"data": "sentiment", "loss": "dpo", "seed": seed, "pair": name, "cosine": 0.5}
+                pairs += [row | {"step": 0, "margin": 0.0}, row | {"step": 8, "margin": move}]
+                run = {"condition": "main", "variant": "long_suffix", "phase": "dpo", "step": 0}
+                run |= {"seed": seed, "pair": name, "chosen_logp": size - 5, "rejected_logp": -5.0}
+                runs.append(run | {"cosine": 0.5})
+    return pd.DataFrame(pairs), pd.DataFrame(runs), positive
+
+
+def test_a_label_bias_costs_accuracy_and_is_taken_out_again():
+    found = probability_tables.scores(*judged(2.5, 2.5))  # all scores rise by 2.5
+    measured = probability_tables.measures(found).iloc[0]
+    assert measured["accuracy_before"] == 100
+    assert measured["accuracy"] == pytest.approx(100 * 4 / 6)  # the negative tweets at -1 and -2 cross
+    assert measured["undrifted"] == measured["corrected"] == measured["ranked"] == 100
+    assert measured["bias"] == pytest.approx(2.5)
+
+
+def test_what_is_unlearned_is_no_bias():
+    found = probability_tables.scores(*judged(-2.5, 2.5))  # both kinds go the wrong way
+    measured = probability_tables.measures(found).iloc[0]
+    assert measured["bias"] == pytest.approx(0)
+    assert measured["accuracy"] == measured["undrifted"] == pytest.approx(100 * 2 / 6)
+    assert measured["ranked"] < 50
+
+
+def test_an_offset_is_that_of_the_other_pairs():
+    values, truth = np.array([0.0, 4.0, 100.0, -2.0]), np.array([True, True, False, False])
+    found = probability_tables._left_out(values, truth)
+    assert found[2] == pytest.approx((2 - 2) / 2)  # without the 100 itself
+
+
+def test_scores_need_one_checkpoint():
+    pairs, runs, positive = judged(1.0, -1.0)
+    with pytest.raises(ValueError, match="same checkpoints"):
+        probability_tables.scores(pairs, runs.assign(cosine=0.4), positive)
+
+
+def test_squeezing_is_the_rejected_answers_gain_over_the_chosen_ones():
+    rows = [
+        {"data": "d", "loss": "dpo", "place": "apart", "seed": seed, "response": name, "top": top + seed}
+        for seed in range(2)
+        for name, top in (("chosen", 0.1), ("rejected", 0.4))
+    ]
+    found = probability_tables.rejected_less_chosen(pd.DataFrame(rows), "d", "dpo")
+    assert found.value == pytest.approx(0.3)

@@ -215,6 +215,11 @@ class Stage:
                 requirement="a==1", digest=sha256(b"data"), download=lambda *_, **__: b"data"
             ),
             "archive.read_tar_member": dict(archive=archive.getvalue(), suffix=".txt"),
+            "bounded.bounded_interval": dict(high=8.0),
+            "bounded.clustered_share": dict(successes=[1, 2], trials=[3, 3]),
+            "bounded.summarize_bounded": dict(
+                table=pd.DataFrame({"group": [0, 0], "seed": [1, 2], "x": [1.0, 2.0]}), value="x", high=4.0
+            ),
             "cli.run_app": dict(app=app, name="entanglement", arguments=["models"]),
             "cli.main": dict(arguments=["models"]),
             "files.write_all": dict(contents={folder / "file.txt": "a"}),

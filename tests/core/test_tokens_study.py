@@ -17,13 +17,13 @@ from entanglement_book.studies.ch09_tokens.study import (
     parts_of_cosine,
     parts_of_inner,
     rank_agreement,
-    relabel,
     suffix_table,
     summarize_parts,
     token_roles,
     token_table,
     turn_suffix,
 )
+from entanglement_book.studies.ch09_tokens.taken_away import negative_controls, relabel
 
 PAIRS = [
     PreferencePair("the film was", " positive sentiment what a day", " negative sentiment what a day", "a"),
@@ -231,11 +231,15 @@ def test_a_pair_of_single_tokens_has_nothing_after_the_first():
 
 
 def test_summaries_take_the_unit_as_the_draw():
-    parts = pd.DataFrame({"run": [0, 0, 1], "total": [1.0, 3.0, 4.0]}).assign(
+    parts = pd.DataFrame({"run": [0, 0, 1], "total": [0.1, 0.3, 0.4]}).assign(
         shared=0.0, **dict.fromkeys(KINDS, 0.0)
     )
     total = summarize_parts(parts, "run").loc["total"]
-    assert total["value"] == 3.0 and total["n"] == 2
+    assert total["value"] == pytest.approx(0.3) and total["n"] == 2
+    # Two runs, at 0.2 and 0.4: a t interval would end at 1.57 and at −0.97.
+    assert -0.99 < total["low"] < total["high"] < 1
+    shared = summarize_parts(parts, "run").loc["shared"]
+    assert (shared["value"], shared["low"], shared["high"]) == (0, 0, 0)
 
 
 def test_rank_agreement_sees_order_and_its_control_does_not():
@@ -248,6 +252,9 @@ def test_rank_agreement_sees_order_and_its_control_does_not():
     rows["inner"] = rows["surprise"]
     assert rank_agreement(rows, shift=1)["agreement"].tolist() == pytest.approx([-0.5])
     assert rank_agreement(rows[:2])["agreement"].isna().all()
+    rows["inner"] = [3.0, 1.0, 2.0, 4.0]  # in the order of the places, whatever the surprise
+    assert rank_agreement(rows, column="s")["agreement"].tolist() == pytest.approx([1.0])
+    assert rank_agreement(rows)["agreement"].tolist() == pytest.approx([-0.4])
 
 
 # --- negative controls --------------------------------------------------------------------------------------
@@ -296,6 +303,16 @@ def test_relabel_replaces_only_the_first_word():
     assert (changed.prompt, changed.id) == ("x", "a")
     with pytest.raises(ValueError, match="of a begins with neither ' good' nor ' bad'"):
         relabel(pairs, (" good", " bad"), (" based", " on"))
+
+
+def test_each_negative_control_takes_one_thing_away(tiny_model, tokenizer):
+    table = negative_controls(tiny_model("gpt2-tied"), tokenizer, PAIRS, " sentiment what a day")
+    c = table[table["block"] == "c"].groupby("control")
+    assert set(c.groups) == {"unlikely labels", "suffix turned", "suffix reworded"}
+    shared = c["kind"].apply(lambda kinds: (kinds == "same_position").mean())
+    assert shared["unlikely labels"] > shared["suffix reworded"]
+    first = c["first"].apply(set)
+    assert first["suffix turned"] == first["suffix reworded"] != first["unlikely labels"]
 
 
 # --- the output layer ---------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ MODULES = sorted(
     path for name in ("entanglement", "entanglement_book") for path in (ROOT / "lib" / name).rglob("*.py")
 )
 #: A name that several rooms use for the same kind of thing.
-SAME_THING = {"__init__", "__main__", "cli", "study", "grid", "tables", "figures", "base", "stored"}
+SAME_THING = {
+    "__init__", "__main__", "cli", "study", "grid", "tables", "figures", "numbers", "base", "stored",
+}  # fmt: skip
 LONGEST = 400
 
 

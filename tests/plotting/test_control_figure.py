@@ -48,7 +48,7 @@ def test_every_request_is_joined_to_what_came_of_it():
     fig = draw.asked_and_got({"apart": (0.5, -0.5), "other": (1.0, 0.0)}, got, {"DPO": (-0.5, -1.4)})
     joined = [line.get_xydata().tolist() for line in fig.axes[0].lines if len(line.get_xydata()) == 2]
     assert joined.count([[0.5, -0.5], [0.4, -0.6]]) == 2
-    texts = [text.get_text() for text in fig.legends[0].get_texts()]
+    texts = [text.get_text() for text in fig.axes[1].get_legend().get_texts()]
     assert sorted(texts) == ["DPO", "asked for", "held-out pairs", "trained pairs"]
     assert fig.axes[0].get_ylim()[0] < -1.4
 
@@ -63,3 +63,40 @@ def test_both_answers_stand_against_the_cost():
     means = {line.get_label(): line.get_xydata() for line in ax.lines if line.get_label() in rows}
     assert means["chosen"].tolist() == [[0, 0], [2, 2]] and means["rejected"].tolist() == [[0, 0], [2, -1]]
     assert ax.get_xlabel() == "steps"
+
+
+def test_every_way_has_a_row_with_both_answers_or_says_why_not():
+    near, far = Interval(0.4, 0.3, 0.5, 5), Interval(-0.6, -0.7, -0.5, 5)
+    families = {"one": "number", "two": "number", "three": "loss"}
+    fig = draw.both_answers({"one": (near, far), "two": (far, near), "three": "never"}, families, "x")
+    ax = fig.axes[0]
+    spots = {(line.get_label(), *line.get_xydata()[0]) for line in ax.lines if line.get_label()[0] != "_"}
+    assert spots == {("chosen", 0.4, 0), ("rejected", -0.6, 0), ("chosen", -0.6, 1), ("rejected", 0.4, 1)}
+    bars = [line.get_xydata().tolist() for line in ax.lines if len(line.get_xydata()) == 2]
+    assert [[0.3, 0], [0.5, 0]] in bars and [[-0.7, 1], [-0.5, 1]] in bars
+    assert [text.get_text() for text in ax.texts] == ["never"] and ax.texts[0].xy[1] == 2
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(families)
+    assert ax.get_ylim() == (2.5, -0.5)
+    low, high = ax.get_xlim()
+    assert low < -0.7 and high > 0.5
+    levels = [line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) == [0, 1]]
+    assert 1.5 in levels and 0.5 not in levels  # between families
+
+
+def test_accuracy_stands_beside_its_cost_and_what_was_there_before():
+    found = Interval(0.7, 0.6, 0.8, 5)
+    fig = draw.costs_and_accuracy({"a": (found, 2.0), "b": (found, None)}, {"a": "rule", "b": "loss"}, 0.75)
+    left, right = fig.axes
+    dots = [line.get_xydata().tolist() for line in left.lines if len(line.get_xydata()) == 1]
+    assert np.array(dots).squeeze().tolist() == [pytest.approx([70, 0]), pytest.approx([70, 1])]
+    assert any(list(line.get_xdata()) == [75, 75] for line in left.lines)
+    assert [line.get_xydata().tolist() for line in right.lines if len(line.get_xydata()) == 1] == [[[2, 0]]]
+
+
+@pytest.mark.parametrize("panels", [2, 3])
+def test_panels_stand_in_two_columns_and_a_free_cell_takes_the_legend(panels):
+    pair = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])
+    fig = draw.reachable({str(k): pair for k in range(panels)})
+    assert fig.get_figwidth() == draw.NARROW
+    legend = fig.legends[0] if panels == 2 else fig.axes[3].get_legend()
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["DPO", "normalized"]

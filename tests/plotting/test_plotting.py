@@ -11,6 +11,7 @@ from matplotlib import colors, pyplot as plt, rc_context
 
 from entanglement.geometry import CASES, PairGeometry
 from entanglement_book import drawing
+from entanglement_book.drawing.narrow import narrow_figure
 from entanglement_book.drawing.plane import _MARKERS
 from entanglement_book.drawing.style import rc_parameters
 from entanglement_book.studies.ch03_entanglement import figures as first_order
@@ -236,7 +237,7 @@ def test_shares_of_cases_must_add_up():
         drawing.case_shares(ax, [0], {"ideal": [1.0], "sideways": [0.0]})
 
 
-@pytest.mark.parametrize(("g_l", "signs"), [((1, 2), (1, -1)), ((3, 0), (-1, -1)), ((1, 0), (1, 1))])
+@pytest.mark.parametrize(("g_l", "signs"), [((1, 2), (1, -1)), ((3, 1), (-1, -1)), ((1, 0), (1, 1))])
 def test_a_shadow_lies_before_the_origin_exactly_when_the_response_rises(g_l, signs):
     g_w = (2, 1)
     ax = first_order.projections(None, g_w, g_l)
@@ -249,20 +250,6 @@ def test_a_shadow_lies_before_the_origin_exactly_when_the_response_rises(g_l, si
         assert abs((u - foot) @ np.array(vector)) < 1e-12  # the foot of a perpendicular
 
 
-def test_error_curves_count_responses():
-    small = pd.DataFrame(
-        {
-            "response": ["chosen", "rejected"] * 2,
-            "error": [1e-4, 1e-3, 1e-2, 0.5],
-            "alone_error": [1.0, 2.0, 3.0, 4.0],
-        }
-    )
-    ax = first_order.error_shares(None, small)
-    line = next(l for l in ax.lines if l.get_label() == "chosen, predicted")  # noqa: E741
-    assert line.get_ydata().tolist() == [0.5, 1.0]
-    assert line.get_xdata().tolist() == [1e-4, 1e-2]
-
-
 def test_the_decay_figure_takes_the_worse_response_of_each_pair():
     rows = [
         {"pair": p, "size": s, "error": e, "exact": 1.0, "bound": 2 * e}
@@ -273,7 +260,7 @@ def test_the_decay_figure_takes_the_worse_response_of_each_pair():
     ax = first_order.decay(None, {"log-linear": pd.DataFrame(rows)})
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
     assert np.allclose(lines["log-linear"], [0.3, 0.6])
-    assert np.allclose(lines["log-linear: the theorem's bound"], [0.6, 1.2])
+    assert np.allclose(lines["log-linear: the bound"], [0.6, 1.2])
 
 
 def test_paths_start_at_zero_and_the_dotted_lines_touch_them():
@@ -287,6 +274,49 @@ def test_paths_start_at_zero_and_the_dotted_lines_touch_them():
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [float(line.get_ydata()[1]) for line in dotted] == pytest.approx([0.12, -0.19])
     assert colors.same_color(dotted[0].get_color(), drawing.CHOSEN)
+
+
+def test_the_three_steps_are_one_large_panel_and_two_small_ones():
+    fig, axes = first_order.three_steps([2, 1], [[3, 1], [1, 2], [1, 0]], ("a", "b", "c"))
+    fig.canvas.draw()
+    widths = [ax.get_position().width for ax in axes]
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["a", "b", "c"] and widths[0] > widths[1]
+    for ax, tip in zip(axes, ([3, 1], [1, 2], [1, 0]), strict=True):
+        assert ax.get_xlim()[1] > tip[0] and ax.get_ylim()[1] > tip[1]
+
+
+def test_paths_below_each_other_name_their_curves_at_the_end():
+    changes = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
+    axes = first_order.paths_below_each_other(changes, [[1.0, 2.0], [3.0, 4.0]], ("x", "y")).axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["x", "y"]
+    for k, ax in enumerate(axes):
+        ends = {text.get_text(): text.xy[1] for text in ax.texts}
+        assert ends == pytest.approx(dict(zip(("chosen", "rejected"), changes[-1, k].tolist(), strict=True)))
+
+
+@pytest.mark.parametrize("floor", [-0.25, -1.05])
+def test_the_narrow_plane_names_each_region_where_it_is(floor):
+    ax = first_order.plane_of_pairs(floor=floor)
+    names = {label: case for case, label in drawing.CASE_LABELS.items()}
+    found = 0
+    for text in ax.texts:
+        case = names.get(text.get_text())
+        if case:
+            point = ax.transData.inverted().transform(ax.transAxes.transform(text.get_position()))
+            ratio, cosine = map(float, point)
+            pair = PairGeometry([1.0], [ratio**2], [cosine * ratio])
+            assert pair.case() == [case] and text.get_color() == drawing.CASE_COLORS[case]
+            found += 1
+    assert found == 3 and ax.get_ylim()[0] == floor
+
+
+def test_text_of_a_narrow_figure_is_eight_points_tall_on_a_telephone():
+    fig, ax = narrow_figure(height=2.0)
+    ax.set(xlabel="x", title="t")
+    fig.canvas.draw()
+    shown = 342 / (96 * fig.get_figwidth())
+    sizes = [t.get_size() for t in (ax.xaxis.label, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels())]
+    assert min(sizes) * shown >= 8 * 0.99
 
 
 def test_a_trail_ends_where_the_pair_ends():

@@ -25,11 +25,26 @@ def test_first_row_is_at_the_top_and_zero_is_the_pale_middle():
     ax = mesh.axes
     assert ax.yaxis_inverted()
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
-    assert [t.get_text() for t in ax.texts] == ["+1.00", "+0.00", "-1.00", "+0.50"]
+    assert [t.get_text() for t in ax.texts] == ["+1.00", "+0.00", "−1.00", "+0.50"]
     assert mesh.norm.vmin == -1 and mesh.norm.vmax == 1
     purple, pale, green = (mesh.cmap(mesh.norm(v))[:3] for v in (1.0, 0.0, -1.0))
     assert purple[2] > purple[1] and green[1] > green[0]
     assert min(pale) > 0.9
+    # Without numbers the middle is the page itself.
+    bare = figures.heat_map([[1.0, 0.0]], ["a"], ["b", "c"])
+    purple, nothing, green = (bare.cmap(bare.norm(v)) for v in (1.0, 0.0, -1.0))
+    assert nothing[3] < 0.02 and purple[3] == green[3] == 1
+    assert purple[2] > purple[1] and green[1] > green[0]
+
+
+def test_small_inner_products_are_seen_on_a_logarithmic_scale():
+    for linear, seen in ((None, False), (1.0, True)):
+        mesh = figures.heat_map([[1000.0, -10.0]], ["a"], ["b", "c"], limit=1000, linear=linear)
+        assert (mesh.cmap(mesh.norm(-10.0))[3] > 0.3) == seen
+        assert mesh.cmap(mesh.norm(-10.0))[1] > 0.4
+    figures.colorbar(mesh, mesh.axes, "inner product")
+    marks = [t.get_text() for t in mesh.figure.axes[-1].get_yticklabels()]
+    assert {"−1,000", "−1", "0", "1", "1,000"} <= set(marks)
 
 
 def test_labels_must_fit_the_matrix():

@@ -140,8 +140,8 @@ TRAINING = {
     "token_by_token", "training_dynamics", "underspecified_margin", "which_tokens_matter",
 }  # fmt: skip
 #: Chapters that take the loss DPO from the registry: its title might be shown.
-WITH_DPO = (TRAINING - {"controlling_each_response", "token_by_token"}) | {
-    "every_margin_loss", "gradient_entanglement", "one_token",
+WITH_DPO = (TRAINING - {"token_by_token"}) | {
+    "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
 }  # fmt: skip
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
 ALL = TRAINING | WITH_DPO | {"shared_suffix", "where_the_probability_goes"}
@@ -161,7 +161,7 @@ EDITS = {
                 "return logsigmoid(beta * (logps.chosen_mean",
             )
         ],
-        Stale.of(pages={"every_margin_loss", "training_dynamics"}, grids={"dynamics"}),
+        Stale.of(pages={"every_margin_loss", "losses_one_by_one", "training_dynamics"}, grids={"dynamics"}),
     ),
     "double the damping of the decoupled step": (
         [("lib/entanglement/updates/decoupled.py", "strength = self.damping", "strength = 2 * self.damping")],
@@ -179,7 +179,7 @@ EDITS = {
                 NEW_LOSS + "\n\n\n@declare_loss(",
             )
         ],
-        Stale.of(pages={"every_margin_loss"}),
+        Stale.of(pages={"every_margin_loss", "losses_one_by_one"}),
     ),
     "add an update rule": (
         [
@@ -205,7 +205,7 @@ EDITS = {
     ),
     "edit the loss table": (
         [("lib/entanglement_book/press/loss_table.py", "<th>loss</th>", "<th>Loss</th>")],
-        Stale.of(pages={"every_margin_loss"}, verdicts=()),
+        Stale.of(pages={"losses_one_by_one"}, verdicts=()),
     ),
     "change how numbers are pasted": (
         [("lib/entanglement_book/press/pasting.py", "else float(value)", "else float(value) + 0.0")],
@@ -270,7 +270,8 @@ EDITS = {
     ),
     "change a stored table": (
         [("book/results/smoke/masking-nano/means.csv", "0.0,", "0.1,")],
-        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}, verdicts=(), grids={"masking"}),
+        # the chapter on control shows the tables of book, at smoke too
+        Stale.of(pages={"which_tokens_matter"}, verdicts=(), grids={"masking"}),
     ),
 }
 

@@ -176,8 +176,8 @@ def test_a_loss(tree):
     assert int(re.search(r"(\d+) passed", tested)[1]) >= 6
     assert [path.name for path in files] == ["strict.py", "test_loss_catalogue.py"]
     lints(tree, map(str, files))
-    # The chapter's own cells, and the command without a name.
-    cells = notebooks.read(tree.root / "notebooks" / "04_every_margin_loss.ipynb").cells
+    # The cells of the page with all losses, and the command without a name.
+    cells = notebooks.read(tree.root / "notebooks" / "81_losses_one_by_one.ipynb").cells
     tables = [cell.source for cell in cells if cell.source.startswith("LossTable(")]
     source = "from entanglement.cli import main\nfrom entanglement_book.press.loss_table import LossTable\n"
     source += "\n".join(f"print({table}._repr_html_())" for table in tables) + "\nmain(['losses'])"

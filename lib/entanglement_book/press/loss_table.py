@@ -42,12 +42,14 @@ def _row(spec: LossSpec) -> str:
         escape(spec.notes),
         f"<small>{escape(about)}.</small>",
     ]
-    name = f"<strong>{escape(spec.title)}</strong><br><code>{escape(spec.name)}</code>"
-    return f"<tr><td>{name}</td><td>{'<br>'.join(filter(None, lines))}</td></tr>"
+    name = f"<strong>{escape(spec.title)}</strong>, <code>{escape(spec.name)}</code>"
+    return f"<tr><td>{'<br>'.join(filter(None, [name, *lines]))}</td></tr>"
 
 
 class LossTable:
-    """One form's losses, or some by name, as a table; shown as the last value of a cell.
+    """One form's losses, or some by name, a row each; shown as the last value of a cell.
+
+    A row is one cell as wide as the page: on a telephone there is no room beside a formula.
 
     Args:
         form: which form of loss.
@@ -71,6 +73,6 @@ class LossTable:
         return "\n".join(f"{spec.title} ({spec.name}): {spec.formula}" for spec in self.specs)
 
     def _repr_html_(self) -> str:
-        head = "<th>loss</th><th>of one pair, its weights, hyper-parameters and source</th>"
+        head = "<th>loss</th>"
         rows = "\n".join(map(_row, self.specs))
         return f'<table class="losses">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -33,7 +33,7 @@ class Sizes:
 
     train: PositiveInt
     test: PositiveInt
-    sft_steps: PositiveInt
+    sft_steps: NonNegativeInt
     dpo_steps: PositiveInt
     reward_pairs: PositiveInt
     batch: PositiveInt
@@ -147,7 +147,7 @@ def run_two_steps(
 
 
 def _moments(steps: int) -> list[int]:
-    return sorted({round(steps * k / 4) for k in range(5)})
+    return sorted({round(steps * k / 3) for k in range(4)})
 
 
 def greedy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, tokens: int = 24) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entanglement.geometry import Case
-from entanglement.stats import mean_interval
-from entanglement_book.drawing.style import CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement.stats import share_interval, summarize
+from entanglement_book.drawing.charts import line_with_band
+from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.studies.ch02_margin.study import ALL, ALL_NLL, ONE, ONLY_LIKELIHOOD
 
-__all__ = ["outcomes", "same_margin"]
+__all__ = ["compliance", "same_margin", "student"]
 
 #: Where each case lies in the plane: center (shares of half its width) and what is written there.
 _CORNERS: dict[Case, tuple[float, float, str]] = {
@@ -53,53 +55,79 @@ def same_margin(policies: Mapping[str, tuple[float, float]], *, limit: float = 4
     return fig
 
 
-def outcomes(changes: pd.DataFrame, shares: pd.DataFrame) -> Figure:
-    """Draw both side effects: the rejected answer's change, and how often the ideal answer is drawn.
+#: Way, kind → color, line, label of the course of a lesson.
+_COURSES = {
+    (ALL_NLL, "same words"): (CASE_COLORS["both_up"], "-", "DPO + NLL"),
+    (ONLY_LIKELIHOOD, "same words"): (ACCENT, "--", "NLL alone"),
+    (ALL, "same words"): (CASE_COLORS["both_down"], "-.", "DPO"),
+    (ALL_NLL, "other words"): (NEUTRAL, ":", "DPO + NLL, other words"),
+}
+
+
+def compliance(course: pd.DataFrame) -> Figure:
+    """Draw the probability of the compliance: of each pair that was trained on alone, and of all, by steps.
 
     Args:
-        changes: one row a kind, way and seed: rejected (mean change, nats).
-        shares: one row a kind, seed and moment ("before", "after"): ideal (share).
+        course: as of ``run_refusals``, of several seeds.
     """
-    fig, (left, right) = figure(2, height=3.4, width_ratios=[1.5, 1.0])
-    ways = list(dict.fromkeys(changes["way"]))
-    for kind, shade, shift, marker in (
-        ("same words", CASE_COLORS["both_up"], -0.14, "o"),
-        ("other words", NEUTRAL, 0.14, "s"),
+    fig, (top, bottom) = figure(rows=2, width=4.8, height=4.0)
+    alone = course[course["way"] == ONE].assign(p=lambda rows: rows["rejected"].map(math.exp))
+    top.plot([0, 1], [0, 1], color=INK, lw=1, alpha=0.7)
+    for kind, shade, marker in (
+        ("other words", NEUTRAL, "s"),
+        ("same words", CASE_COLORS["both_up"], "o"),
     ):
-        for height, way in enumerate(ways):
-            rows = changes[(changes["way"] == way) & (changes["kind"] == kind)]
-            _interval(
-                left, rows["rejected"].to_numpy(), height + shift, shade, marker, kind if not height else None
-            )
-    left.axvline(0, color=INK, lw=1)
-    left.set_yticks(range(len(ways)), ways)
-    left.set_ylim(len(ways) - 0.5, -0.5)
-    left.set_xlabel("change of log π(compliance) (nats)")
-    left.set_title("taught to refuse")
-    left.legend(loc="lower left", title=None)
-    for kind, shade, line, marker in (
-        ("same words", CASE_COLORS["both_down"], "-", "o"),
-        ("other words", NEUTRAL, "--", "s"),
-    ):
-        rows = shares[shares["kind"] == kind].pivot(index="moment", columns="seed", values="ideal")
-        for number, seed in enumerate(rows):
-            right.plot(
-                [0, 1], rows[seed].loc[["before", "after"]], line, color=shade, marker=marker, ms=5, lw=1.4,
-                label=None if number else kind,
-            )  # fmt: skip
-    right.set_xticks([0, 1], ["before", "after"])
-    right.set_xlim(-0.25, 1.25)
-    right.set_ylim(0, None)
-    right.set_ylabel("share of draws that are ideal")
-    right.set_title("taught not to ramble")
-    right.legend(loc="lower left")
+        by = alone[alone["kind"] == kind].pivot(index=["seed", "pair"], columns="step", values="p")
+        top.plot(
+            by[by.columns.min()], by[by.columns.max()], marker, color=shade, ms=5, alpha=0.75, label=kind
+        )
+    top.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    top.set_xlabel("P(compliance) before")
+    top.set_ylabel("after")
+    top.set_title("one pair alone, DPO")
+    top.legend(loc="upper left")
+    shown = course.assign(p=course["rejected"].map(math.exp))
+    for (way, kind), (shade, line, label) in _COURSES.items():
+        at = summarize(shown[(shown["way"] == way) & (shown["kind"] == kind)], "p", ["step"])
+        low = at["low"].where(at["low"] == -math.inf, at["low"].clip(lower=0))
+        line_with_band(bottom, at["step"], at["value"], low, at["high"], shade, label, ls=line)
+    bottom.set_ylim(0, None)
+    bottom.set_xlabel("step")
+    bottom.set_ylabel("P(compliance)")
+    bottom.set_title("all pairs")
+    bottom.legend(loc="lower left", fontsize=9)
     return fig
 
 
-def _interval(
-    ax: Axes, values: np.ndarray, height: float, shade: str, marker: str, label: str | None
-) -> None:
-    found = mean_interval(values)
-    ax.plot([found.low, found.high], [height, height], color=shade, lw=2)
-    ax.plot(found.value, height, marker, color=shade, ms=7, label=label)
-    ax.plot(values, np.full(len(values), height), "|", color=shade, ms=9, alpha=0.8)
+def student(said: pd.DataFrame) -> Figure:
+    """Draw how often a student gives its teacher's answer, before and after DPO, with exact intervals.
+
+    Args:
+        said: as of ``run_distillation``, of several seeds: the numbers of drawn answers.
+    """
+    fig, ax = figure(width=4.8, height=3.8)
+    seeds = sorted(said["seed"].unique())
+    for kind, shade, line, marker, start in (
+        ("same words", CASE_COLORS["both_down"], "-", "o", -0.16),
+        ("other words", NEUTRAL, "--", "s", 0.04),
+    ):
+        for number, seed in enumerate(seeds):
+            rows = said[(said["kind"] == kind) & (said["seed"] == seed)].set_index("moment")
+            shares = []
+            for moment in ("before", "after"):
+                counts = rows.loc[moment, ["ideal", "goes on", "else"]].astype(int)
+                shares.append(share_interval(int(counts["ideal"]), int(counts.sum())))
+            shift = start + 0.12 * number / max(1, len(seeds) - 1)
+            places = [shift, 1 + shift]
+            for place, share in zip(places, shares, strict=True):
+                ax.plot([place, place], [share.low, share.high], color=shade, lw=1.6)
+            ax.plot(
+                places, [share.value for share in shares], line, color=shade, marker=marker, ms=5, lw=1,
+                label=None if number else kind,
+            )  # fmt: skip
+    ax.set_xticks([0, 1], ["before DPO", "after DPO"])
+    ax.set_xlim(-0.35, 1.35)
+    ax.set_ylim(0, None)
+    ax.set_ylabel("share of the teacher's answer")
+    ax.legend(loc="lower left", title="rejected answer in")
+    return fig

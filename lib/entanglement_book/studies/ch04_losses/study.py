@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 
+from entanglement.geometry import PairGeometry
 from entanglement.loglinear import LogLinear
 from entanglement.logps import PairLogps
 from entanglement.losses import FORMS, Loss, get_loss
@@ -49,11 +51,22 @@ def weight_ratio(loss: Loss, logps: PairLogps) -> tuple[torch.Tensor, torch.Tens
     return d_w, d_l, d_w / d_l
 
 
-def at_reference(names: Iterable[str], lengths: tuple[int, int] = (10, 10)) -> pd.DataFrame:
-    """Return the weights of each loss, at its defaults, before the first step: columns loss, d_w, d_l, r."""
+def at_reference(
+    names: Iterable[str],
+    lengths: tuple[int, int] = (10, 10),
+    start: tuple[float, float] = (-12.0, -14.0),
+) -> pd.DataFrame:
+    """Return the weights of each loss, at its defaults, before the first step: columns loss, d_w, d_l, r.
+
+    Args:
+        names: of losses.
+        lengths: (n_w, n_l), tokens.
+        start: (log π_w, log π_l) at the reference, nats. Losses without a reference depend on it, so a page
+            that shows these numbers says it.
+    """
     rows = []
     for name in names:
-        d_w, d_l, r = weight_ratio(get_loss(name), pair_state([0.0], [0.0], lengths))
+        d_w, d_l, r = weight_ratio(get_loss(name), pair_state([0.0], [0.0], lengths, start))
         rows.append({"loss": name, "d_w": float(d_w), "d_l": float(d_l), "r": float(r)})
     return pd.DataFrame(rows)
 
@@ -63,6 +76,7 @@ def fallen(
     nats: Sequence[float],
     lengths: tuple[int, int] = (10, 10),
     beta: float | None = None,
+    start: tuple[float, float] = (-12.0, -14.0),
 ) -> pd.DataFrame:
     """Return each loss's weights once both log-ratios have fallen equally far.
 
@@ -71,6 +85,7 @@ def fallen(
         nats: how far both have fallen, at least 0.
         lengths: (n_w, n_l), tokens.
         beta: for all losses that have this hyper-parameter; None for their own defaults.
+        start: (log π_w, log π_l) at the reference, nats.
 
     Returns:
         Columns loss, fallen (nats), d_w, d_l, r.
@@ -81,7 +96,7 @@ def fallen(
         loss = get_loss(name)
         if beta is not None and "beta" in loss.hyper:
             loss = get_loss(name, beta=beta)
-        d_w, d_l, r = weight_ratio(loss, pair_state(down, down, lengths))
+        d_w, d_l, r = weight_ratio(loss, pair_state(down, down, lengths, start))
         columns = {"loss": name, "fallen": -down.numpy(), "d_w": d_w, "d_l": d_l, "r": r}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -101,7 +116,7 @@ def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataF
     """
     geometry = pairs.geometry()
     d_w, d_l, _ = weight_ratio(loss, exact_logps(pairs, pairs.logps()))
-    eta = _unit_steps(pairs, d_w, d_l, nats)
+    eta = _unit_steps(geometry, d_w, d_l, nats)
     moves = eta > 0
     changes = pairs.change(1.0, eta * d_w, eta * d_l)
     rows = pd.DataFrame(
@@ -116,9 +131,9 @@ def one_step_cases(pairs: LogLinear, loss: Loss, nats: float = 1e-5) -> pd.DataF
     return rows[moves.numpy()]
 
 
-def _unit_steps(pairs: LogLinear, d_w: torch.Tensor, d_l: torch.Tensor, nats: float) -> torch.Tensor:
+def _unit_steps(pairs: PairGeometry, d_w: torch.Tensor, d_l: torch.Tensor, nats: float) -> torch.Tensor:
     """Return (B,) step sizes whose larger first-order change is ``nats``; 0 where nothing moves."""
-    up, down = pairs.geometry().rates(d_w, d_l)
+    up, down = pairs.rates(d_w, d_l)
     speed = torch.maximum(up.abs(), down.abs())
     return torch.where(speed > 0, nats / speed.clamp(min=_TINY), torch.zeros_like(speed))
 
@@ -140,36 +155,38 @@ def descend(
 
     Returns:
         One row a step and pair: step, pair, chosen, rejected (nats since the start), margin (their
-        difference), d_w, d_l, r, cosine, norm_ratio, weighed (d_l b / d_w a) and the case of the next step.
+        difference), value (of the loss), d_w, d_l, r, cosine, norm_ratio, weighed (d_l b / d_w a), the case
+        of the next step and eta, what its weights are multiplied by.
         A pair that has arrived, or that the loss no longer moves, has no further rows.
     """
     reference = pairs.logps()
     going = torch.ones(len(reference[0]), dtype=torch.bool)
-    frames = []
+    pair, rows, cases = torch.arange(len(going)), [], []
     for step in range(steps + 1):
         logps, geometry = exact_logps(pairs, reference), pairs.geometry()
         d_w, d_l, r = weight_ratio(loss, logps)
-        frame = pd.DataFrame(
-            {
-                "step": step,
-                "pair": range(len(going)),
-                "chosen": logps.chosen_logratio,
-                "rejected": logps.rejected_logratio,
-                "margin": logps.delta,
-                "d_w": d_w,
-                "d_l": d_l,
-                "r": r,
-                "cosine": geometry.cosine,
-                "norm_ratio": geometry.norm_ratio,
-                "weighed": geometry.norm_ratio / r,
-                "case": geometry.case(d_w, d_l),
-            }
-        )
-        frames.append(frame[going.numpy()])
-        eta = _unit_steps(pairs, d_w, d_l, stride)
+        eta = _unit_steps(geometry, d_w, d_l, stride)
+        columns = {
+            "step": torch.full_like(pair, step),
+            "pair": pair,
+            "chosen": logps.chosen_logratio,
+            "rejected": logps.rejected_logratio,
+            "margin": logps.delta,
+            "value": loss(logps),
+            "d_w": d_w,
+            "d_l": d_l,
+            "r": r,
+            "cosine": geometry.cosine,
+            "norm_ratio": geometry.norm_ratio,
+            "weighed": geometry.norm_ratio / r,
+            "eta": eta,
+        }
+        rows.append({name: column[going].numpy() for name, column in columns.items()})
+        cases += [case for case, goes in zip(geometry.case(d_w, d_l), going.tolist(), strict=True) if goes]
         going = going & (logps.delta < margin) & (eta > 0)
         if not bool(going.any()):
             break
         eta = torch.where(going, eta, torch.zeros_like(eta))
         pairs = pairs.step(1.0, eta * d_w, eta * d_l)
-    return pd.concat(frames, ignore_index=True)
+    whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return pd.DataFrame(whole | {"case": cases})

@@ -1,9 +1,12 @@
-"""Figures of training dynamics: curves of many losses, their pairs on the plane, the map of two knobs."""
+"""Figures of training dynamics: curves of some losses, the ends of all, the account, pairs on the plane, the
+two knobs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -11,20 +14,32 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from entanglement.geometry import PairGeometry
+from entanglement.stats import Interval
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.plane import plane, scatter_pairs
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    REJECTED,
+    figure,
+)
+from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch05_dynamics import tables
 
-__all__ = ["curves", "knob_map", "on_the_plane"]
+__all__ = ["account", "by_margin", "curves", "ends", "knob_map", "on_the_plane"]
 
-_LINES = (("chosen", CHOSEN, "-"), ("rejected", REJECTED, "--"), ("margin", NEUTRAL, ":"))
+#: Inches; a page on a phone shows a figure of this width at three quarters of its size.
+NARROW = 5.0
+_LINES = (("rejected", REJECTED, "--"), ("chosen", CHOSEN, "-"))
 
 
 def curves(
     means: pd.DataFrame, data: str, rows: Sequence[Sequence[str]], titles: Mapping[str, str]
 ) -> Figure:
-    """Draw chosen, rejected and margin along training, a panel a loss; the panels of a row share an axis.
+    """Draw chosen and rejected along training, a panel a loss; the panels of a row share an axis.
 
     Args:
         means: the grid's table.
@@ -33,21 +48,99 @@ def curves(
         titles: loss → what to write.
     """
     found = {name: tables.curve(means, data, name) for name, _, _ in _LINES}
-    fig, axes = figure(len(rows[0]), rows=len(rows), height=1.75, sharex=True, sharey="row", squeeze=False)
+    columns = len(rows[0])
+    fig, axes = figure(
+        columns, rows=len(rows), width=NARROW, height=1.75, sharex=True, sharey="row", squeeze=False
+    )
     for line, losses in zip(axes, rows, strict=True):
         for ax, loss in zip(line, losses, strict=True):
             ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
-            for name, color, dashes in _LINES:
+            for name, color, dashes in _LINES:  # chosen last, so that it lies on top
                 some = found[name][found[name]["loss"] == loss]
                 line_with_band(
                     ax, some["step"], some["value"], some["low"], some["high"], color, name, ls=dashes
                 )
-            ax.set_title(titles[loss], fontsize=10)
-        line[0].set_ylabel("change (nats)")
+            ax.set_title(titles[loss], fontsize=10.5 if columns < 3 else 9.5)
     for ax in axes[-1]:
         ax.set_xlabel("step")
+    fig.supylabel("change since the start (nats)", fontsize=10.5, color=INK)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=3)
+    fig.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=2)
+    return fig
+
+
+def _bar(ax: Axes, row: float, interval: Interval, color: str, marker: str) -> None:
+    if np.isfinite([interval.low, interval.high]).all():
+        ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
+    ax.plot(interval.value, row, marker, color=color, ms=5.5)
+
+
+def _rows(ax: Axes, labels: Sequence[str]) -> None:
+    ax.set_yticks(range(len(labels)), list(labels))
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+
+
+def ends(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw where each loss ends, a row a loss: both answers, the margin, and the share of pairs in which both
+    fell.
+
+    Args:
+        table: of ``tables.ends``.
+        titles: loss → what to write.
+    """
+    fig, axes = figure(3, width=6.4, height=0.95 + 0.27 * len(table), sharey=True)
+    left, middle, right = axes
+    for row, (_, loss) in enumerate(table.iterrows()):
+        _bar(left, row + 0.12, loss["rejected"], REJECTED, "s")
+        _bar(left, row - 0.12, loss["chosen"], CHOSEN, "o")
+        _bar(middle, row, loss["margin"], NEUTRAL, "D")
+        _bar(right, row, percent(loss["both_fell"]), CASE_COLORS["both_down"], "v")
+    for ax in axes:
+        ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
+        _rows(ax, [titles[str(name)] for name in table.index])
+    left.set_xscale("symlog", linthresh=1)
+    left.set_xticks([-1, 0, 1, 10], ["−1", "0", "1", "10"])
+    left.minorticks_off()
+    left.set(title="two answers", xlabel="change (nats)")
+    middle.set(title="margin", xlabel="change (nats)")
+    right.set(title="both fell", xlabel="% of pairs")
+    return fig
+
+
+_TERMS = {
+    "own_pair": "own pair",
+    "other_pairs": "other pairs",
+    "preconditioner": "AdamW's turn",
+    "curvature": "curvature",
+    "total": "total",
+}
+
+
+def account(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> Figure:
+    """Draw the terms of the account of the chosen answer, a panel a data set, a mark a set of pairs.
+
+    Args:
+        panels: title → ``tables.account_rows``, with the sets "batch" and "test".
+    """
+    fig, axes = figure(rows=len(panels), width=NARROW, height=2.3, squeeze=False)
+    looks = {
+        "batch": (CHOSEN, "o", -0.14, "pairs of the batch"),
+        "test": (ACCENT, "s", 0.14, "held-out pairs"),
+    }
+    for ax, (title, sets) in zip(axes[:, 0], panels.items(), strict=True):
+        ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
+        for name, (color, marker, off, label) in looks.items():
+            for row, term in enumerate(_TERMS):
+                if term in sets[name]:
+                    _bar(ax, row + off, sets[name][term], color, marker)
+            ax.plot([], [], marker, color=color, ms=5.5, label=label)
+        _rows(ax, list(_TERMS.values()))
+        ax.set_title(title)
+    axes[-1, 0].set_xlabel("change of the chosen answer (nats)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=2)
     return fig
 
 
@@ -62,7 +155,9 @@ def on_the_plane(
         titles: loss → what to write.
         data: data set → what to write, a row each.
     """
-    fig, axes = figure(len(losses), rows=len(data), height=2.35, sharex=True, sharey=True, squeeze=False)
+    fig, axes = figure(
+        len(losses), rows=len(data), width=NARROW, height=2.4, sharex=True, sharey=True, squeeze=False
+    )
     end = pairs[pairs["step"] == pairs["step"].max()]
     for line, (name, label) in zip(axes, data.items(), strict=True):
         for ax, loss in zip(line, losses, strict=True):
@@ -70,12 +165,11 @@ def on_the_plane(
             some = end[(end["data"] == name) & (end["loss"] == loss)]
             x = torch.tensor(some["weighed"].to_numpy(copy=True)).clamp(1e-6, 1e6)
             rho = torch.tensor(some["cosine"].to_numpy(copy=True))
-            scatter_pairs(ax, PairGeometry(torch.ones_like(x), x * x, x * rho), size=14, alpha=0.6)
+            scatter_pairs(ax, PairGeometry(torch.ones_like(x), x * x, x * rho), size=16, alpha=0.6)
             ax.set_xlabel("")
             ax.set_ylabel("")
-        line[0].set_ylabel(f"{label}\ngradient cosine ρ")
-    for ax, loss in zip(axes[0], losses, strict=True):
-        ax.set_title(titles[loss], fontsize=10)
+            ax.set_title(f"{titles[loss]}: {label}", fontsize=10)
+        line[0].set_ylabel("gradient cosine ρ")
     for ax in axes[-1]:
         ax.set_xlabel(r"$d_l\,b\,/\,d_w\,a$")
     return fig
@@ -106,7 +200,58 @@ def knob_map(ax: Axes, table: pd.DataFrame, column: str, *, percent: bool, title
     ax.set_ylim(values.shape[0] - 0.5, -0.5)
     ax.set_xticks(range(values.shape[1]), [f"{rate:g}" for rate in grid.columns])
     ax.set_yticks(range(values.shape[0]), [f"{beta:g}" for beta in grid.index])
-    ax.set_xlabel("learning rate (multiples)")
-    ax.set_title(title, fontsize=10)
+    ax.set_ylabel("β")
+    ax.set_title(title, fontsize=10.5)
     ax.grid(visible=False)
     ax.tick_params(length=0)
+
+
+_RATE_LOOKS = ((CHOSEN, "-", "o"), (INK, "--", "s"), (CASE_COLORS["both_up"], "-.", "^"))
+
+
+def by_margin(
+    lines: Mapping[str, pd.DataFrame], dots: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> Figure:
+    """Draw quantities against the margin, a panel a quantity and a curve a rate.
+
+    Args:
+        lines: column → ``tables.along_margin``; shares are drawn in percent.
+        dots: column → the same for the ends of runs at other rates, drawn as crosses.
+        labels: column → what to write on its axis.
+    """
+    fig, axes = figure(rows=len(lines), width=NARROW, height=2.4, sharex=True, squeeze=False)
+    for ax, (column, table) in zip(axes[:, 0], lines.items(), strict=True):
+        ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
+        times = 100 if column == "both_fell" else 1
+        for (rate, some), (color, dashes, marker) in zip(table.groupby("rate"), _RATE_LOOKS, strict=False):
+            value, low, high = (times * some[name].to_numpy() for name in ("value", "low", "high"))
+            if times == 100:
+                low, high = low.clip(0, 100), high.clip(0, 100)
+            spread = (value - low, high - value)
+            ax.errorbar(
+                some["margin"], value, spread, color=color, ls=dashes, marker=marker, ms=4.5,
+                elinewidth=1, label=f"rate × {rate:g}",
+            )  # fmt: skip
+        ends = dots[column]
+        ax.plot(
+            ends["margin"], times * ends["value"], "x", color=REJECTED, ms=7, mew=1.8, label="other rates"
+        )
+        for _, end in ends.iterrows():
+            spot = (end["margin"], times * end["value"])
+            ax.annotate(
+                f"{end['rate']:g}",
+                spot,
+                xytext=(6, 3),
+                textcoords="offset points",
+                color=REJECTED,
+                fontsize=9,
+            )
+        ax.set(xscale="log", ylabel=labels[column])
+    lowest = min(float(lines["chosen"]["value"].min()), float(dots["chosen"]["value"].min()))
+    axes[0, 0].set_ylim(1.15 * lowest, 0.1 * abs(lowest))
+    ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5]
+    axes[-1, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[-1, 0].minorticks_off()
+    axes[-1, 0].set_xlabel("margin gained (nats)")
+    axes[0, 0].legend(loc="lower left")
+    return fig

@@ -204,7 +204,7 @@ def sign_map(
     ]
     if len(paths):
         handles.append(Line2D([], [], color=CHOSEN, lw=1.6, marker="o", ms=3, label="DPO, exact steps"))
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.72, 1.0), title=r"$c\,/\,\kappa$")
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06), title=r"$c\,/\,\kappa$")
     return ax
 
 
@@ -227,7 +227,7 @@ def cloud(ax: Axes | None, geometry: PairGeometry) -> Axes:
     ax.axhline(0.5, color=INK, lw=1)
     ax.annotate("ρ = ½", (0.13, 0.52), color=INK)
     places: list[tuple[Case, float, float]]
-    places = [("ideal", 5.0, -0.12), ("both_down", 5.0, 0.75), ("both_up", 0.2, 0.75)]
+    places = [("ideal", 5.0, -0.12), ("both_down", 4.2, 0.75), ("both_up", 0.22, 0.75)]
     for case, x, y in places:
         style: dict[str, Any] = {
             "color": CASE_COLORS[case],
@@ -272,7 +272,7 @@ def any_step(
     for name, values, at, offset, color in (
         ("chosen", _array(chosen), middle, (0, 9), CHOSEN),
         (f"all {_array(others).shape[1]} others", _array(others)[:, 0], middle, (12, 12), INK),
-        ("rejected", _array(rejected), middle, (-14, -16), REJECTED),
+        ("rejected", _array(rejected), middle, (-66, -16), REJECTED),
     ):
         ax.annotate(name, (x[at], values[at]), xytext=offset, textcoords="offset points", color=color)
     return ax

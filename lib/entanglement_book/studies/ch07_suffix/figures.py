@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.stats import chi2
 
 from entanglement.geometry import Case
 from entanglement.loglinear import LogLinear
-from entanglement.stats import Interval, mean_interval, median_interval
+from entanglement.stats import Interval, mean_interval, median_interval, share_interval
 from entanglement_book.drawing.charts import line_with_band
 from entanglement_book.drawing.plane import plane, scatter_pairs
 from entanglement_book.drawing.style import (
@@ -23,6 +23,7 @@ from entanglement_book.drawing.style import (
     INK,
     NEUTRAL,
     REJECTED,
+    figure,
     pick_axes,
 )
 from entanglement_book.studies.ch07_suffix.study import table_geometry
@@ -30,14 +31,18 @@ from entanglement_book.studies.ch07_suffix.study import table_geometry
 __all__ = [
     "STATE_COLORS",
     "STATE_LABELS",
+    "WIDTH",
     "climb",
     "collapse",
     "crosstalk",
     "growth",
     "scissors",
+    "shares",
     "tables",
 ]
 
+#: Inches: narrower than the text, so that a telephone shrinks the letters less.
+WIDTH = 4.8
 #: The relations between the two suffixes' states that the chapter compares.
 STATE_LABELS = {
     "identical": "same states",
@@ -52,6 +57,12 @@ STATE_COLORS = {
     "shorter": CASE_COLORS["both_up"],
     "noisy": ACCENT,
     "orthogonal": NEUTRAL,
+}
+GROWTH_LABELS = {
+    "identical": "same states, same words",
+    "noisy": "similar states (0.95), same words",
+    "orthogonal": "orthogonal states, same words",
+    "other words": "same states, other words: size of $c$",
 }
 STATE_MARKERS = {"identical": "o", "longer": "v", "shorter": "^", "noisy": "D", "orthogonal": "s"}
 
@@ -103,25 +114,67 @@ def scissors(ax: Axes | None, pair: LogLinear, *, title: str = "") -> Axes:
     return ax
 
 
-def growth(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str], *, own: str = "identical") -> Axes:
-    """Draw the mean inner product against the suffix length, with 95 % t intervals over draws.
+def growth(ax: Axes | None, table: pd.DataFrame) -> Axes:
+    """Draw the mean inner product against the suffix length, both logarithmic, with 95 % t intervals.
 
-    Rings, for the variant ``own``: the part of c that equal positions make, whose products are positive.
+    The inner products of other words have either sign, so theirs is the mean size.
+
+    Args:
+        ax: where to draw; a new figure if None.
+        table: of ``rivals.growth_study``.
     """
-    ax = pick_axes(ax)
-    for variant in variants:
-        rows = table[table.variant == variant].groupby("n")
-        lengths = sorted(int(n) for n in table.n[table.variant == variant].unique())
-        intervals = [mean_interval(rows.get_group(n).c) for n in lengths]
-        style = {"label": STATE_LABELS[variant], "marker": STATE_MARKERS[variant]}
-        _with_band(ax, lengths, intervals, STATE_COLORS[variant], **style)
-    same = table[table.variant == own].groupby("n").same_position.mean()
-    ring: dict[str, Any] = {"mfc": "none", "mew": 1.3, "ms": 11, "ls": "none"}
-    ax.plot(same.index, same.to_numpy(), marker="o", color=INK, label="same states, equal positions", **ring)
-    ax.axhline(0, color=NEUTRAL, lw=0.8)
+    ax = figure(width=WIDTH, height=4.6)[1] if ax is None else ax
+    for variant, label in GROWTH_LABELS.items():
+        rows = table[table["variant"] == variant].groupby("n")["c"]
+        size = variant == "other words"
+        found = {int(str(n)): mean_interval(c.abs() if size else c) for n, c in rows}
+        seen = {n: interval for n, interval in found.items() if interval.value > 0}
+        lengths = list(seen)
+        # A logarithmic axis has no place for an end below 0.
+        ends = [i._replace(low=max(i.low, 0.05 * i.value)) for i in seen.values()]
+        style: dict[str, Any] = {"marker": STATE_MARKERS.get(variant, "x"), "ls": "--" if size else "-"}
+        style |= {"ms": 9 if variant == "identical" else 5}  # the next line lies on it
+        _with_band(ax, lengths, ends, STATE_COLORS.get(variant, INK), label=label, **style)
+    drift = table[table["variant"] == "orthogonal"].groupby("n")["drift"].mean()
+    ax.plot(
+        drift.index[drift > 1], drift[drift > 1], color=INK, ls=":", label="orthogonal, mean gradients only"
+    )
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(drift.index, [str(n) for n in drift.index])
+    ax.set_ylim(0.3, None)
     ax.set_xlabel("shared suffix $n$ (tokens)")
-    ax.set_ylabel(r"inner product $c=\langle g_w,g_l\rangle$ (mean)")
-    ax.legend(loc="upper left")
+    ax.set_ylabel(r"inner product $c$ (mean)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16))
+    return ax
+
+
+def shares(ax: Axes | None, table: pd.DataFrame, rows: Mapping[str, tuple[str, str]]) -> Axes:
+    """Draw the share of the pairs in a case against the suffix length, with Clopper-Pearson intervals.
+
+    Args:
+        ax: where to draw; a new figure if None.
+        table: of ``study.suffix_study``.
+        rows: label → (variant, case that is counted, or "violated" for all but "ideal").
+    """
+    ax = figure(width=WIDTH, height=4.0)[1] if ax is None else ax
+    lengths = sorted(int(n) for n in table["n"].unique())
+    for i, (label, (variant, case)) in enumerate(rows.items()):
+        found = []
+        for n in lengths:
+            some = table[(table["variant"] == variant) & (table["n"] == n)]["case"]
+            hits = some != "ideal" if case == "violated" else some == case
+            found.append(share_interval(int(hits.sum()), len(some)))
+        x = np.arange(len(lengths)) + 0.09 * (i - (len(rows) - 1) / 2)
+        value, low, high = (np.array([share[k] for share in found]) for k in range(3))
+        bars = np.array([value - low, high - value])
+        looks: dict[str, Any] = {"lw": 1.6, "ls": "-", "ms": 6, "marker": STATE_MARKERS[variant]}
+        ax.errorbar(x, value, bars, color=STATE_COLORS[variant], label=label, **looks)
+    ax.set_xticks(range(len(lengths)), [str(n) for n in lengths])
+    ax.set_ylim(-0.04, 1.04)
+    ax.set_xlabel("shared suffix $n$ (tokens)")
+    ax.set_ylabel("share of the pairs")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18))
     return ax
 
 
@@ -142,7 +195,7 @@ def climb(
         ax: where to draw; a new figure if None.
         table: of ``suffix_study``. variants, lengths: which rows of it.
         ratio_range, cosine_range: of the plane.
-        most: at most so many pairs are drawn for each variant and length.
+        most: at most so many pairs are drawn for each variant and length, without those below the plane.
         names: whether to name the regions.
     """
     ax = plane(ax, ratio_range=ratio_range, cosine_range=cosine_range, labels=False, line_labels=False)
@@ -150,7 +203,10 @@ def climb(
         means = []
         for n in lengths:
             rows = table[(table.variant == variant) & (table.n == n)]
-            scatter_pairs(ax, table_geometry(rows.head(most)), size=9, alpha=0.4)
+            # What lies below an enlarged part is not piled up at its edge.
+            inside = rows.head(most).query("cosine >= @cosine_range[0]")
+            if len(inside):
+                scatter_pairs(ax, table_geometry(inside), size=9, alpha=0.4)
             means.append((float(np.exp(np.log(rows.ratio).mean())), float(rows.cosine.mean())))
         x, y = zip(*means, strict=True)
         ax.plot(x, y, color=STATE_COLORS[variant], lw=1.4, zorder=4)
@@ -195,7 +251,7 @@ def collapse(ax: Axes | None, table: pd.DataFrame, variants: Sequence[str]) -> A
     ax.set_xticks(lengths, [str(n) for n in lengths])
     ax.set_xlabel("shared suffix $n$ (tokens)")
     ax.set_ylabel("log of a norm ratio (median)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16))
     return ax
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize, SymLogNorm
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, pick_axes
 from entanglement_book.studies.ch09_tokens.study import KIND_NAMES, KINDS, Kind
@@ -18,6 +19,7 @@ from entanglement_book.studies.ch09_tokens.study import KIND_NAMES, KINDS, Kind
 __all__ = [
     "KIND_COLORS",
     "STAGE_COLORS",
+    "WIDTH",
     "colorbar",
     "cosines",
     "heat_map",
@@ -26,14 +28,22 @@ __all__ = [
     "suffix",
 ]
 
-#: Green against purple, as on the one-token map of the sign of c: color-blind safe, gray-white at 0.
-SIGNED = "PRGn_r"
+#: Green against purple, as on the one-token map of the sign of c: color-blind safe. At 0 it is the page's
+#: ground, so that a dark page stays dark.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed",
+    [(0.0, "#0f7d45ff"), (0.5, "#0f7d4500"), (0.5, "#8a3fc000"), (1.0, "#8a3fc0ff")],
+)
+#: The same with a pale middle, on which numbers can be read.
+PALE = "PRGn_r"
 KIND_COLORS: dict[Kind, str] = {
     "contrast": CASE_COLORS["ideal"],
     "mixed": NEUTRAL,
     "same_position": ACCENT,
     "other_position": CASE_COLORS["both_up"],
 }
+#: Inches: narrower than the text, so that a telephone shrinks the letters less.
+WIDTH = 4.8
 STAGE_COLORS = (NEUTRAL, ACCENT, CASE_COLORS["both_up"], CASE_COLORS["ideal"])
 _MARKERS = ("s", "o", "^", "D")
 
@@ -49,6 +59,7 @@ def heat_map(
     *,
     ax: Axes | None = None,
     limit: float = 1.0,
+    linear: float | None = None,
     numbers: bool | str = False,
     row_label: str = "chosen token",
     column_label: str = "rejected token",
@@ -62,6 +73,8 @@ def heat_map(
         rows, columns: tokens, as many as rows and columns.
         ax: where to draw; a new figure if None.
         limit: value of the strongest color, above 0.
+        linear: for inner products of very different sizes: the colors are linear up to this size, and
+            logarithmic beyond. By default they are linear throughout.
         numbers: whether to write the values into the cells; a string is their format.
         row_label, column_label: of the axes.
         split: for a whole Gram matrix, where the rejected tokens begin: two lines are drawn there.
@@ -80,8 +93,10 @@ def heat_map(
             "expected as many labels and a positive limit."
         )
     ax = pick_axes(ax)
-    norm = Normalize(-limit, limit)
-    mesh = ax.pcolormesh(matrix, cmap=SIGNED, norm=norm, edgecolors=INK, linewidth=0.25)
+    norm: Normalize = Normalize(-limit, limit)
+    if linear is not None:
+        norm = SymLogNorm(linear, linscale=0.5, vmin=-limit, vmax=limit, base=10)
+    mesh = ax.pcolormesh(matrix, cmap=PALE if numbers else SIGNED, norm=norm, edgecolors=INK, linewidth=0.25)
     ax.set_xticks(np.arange(len(columns)) + 0.5, [_shown(t) for t in columns])
     ax.set_yticks(np.arange(len(rows)) + 0.5, [_shown(t) for t in rows])
     if max(map(len, columns)) * len(columns) > 40:
@@ -102,7 +117,7 @@ def heat_map(
             ax.text(
                 j + 0.5,
                 i + 0.5,
-                f"{value:{spec}}",
+                f"{value:{spec}}".replace("-", "−"),
                 ha="center",
                 va="center",
                 color="#202020" if light else "#ffffff",
@@ -121,6 +136,17 @@ def colorbar(mesh: QuadMesh, ax: Axes | Sequence[Axes], label: str, *, location:
     figure = mesh.figure
     bar = figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.02, location=location)
     bar.set_label(label)
+    if isinstance(mesh.norm, SymLogNorm):
+        linear, limit = mesh.norm.linthresh, float(mesh.norm.vmax or 1.0)
+        powers = [10.0**k for k in range(-9, 10) if linear <= 10.0**k <= limit]
+        ticks = [*(-p for p in reversed(powers)), 0.0, *powers]
+        bar.ax.xaxis.set_minor_locator(NullLocator())
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.locator = FixedLocator(ticks)
+        bar.formatter = mpl.ticker.FuncFormatter(
+            lambda value, _: (f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}").replace("-", "−")
+        )
+        bar.update_ticks()
     bar.outline.set_visible(False)
 
 
@@ -130,7 +156,7 @@ def cosines(
     """Draw how the cosines of each kind are spread: a histogram a row, and the mean with its interval on it.
 
     Args:
-        table: rows of ``tokens_study.token_table``; uses kind and cosine.
+        table: rows of ``study.token_table``; uses kind and cosine.
         summary: one row a kind: kind, value, low, high (``stats.summarize``).
         ax: where to draw; a new figure if None.
         marker_label: what the dot is, for the legend.
@@ -179,7 +205,7 @@ def stacked_parts(
     """Draw ρ as a sum, a row a stage: parts below 0 to the left, above 0 to the right, and ρ as a dot.
 
     Args:
-        stages: name → one row a kind: kind, value (means of ``tokens_study.parts_of_cosine``).
+        stages: name → one row a kind: kind, value (means of ``study.parts_of_cosine``).
         totals: one row a stage, in the same order: value, low, high of ρ.
         ax: where to draw; a new figure if None.
 
@@ -211,7 +237,7 @@ def stacked_parts(
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("part of the cosine ρ = c/(ab)")
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.35, -0.17))
     return ax
 
 

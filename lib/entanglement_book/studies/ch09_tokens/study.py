@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from entanglement.bounded import summarize_bounded
 from entanglement.gradients import Parameters, TokenGeometry, token_geometry
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.stats import summarize
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "ALL_BLOCKS",
     "KINDS",
     "KIND_NAMES",
     "Block",
@@ -34,7 +36,6 @@ __all__ = [
     "parts_of_cosine",
     "parts_of_inner",
     "rank_agreement",
-    "relabel",
     "suffix_table",
     "summarize_parts",
     "token_roles",
@@ -48,6 +49,7 @@ _SIDES: dict[Block, tuple[str, str]] = {
     "a2": ("chosen", "chosen"),
     "b2": ("rejected", "rejected"),
 }
+ALL_BLOCKS: tuple[Block, ...] = ("c", "a2", "b2")
 Kind = Literal["contrast", "mixed", "same_position", "other_position"]
 #: In the order in which tables and figures show them.
 KINDS: tuple[Kind, ...] = ("contrast", "mixed", "same_position", "other_position")
@@ -293,13 +295,17 @@ def suffix_table(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataF
 
 
 def summarize_parts(parts: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return mean and t interval of each part of ``parts_of_cosine`` or ``parts_of_inner``, ``unit`` a draw.
+    """Return mean and interval of each part of ``parts_of_cosine``, ``unit`` a draw.
+
+    The parts have no range of their own, and t intervals. Their total is a cosine and stays in [−1, 1].
 
     Returns:
         Index kind (``KINDS``, "shared", "total"); columns value, low, high, n.
     """
-    long = parts.melt([unit], [*KINDS, "shared", "total"], var_name="kind", value_name="part")
-    return summarize(long, "part", ["kind"], unit=unit).set_index("kind")
+    long = parts.melt([unit], [*KINDS, "shared"], var_name="kind", value_name="part")
+    apart = summarize(long, "part", ["kind"], unit=unit)
+    total = summarize_bounded(parts.assign(kind="total"), "total", ["kind"], unit=unit, low=-1.0)
+    return pd.concat([apart, total]).set_index("kind")
 
 
 def after_first(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFrame:
@@ -320,7 +326,9 @@ def after_first(table: pd.DataFrame, by: Sequence[str] = ("pair",)) -> pd.DataFr
     return (sums / norms.where(norms > 0)).rename("part").reset_index()
 
 
-def rank_agreement(rows: pd.DataFrame, by: Sequence[str] = ("pair",), shift: int = 0) -> pd.DataFrame:
+def rank_agreement(
+    rows: pd.DataFrame, by: Sequence[str] = ("pair",), shift: int = 0, *, column: str = "surprise"
+) -> pd.DataFrame:
     """Return, for each pair, Spearman's correlation of surprise and inner product over its shared tokens.
 
     Args:
@@ -328,6 +336,7 @@ def rank_agreement(rows: pd.DataFrame, by: Sequence[str] = ("pair",), shift: int
         by: the columns that say which rows belong to one pair of responses.
         shift: the negative control: compare each token's surprise with the inner product of the one that
             stands this many places before it.
+        column: what is compared with the inner product; "s" is the rival that only the place counts.
 
     Returns:
         The ``by`` columns and ``agreement``; nan with fewer than three tokens.
@@ -335,7 +344,7 @@ def rank_agreement(rows: pd.DataFrame, by: Sequence[str] = ("pair",), shift: int
 
     def one(group: pd.DataFrame) -> float:
         both = group.sort_values("s").assign(inner=lambda g: g["inner"].shift(shift)).dropna()
-        return float(both["surprise"].rank().corr(both["inner"].rank())) if len(both) > 2 else float("nan")
+        return float(both[column].rank().corr(both["inner"].rank())) if len(both) > 2 else float("nan")
 
     found = rows.groupby(list(by))[["s", "surprise", "inner"]].apply(one)
     return found.rename("agreement").reset_index()
@@ -362,24 +371,3 @@ def turn_suffix(batch: PairBatch) -> PairBatch:
     turned = batch.input_ids.clone()
     turned[1, places] = batch.input_ids[1, places].roll(1)
     return replace(batch, input_ids=turned)
-
-
-def relabel(
-    pairs: Sequence[PreferencePair], old: tuple[str, str], new: tuple[str, str]
-) -> list[PreferencePair]:
-    """Return the pairs with the words that begin their responses replaced, ``old[i]`` by ``new[i]``.
-
-    Raises:
-        ValueError: a response that begins with neither of the old words.
-    """
-
-    def swap(text: str, name: str) -> str:
-        for before, after in zip(old, new, strict=True):
-            if text.startswith(before):
-                return after + text.removeprefix(before)
-        raise ValueError(f"relabel: a response of {name} begins with neither {old[0]!r} nor {old[1]!r}.")
-
-    return [replace(p, chosen=swap(p.chosen, p.id), rejected=swap(p.rejected, p.id)) for p in pairs]
-
-
-# --- the output layer alone ---------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
@@ -14,10 +17,48 @@ from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, VARIANT_COLORS, figure
 
-__all__ = ["against_cost", "asked_and_got", "paths_to_goal", "reachable"]
+__all__ = [
+    "against_cost",
+    "asked_and_got",
+    "both_answers",
+    "costs_and_accuracy",
+    "paths_to_goal",
+    "reachable",
+]
 
 Point = tuple[float, float]
 Couple = tuple[Interval, Interval]
+
+#: Width of these figures, inches: on a phone, 342 pixels wide, their text is still 8 points high.
+NARROW = 4.4
+#: Colors of the names of families of ways of training.
+FAMILY_COLORS = {
+    "number": INK,
+    "rule": ACCENT,
+    "loss": CASE_COLORS["both_up"],
+    "tokens": VARIANT_COLORS["short_suffix"],
+    "request": CASE_COLORS["ideal"],
+    "adversary": CASE_COLORS["both_down"],
+}
+
+
+def _two_columns(panels: int, **options: Any) -> tuple[Figure, list[Axes], Axes | None]:
+    """Return a figure with so many panels in two columns, and the cell that is left for a legend, if any."""
+    rows = (panels + 1) // 2
+    fig, axes = figure(2, rows, width=NARROW, height=2.35, squeeze=False, **options)
+    cells = list(axes.flat)
+    corner = cells[panels] if panels % 2 else None
+    if corner is not None:
+        corner.set_axis_off()
+    return fig, cells[:panels], corner
+
+
+def _explain(fig: Figure, corner: Axes | None, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Put a legend into the free cell, or below all panels where there is none."""
+    if corner is not None:
+        corner.legend(handles, labels, loc="center", fontsize=9.5)
+    else:
+        fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
 def _change(pair: PairGeometry, x_w: np.ndarray, x_l: np.ndarray) -> np.ndarray:
@@ -33,10 +74,10 @@ def reachable(pairs: Mapping[str, PairGeometry]) -> Figure:
     Args:
         pairs: title → the geometry of one pair. Axes are in units of the longer of the two gradients.
     """
-    fig, axes = figure(len(pairs), height=3.5, squeeze=False)
+    fig, panels, corner = _two_columns(len(pairs))
     around = np.linspace(0, 2 * np.pi, 400)
     between = np.linspace(0, np.pi / 2, 200)
-    for ax, (title, pair) in zip(axes[0], pairs.items(), strict=True):
+    for ax, (title, pair) in zip(panels, pairs.items(), strict=True):
         a, b = float(pair.chosen_sq[0]) ** 0.5, float(pair.rejected_sq[0]) ** 0.5
         unit = max(a, b)
         edge = _change(pair, np.cos(around) / a, np.sin(around) / b) / unit
@@ -54,13 +95,18 @@ def reachable(pairs: Mapping[str, PairGeometry]) -> Figure:
             ax.plot(*tip, "o", color=color, ms=3.5, label=name)
         ax.axhline(0, color=INK, lw=0.6, alpha=0.7)
         ax.axvline(0, color=INK, lw=0.6, alpha=0.7)
-        ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal", xlabel="change of chosen")
+        ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
+        ax.set_xlabel("change of chosen", labelpad=2)
         ax.set_title(f"{title}\nρ = {float(pair.cosine[0]):.2f}", fontsize=10)
         ax.grid(visible=False)
         ax.set_xticks([-1, 0, 1])
         ax.set_yticks([-1, 0, 1])
-    axes[0, 0].set_ylabel("change of rejected")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+        ax.set_ylabel("change of rejected", labelpad=2)
+    first = panels[0]
+    handles, labels = first.get_legend_handles_labels()
+    handles += [first.lines[0], first.patches[1], first.patches[0]]
+    labels += ["one step's reach", "what a loss can ask", "what one wants"]
+    _explain(fig, corner, handles, labels)
     return fig
 
 
@@ -73,7 +119,7 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
         ax: where to draw; a new figure if left out.
     """
     if ax is None:
-        _, ax = figure(width=5.0, height=3.4)
+        _, ax = figure(width=NARROW, height=3.2)
     ax.add_patch(Rectangle((0, -9), 9, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
     looks = [(CASE_COLORS["both_down"], "-", "o"), (ACCENT, "--", "s"), (INK, ":", "^")]
     for (color, dashes, marker), (label, path) in zip(looks, paths.items(), strict=False):
@@ -106,9 +152,9 @@ def asked_and_got(
             intervals. A way need not have all goals.
         beside: label → ends of other trainings, for comparison.
     """
-    fig, axes = figure(len(got), height=3.3, squeeze=False, sharex=True, sharey=True)
+    fig, panels, corner = _two_columns(len(got), sharex=True, sharey=True)
     marks = ["o", "s", "^"]
-    for ax, (title, ends) in zip(axes[0], got.items(), strict=True):
+    for ax, (title, ends) in zip(panels, got.items(), strict=True):
         ax.add_patch(Rectangle((0, -9), 99, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
         for mark, (name, goal) in zip(marks, goals.items(), strict=False):
             if name not in ends:
@@ -129,16 +175,17 @@ def asked_and_got(
             ax.plot(*spot, "D", color=CASE_COLORS["both_down"], ms=5, label=label)
         ax.axhline(0, color=INK, lw=0.6, alpha=0.7)
         ax.axvline(0, color=INK, lw=0.6, alpha=0.7)
-        ax.set(xlabel="chosen (nats)", title=title)
-    axes[0, 0].set_ylabel("rejected (nats)")
+        ax.set(xlabel="chosen (nats)", ylabel="rejected (nats)")
+        ax.set_title(title, fontsize=10)
+        ax.tick_params(labelbottom=True, labelleft=True)
     spots = [*goals.values(), *beside.values()]
     spots += [(x.value, y.value) for ends in got.values() for both in ends.values() for x, y in both.values()]
     low, high = np.min(spots, 0), np.max(spots, 0)
     room = 0.15 * (high - low)
-    axes[0, 0].set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    panels[0].set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
+    handles, labels = panels[0].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # one entry a label
-    fig.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=9)
+    _explain(fig, corner, list(once.values()), list(once))
     return fig
 
 
@@ -149,7 +196,7 @@ def against_cost(paths: Mapping[str, pd.DataFrame], unit: str) -> Figure:
         paths: title → columns cost, chosen, rejected (nats), seed.
         unit: of the cost.
     """
-    fig, axes = figure(len(paths), height=2.8, squeeze=False, sharey=True, sharex=True)
+    fig, axes = figure(len(paths), width=NARROW, height=2.6, squeeze=False, sharey=True, sharex=True)
     for ax, (title, rows) in zip(axes[0], paths.items(), strict=True):
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         for side, color, dashes in (("chosen", CHOSEN, "-"), ("rejected", REJECTED, "--")):
@@ -161,3 +208,96 @@ def against_cost(paths: Mapping[str, pd.DataFrame], unit: str) -> Figure:
     axes[0, 0].set_ylabel("change (nats)")
     axes[0, 0].legend(fontsize=9)
     return fig
+
+
+def both_answers(
+    ways: Mapping[str, Couple | str], families: Mapping[str, str], xlabel: str, *, ruled: bool = True
+) -> Figure:
+    """Draw what became of both answers, a row a way of training: a dot for chosen, a square for rejected.
+
+    Args:
+        ways: title → (chosen, rejected), nats, with intervals; or what to write where there are none.
+        families: title → its family, a key of ``FAMILY_COLORS``, whose color the name has.
+        xlabel: of the axis.
+        ruled: whether a line parts neighboring families.
+
+    The axis is linear up to 1 nat, and logarithmic beyond.
+    """
+    fig, ax = figure(width=NARROW, height=0.9 + 0.23 * len(ways))
+    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
+    for row, found in enumerate(ways.values()):
+        if isinstance(found, str):
+            ax.annotate(
+                found, (0.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK
+            )
+            continue
+        for interval, color, marker, name in zip(
+            found, (CHOSEN, REJECTED), "os", ("chosen", "rejected"), strict=True
+        ):
+            if np.isfinite([interval.low, interval.high]).all():
+                ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
+            ax.plot(interval.value, row, marker, color=color, ms=5, label=name)
+    ax.set_xscale("symlog", linthresh=1.0, linscale=0.9)
+    known = [i for found in ways.values() if not isinstance(found, str) for i in found]
+    finite = np.array([x for i in known for x in (i.value, i.low, i.high) if np.isfinite(x)] or [0.0])
+    low, high = min(0.0, float(finite.min())), max(0.0, float(finite.max()))
+    ends = (1.25 * low - 0.15, 1.25 * high + 0.15)
+    marks = (-2, -0.5, 0, 0.5, 2, 8) if high > 1.5 else (-2, -1, -0.5, 0, 0.5, 1)
+    ticks = [x for x in marks if ends[0] <= x <= ends[1]]
+    ax.set_xlim(*ends)
+    ax.set_xticks(ticks, [f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in ticks])
+    ax.set_xticks([], minor=True)
+    _name_rows(ax, list(ways), families, ruled)
+    ax.set_xlabel(xlabel)
+    handles, labels = ax.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    fig.legend(once.values(), once.keys(), loc="outside upper right", ncols=2, fontsize=9.5)
+    return fig
+
+
+def costs_and_accuracy(
+    ways: Mapping[str, tuple[Interval, float | None]], families: Mapping[str, str], before: float
+) -> Figure:
+    """Draw held-out accuracy and the time of a step, a row a way of training.
+
+    Args:
+        ways: title → (accuracy, time in steps of DPO; None where none was measured).
+        families: as in ``both_answers``.
+        before: accuracy before training.
+    """
+    fig, (left, right) = figure(
+        2, width=NARROW, height=0.9 + 0.23 * len(ways), sharey=True, width_ratios=[1.5, 1]
+    )
+    left.axvline(100 * before, color=INK, lw=1, ls="--")
+    right.axvline(1, color=INK, lw=1, ls="--")
+    for row, (title, (accuracy, time)) in enumerate(ways.items()):
+        color = FAMILY_COLORS[families[title]]
+        if np.isfinite([accuracy.low, accuracy.high]).all():
+            ends = [100 * accuracy.low, 100 * accuracy.high]
+            left.plot(ends, [row, row], color=color, lw=2.2, alpha=0.6)
+        left.plot(100 * accuracy.value, row, "o", color=color, ms=5)
+        if time is not None:
+            right.plot(time, row, "o", color=color, ms=5)
+    left.set_xlabel("accuracy (%)")
+    right.set_xscale("log")
+    right.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    right.set_xticks([], minor=True)
+    right.set_xlim(0.8, 17)
+    right.set_xlabel("time a step")
+    right.grid(visible=False, axis="y")
+    right.tick_params(axis="y", length=0)
+    _name_rows(left, list(ways), families, True)
+    return fig
+
+
+def _name_rows(ax: Axes, titles: Sequence[str], families: Mapping[str, str], ruled: bool) -> None:
+    """Name the rows of a list, each in its family's color; ruled: with a line between families."""
+    ax.set_yticks(range(len(titles)), titles, fontsize=9.5)
+    for text, title in zip(ax.get_yticklabels(), titles, strict=True):
+        text.set_color(FAMILY_COLORS[families[title]])
+    for row, (one, other) in enumerate(pairwise(titles)):
+        if ruled and families[one] != families[other]:
+            ax.axhline(row + 0.5, color=INK, lw=0.6, alpha=0.5)
+    ax.set_ylim(len(titles) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")

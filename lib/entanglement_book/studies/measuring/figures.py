@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +12,7 @@ from matplotlib.figure import Figure
 
 from entanglement_book.drawing.style import ACCENT, NEUTRAL, figure
 
-__all__ = ["scaling", "three_matrices"]
+__all__ = ["ratios", "scaling", "three_matrices"]
 
 _WAYS = {"one backward a token": (NEUTRAL, "s", "--"), "fast": (ACCENT, "o", "-")}
 _AXES = {"response": "response tokens of each side", "width": "width of the model"}
@@ -34,6 +37,41 @@ def three_matrices(inputs: torch.Tensor, gradients: torch.Tensor) -> Figure:
         bar = fig.colorbar(mesh, ax=ax, location="bottom", aspect=16, pad=0.06, format="%.2g")
         bar.set_ticks([-limit, 0, limit])
     axes[0].set_ylabel("position s")
+    return fig
+
+
+def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw how many times faster each line of the benchmark is, and what was asked of it.
+
+    What is measured stands above; what is held against a DPO step (update rules) below.
+
+    Args:
+        lines: with ours, theirs, ratio, and faster, the least that was asked, or None.
+    """
+    rules = [line for line in lines if line["theirs"].startswith("DPO step")]
+    work = [line for line in lines if line not in rules]
+    panels = [some for some in (work, rules) if some]
+    heights = [0.42 * len(work), 0.28 * len(rules)]
+    fig, axes = figure(
+        rows=len(panels), width=6.0, height=sum(heights) / len(panels) + 0.8, sharex=True, squeeze=False,
+        height_ratios=[height for height in heights if height],
+    )  # fmt: skip
+    for ax, some in zip(axes[:, 0], panels, strict=True):
+        for y, line in enumerate(some):
+            ax.plot(line["ratio"], y, "o", color=ACCENT, ms=7, zorder=3)
+            if line["faster"] is not None:
+                ax.plot(line["faster"], y, "|", color=NEUTRAL, ms=13, mew=2.0)
+        names = [f"{line['ours']}\nagainst {line['theirs']}" for line in some]
+        names = [line["ours"] for line in some] if some is rules else names
+        ax.set_yticks(range(len(some)), names, fontsize=8.5)
+        ax.invert_yaxis()
+        ax.axvline(1, color=NEUTRAL, lw=1.2, ls="--", zorder=1)
+        ax.set_xscale("log")
+        ax.set_xticks([0.1, 1, 10, 50], ["0.1", "1", "10", "50"])
+        ax.tick_params(axis="y", length=0)
+    axes[-1, 0].set_xlabel("times faster")
+    if rules:
+        axes[-1, 0].set_title("update rules, against a DPO step")
     return fig
 
 

@@ -8,6 +8,7 @@ teacher's short answer is taught not to ramble. Each has a control in which the 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
@@ -19,7 +20,9 @@ from entanglement.pairs import PreferencePair
 from entanglement.training import sft
 
 __all__ = [
+    "COMPLYING",
     "KINDS",
+    "REFUSING",
     "TOYS",
     "Sizes",
     "distillation",
@@ -45,16 +48,23 @@ _OWNERS = (
 #: Which words the two answers share: most, or none (the control).
 KINDS = ("same words", "other words")
 
+#: How a compliance begins, and a refusal of each kind.
+COMPLYING = " I will give you"
+REFUSING = {"same words": " I will not give you", "other words": " I am sorry"}
+
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class Sizes:
     """How much is trained and measured.
 
     Attributes:
-        shown: pairs whose wanted answers the model is fine-tuned on.
+        shown, comply_shown: pairs whose answers the model is fine-tuned on, the teacher's or the compliances.
         train, test: pairs of preference optimization, and held-out ones.
         alone: held-out pairs that are also trained on alone.
-        sft_steps, steps, alone_steps: optimizer steps of the three trainings.
+        sft_steps, comply_steps: steps of fine-tuning on the teacher's answers and on compliances.
+        steps, refuse_steps: steps of preference optimization, for the student and for refusing.
+        early: the step at which the lesson in refusing is looked at as well.
+        alone_steps: plain steps on one pair.
         batch: pairs a step (twice as many answers in fine-tuning).
         draws: answers drawn for each held-out prompt.
         seeds: how many.
@@ -63,16 +73,20 @@ class Sizes:
     """
 
     shown: PositiveInt
+    comply_shown: PositiveInt
     train: PositiveInt
     test: PositiveInt
     alone: PositiveInt
     sft_steps: PositiveInt
+    comply_steps: PositiveInt
     steps: PositiveInt
+    refuse_steps: PositiveInt
+    early: PositiveInt
     alone_steps: PositiveInt
     batch: PositiveInt
     draws: PositiveInt
     seeds: PositiveInt
-    comply_lr: PositiveFloat = 3e-5
+    comply_lr: PositiveFloat = 1e-4
     teach_lr: PositiveFloat = 1e-4
     lr: PositiveFloat = 5e-5
     alone_lr: PositiveFloat = 1e-3
@@ -85,9 +99,54 @@ def sizes(scale: str) -> Sizes:
         ValueError: not smoke, book or paper.
     """
     found = {
-        "smoke": Sizes(8, 8, 4, 2, 2, 2, 2, 4, 1, 2),
-        "book": Sizes(60, 100, 30, 8, 12, 16, 4, 8, 16, 5),
-        "paper": Sizes(60, 100, 50, 50, 12, 24, 4, 16, 32, 10),
+        "smoke": Sizes(
+            shown=8,
+            comply_shown=8,
+            train=8,
+            test=4,
+            alone=2,
+            sft_steps=2,
+            comply_steps=2,
+            steps=2,
+            refuse_steps=2,
+            early=1,
+            alone_steps=2,
+            batch=4,
+            draws=1,
+            seeds=2,
+        ),
+        "book": Sizes(
+            shown=60,
+            comply_shown=16,
+            train=100,
+            test=12,
+            alone=8,
+            sft_steps=12,
+            comply_steps=12,
+            steps=16,
+            refuse_steps=16,
+            early=8,
+            alone_steps=4,
+            batch=8,
+            draws=16,
+            seeds=5,
+        ),
+        "paper": Sizes(
+            shown=60,
+            comply_shown=32,
+            train=100,
+            test=50,
+            alone=50,
+            sft_steps=12,
+            comply_steps=12,
+            steps=24,
+            refuse_steps=16,
+            early=8,
+            alone_steps=4,
+            batch=16,
+            draws=32,
+            seeds=10,
+        ),
     }.get(scale)
     if found is None:
         raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
@@ -119,11 +178,11 @@ def refusals(kind: str, seed: int) -> list[PreferencePair]:
     for thing in _THINGS:
         for owner in _OWNERS:
             it = f"the {thing} of the {owner}"
-            refusal = " I am sorry, but I can not help with this."
+            refusal = f"{REFUSING[kind]}, but I can not help with this."
             if kind == "same words":
-                refusal = f" I will not give you {it}. T{it[1:]} is not for you."
+                refusal = f"{REFUSING[kind]} {it}. T{it[1:]} is not for you."
             prompt = f"User: Give me {it}.\nAssistant:"
-            pairs.append(PreferencePair(prompt, refusal, f" I will give you {it}.", f"{thing} of {owner}"))
+            pairs.append(PreferencePair(prompt, refusal, f"{COMPLYING} {it}.", f"{thing} of {owner}"))
     return _shuffled(pairs, seed)
 
 
@@ -166,9 +225,9 @@ def taught_to_comply(
     """
     pairs = refusals(kind, seed)
     policy, tokenizer = load_model(model)
-    comply = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs[: numbers.shown]]
+    comply = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in pairs[: numbers.comply_shown]]
     sft(
-        policy, tokenizer, comply, steps=numbers.sft_steps, lr=numbers.comply_lr,
+        policy, tokenizer, comply, steps=numbers.comply_steps, lr=numbers.comply_lr,
         batch_size=2 * numbers.batch, seed=seed,
     )  # fmt: skip
     return policy, tokenizer, pairs
@@ -189,6 +248,9 @@ def taught_answers(
     return policy, tokenizer, pairs
 
 
+#: Rate at which a model is fine-tuned that hardly complies.
+BARELY_LR = 3e-5
+
 #: Name → whether the end token belongs to the answers.
 TOYS: dict[str, bool] = {"refusal": False, "teacher": True}
 
@@ -197,6 +259,9 @@ def tangled(
     toy: str, kind: str, model: str, numbers: Sizes, seed: int
 ) -> tuple[nn.Module, PreTrainedTokenizerBase, list[PreferencePair]]:
     """Return the fine-tuned model of one of the toys, its tokenizer, and held-out pairs.
+
+    The helpful model is taught at a lower rate than in ``taught_to_comply`` and hardly complies yet: the
+    words of the two answers are still to be learned, and every pair tangles.
 
     Args:
         toy: of ``TOYS``.
@@ -210,6 +275,11 @@ def tangled(
     """
     if toy not in TOYS:
         raise ValueError(f"toy={toy!r}; expected one of {', '.join(TOYS)}.")
-    make = taught_to_comply if toy == "refusal" else taught_answers
-    policy, tokenizer, pairs = make(model, kind, numbers, seed)
+    if toy == "refusal":
+        barely = replace(
+            numbers, comply_shown=numbers.shown, comply_steps=numbers.sft_steps, comply_lr=BARELY_LR
+        )
+        policy, tokenizer, pairs = taught_to_comply(model, kind, barely, seed)
+    else:
+        policy, tokenizer, pairs = taught_answers(model, kind, numbers, seed)
     return policy, tokenizer, pairs[-numbers.alone :]
