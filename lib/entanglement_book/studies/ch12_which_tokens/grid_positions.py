@@ -159,7 +159,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         update=TokenWeighted(mask, reference),
         steps=numbers.steps,
         lr=numbers.lr,
-        batch_size=numbers.batch // 4,  # the mask's steps count, and not the pairs in them
+        batch_size=numbers.batch,
         seed=seed,
     )
     places, words = known_shares(train, tokenizer)
