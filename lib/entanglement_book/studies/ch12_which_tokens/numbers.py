@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch12_which_tokens.grid import ranking
 from entanglement_book.studies.shared.means import TOLERANCE
-from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin, inside
+from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin
 
 __all__ = [
     "FATES",
@@ -120,6 +121,12 @@ def standing(
     return found
 
 
+def _last(ways: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the held-out pairs' rows after training in one way."""
+    rows = ways[(ways["update"] == name) & (ways["set"] == "test")]
+    return rows[rows["step"] == rows["step"].max()]
+
+
 def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str, Number]:
     """Return where the held-out answers end, and by how much masks differ from the best constant.
 
@@ -141,9 +148,7 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
         for column in ("chosen", "rejected", "margin"):
             facts[f"{short}_{column}"] = at_end(ways, name, column)
         for column in ("fell", "rose", "accuracy"):
-            rows = ways[(ways["update"] == name) & (ways["set"] == "test")]
-            last = rows[rows["step"] == rows["step"].max()]
-            facts[f"{short}_{column}"] = _percent(last[column])
+            facts[f"{short}_{column}"] = _percent(_last(ways, name)[column])
     there = at_margin(ways, list(every), 0.9, pairs="test", itself="everything")
     gains = there.assign(gain=_gain(there)).pivot_table(
         index="seed", columns="update", values="gain", dropna=False
@@ -155,8 +160,8 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
     behind = facts["minus_contrasting"]
     assert isinstance(behind, Interval)
     facts["constant_ahead"] = Interval(-behind.value, -behind.high, -behind.low, behind.n)
-    facts["kept_not"] = inside(at_end(ways, "contrasting", "fell"))
-    facts["kept_not_constant"] = inside(at_end(ways, best, "fell"))
+    for name, key in (("contrasting", "kept_not"), (best, "kept_not_constant")):
+        facts[key] = bounded_interval(_last(ways, name)["fell"].to_numpy())
     start = ways[(ways["step"] == 0) & (ways["set"] == "test")]
     facts["accuracy_before"] = 100 * float(start["accuracy"].mean())
     return facts
@@ -200,8 +205,8 @@ def of_finding(tokens: pd.DataFrame, names: Sequence[str]) -> dict[str, Number]:
 def chance(values: pd.Series, pairs: float) -> Interval:
     """Return the mean of chances over seeds, and an interval inside 0 and 1.
 
-    It is a t interval over seeds. Where all seeds have 1, or all have 0, there is no spread to go by; then it
-    is the exact interval of a share, each pair counted once.
+    It is over seeds (``bounded_interval``). Where all seeds have 1, or all have 0, there is no spread to go
+    by; then it is the exact interval of a share, each pair counted once.
 
     Args:
         values: one a seed.
@@ -211,7 +216,7 @@ def chance(values: pd.Series, pairs: float) -> Interval:
     if seeds.min() == seeds.max() and seeds[0] in (0, 1):
         n = int(pairs) * len(seeds)
         return share_interval(n * int(seeds[0]), n)
-    return inside(mean_interval(seeds))
+    return bounded_interval(seeds)
 
 
 def placed(found: pd.DataFrame) -> pd.DataFrame:
@@ -372,5 +377,5 @@ def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
 
 def _percent(shares: pd.Series) -> Interval:
     """Return the mean over seeds and its interval, which stays between 0 and 100."""
-    found = inside(mean_interval(shares.to_numpy()))
+    found = bounded_interval(shares.to_numpy())
     return Interval(100 * found.value, 100 * found.low, 100 * found.high, found.n)
