@@ -71,6 +71,7 @@ def test_the_answers_of_a_kind_differ_in_one_token_at_its_places(nano, kind):
 
 def found_rows(trained, tested, seed, mask, place, copies=float("nan")):
     base = {"trained": trained, "tested": tested, "seed": seed, "pairs": 16.0}
+    base |= {"inside": 0.9 if trained == "mixed" else 0.0, "outside": 0.2}
     rows = (("mask", mask), ("place", place), ("word", 0.5))
     return [base | {"by": by, "found": value, "copies": copies} for by, value in rows]
 
@@ -80,13 +81,16 @@ def test_the_worst_place_and_another_than_the_trained_one_judge_the_mask():
     for seed, worst in ((0, 0.7), (1, 0.8)):
         for tested, mask in (("first", 1.0), ("middle", worst), ("last", 0.9), ("copies", 0.1)):
             rows += found_rows("mixed", tested, seed, mask, 0.6, copies=0.3)
-            rows += found_rows("first", tested, seed, mask - 0.1, 1.0 if tested == "first" else 0.4)
+            place = 1.0 if tested == "first" else 0.4
+            rows += found_rows("first", tested, seed, mask - 0.1, place, copies=0.1)
     found = pd.DataFrame(rows)
     facts = numbers.of_places(found)
     assert facts["mixed"].value == pytest.approx(0.75) and facts["mixed_place"] == pytest.approx(0.6)
     assert facts["elsewhere"].value == pytest.approx(0.65)
     assert facts["elsewhere_place"] == pytest.approx(0.4)  # not the trained place's own 1.0
     assert facts["copies"].value == facts["copies_word"] == pytest.approx(0.3)
+    assert facts["copies_first"].value == pytest.approx(0.1)
+    assert (facts["mixed_in"], facts["mixed_out"]) == pytest.approx((0.9, 0.2))
 
 
 def training(update_column, name, gains, extra=None):

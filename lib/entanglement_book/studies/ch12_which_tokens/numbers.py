@@ -291,18 +291,23 @@ def of_places(found: pd.DataFrame) -> dict[str, Number]:
 
     Returns:
         mixed and mixed_place: ``worst_mixed`` of the mask and of the place alone; elsewhere and
-        elsewhere_place: ``worst_elsewhere``; copies and copies_word: ``copies`` of the mask trained on mixed
-        pairs and of the word alone.
+        elsewhere_place: ``worst_elsewhere``; mixed_in and mixed_out: mean weights of the mask from mixed
+        pairs; copies, copies_first and copies_word: ``copies`` of the masks trained on mixed pairs and with
+        the label first, and of the word alone.
     """
     table = placed(found)
     elsewhere, place = worst_elsewhere(table)
     mixed, place_mixed = worst_mixed(table)
+    own = found[(found["trained"] == "mixed") & found["tested"].isin(PLACES) & (found["by"] == "mask")]
     return {
         "mixed": mixed,
         "mixed_place": place_mixed,
         "elsewhere": elsewhere,
         "elsewhere_place": place,
+        "mixed_in": float(own["inside"].mean()),
+        "mixed_out": float(own["outside"].mean()),
         "copies": copies(found, "mixed"),
+        "copies_first": copies(found, "first"),
         "copies_word": float(copies(found, "mixed", "word").value),
     }
 
