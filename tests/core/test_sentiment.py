@@ -244,11 +244,19 @@ def test_the_cost_of_the_words_may_order_the_cosines_where_their_number_does_not
 
 def test_an_optimizer_is_told_by_what_it_does_for_each_nat_of_margin():
     account = pd.concat([_account(), _account(turn=0.5).assign(condition="plain")])
-    parts = _account(turn=-0.5).rename(columns={"condition": "optimizer"}).assign(optimizer="momentum")
-    ways = numbers.by_optimizer(account, parts).set_index(["optimizer", "set"])
-    assert set(ways.index) == {(o, s) for o in ("main", "momentum", "plain") for s in ("batch", "test")}
+    of_parts = _account(turn=-0.5).rename(columns={"condition": "optimizer"}).assign(optimizer="momentum")
+    ends = _means().assign(rejected_logp=lambda m: m["chosen_logp"] - m["step"] / 4)  # a margin of 2
+    ends = ends[ends["variant"] == "long_suffix"]
+    sft = ends.assign(phase="sft", chosen_logp=9.0)
+    nano = {"account": account, "means": pd.concat([ends, sft])}
+    moved = ends.rename(columns={"condition": "optimizer"}).assign(optimizer="momentum").drop(columns="phase")
+    ways = numbers.by_optimizer(nano, {"account": of_parts, "means": moved})
+    found = ways.set_index(["optimizer", "variant", "set"])["value"]
     # chosen 1.5 + 0.5 − 1.5 − 0.25 = 0.25, rejected −1 − 1 + 1.5 − 0.25 = −0.75: margin 1.
-    assert ways.loc[("main", "batch"), "value"] == pytest.approx(0.25)
-    assert ways.loc[("main", "batch"), "turn"] == pytest.approx(-1.5)
-    assert ways.loc[("momentum", "batch"), "value"] == pytest.approx(1.25 / 2)
-    assert numbers.of_optimizers(ways.reset_index())["batch_plain_one_token"].value == pytest.approx(2.25 / 3)
+    assert found["main", "one_token", "batch"] == pytest.approx(0.25)
+    assert found["momentum", "one_token", "batch"] == pytest.approx(1.25 / 2)
+    assert found["plain", "one_token", "batch"] == pytest.approx(2.25 / 3)
+    # Held out: the long suffix's chosen answer falls by 0.95 in the mean of both seeds.
+    assert found["main", "long_suffix", "test"] == pytest.approx(-0.95 / 2)
+    assert found["momentum", "long_suffix", "test"] == pytest.approx(-0.95 / 2)
+    assert numbers.of_optimizers(ways)["batch_plain_one_token"].value == pytest.approx(2.25 / 3)

@@ -78,6 +78,7 @@ def main() -> int:
             request_save_on_cell_execute=False,  # twice a cell, all of a notebook that grows
             shutdown_kernel="immediate",  # a kernel of ours keeps nothing for its end, which takes seconds
             start_timeout=180,
+            iopub_timeout=120,  # on a busy machine a cell's outputs come long after its end
             **_private_sockets(Path(sys.argv[1]).parent),
         )
     except PapermillExecutionError as error:

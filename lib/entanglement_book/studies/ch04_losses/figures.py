@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from entanglement.geometry import Case
 from entanglement.stats import Interval
 from entanglement_book.drawing.narrow import TEXT, narrow_figure
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED
@@ -77,12 +79,12 @@ def _wrapped(names: Sequence[str], width: int = 50) -> list[str]:
     return lines
 
 
-def _left(ax: Axes) -> dict[str, object]:
+def _left(ax: Axes) -> dict[str, Any]:
     return {"transform": ax.get_yaxis_transform(), "va": "center", "ha": "left", "zorder": 5}
 
 
 def _above(ax: Axes, x: float, text: str, color: str, ha: str = "center") -> None:
-    style = {"color": color, "ha": ha, "va": "bottom", "fontweight": "bold", "fontsize": TEXT}
+    style: Any = {"color": color, "ha": ha, "va": "bottom", "fontweight": "bold", "fontsize": TEXT}
     ax.text(x, 1.003, text, transform=ax.get_xaxis_transform(), **style)
 
 
@@ -105,7 +107,12 @@ def _one_path(ax: Axes, rows: pd.DataFrame, height: float, x_range: tuple[float,
     for at, filled in ((0, False), (-1, True)):
         r, shade = float(rows["r"].iloc[at]), CASE_COLORS[cases[at]]
         marker = ">" if r > high else "<" if r < low else "o"
-        style = {"color": shade, "mfc": shade if filled else "none", "mew": 1.7, "ms": 5.5 if filled else 11}
+        style: Any = {
+            "color": shade,
+            "mfc": shade if filled else "none",
+            "mew": 1.7,
+            "ms": 5.5 if filled else 11,
+        }
         ax.plot(x[at], height, marker, zorder=4, **style)
 
 
@@ -143,13 +150,13 @@ def bands(
             if kind == "jumps":
                 mean = float(effective_ratio(followed[name]).iloc[0])
                 ax.plot(mean, height, "D", color=INK, ms=5.5, zorder=6)
-                note = {"xytext": (7, 9), "textcoords": "offset points", "fontsize": TEXT}
+                note: Any = {"xytext": (7, 9), "textcoords": "offset points", "fontsize": TEXT}
                 ax.annotate(f"all its steps: {mean:.2f}", (mean, height), **note)
         last = pd.concat(followed[name].iloc[-1:] for name in names)
         if ((last["case"] == "ideal") & (last["cosine"] <= 0)).any():
-            style = {"color": CASE_COLORS["ideal"], "fontsize": TEXT, "ha": "right", "va": "center"}
-            note = "at the end c < 0"
-            ax.text(0.985, height - _LINE - 0.02, note, transform=ax.get_yaxis_transform(), **style)
+            style: Any = {"color": CASE_COLORS["ideal"], "fontsize": TEXT, "ha": "right", "va": "center"}
+            words = "at the end c < 0"
+            ax.text(0.985, height - _LINE - 0.02, words, transform=ax.get_yaxis_transform(), **style)
     ax.set_xscale("log", base=2)
     ticks = [1 / 16, 1 / 4, 1, 4, 16, 64]
     ax.set_xticks(ticks, [f"1/{1 / t:g}" if t < 1 else f"{t:g}" for t in ticks])
@@ -185,13 +192,13 @@ def ends(
             if name not in found:
                 continue
             value, low, high = found[name][:3]
-            case = "both_down" if value < 0 else "both_up" if value > margin else "ideal"
+            case: Case = "both_down" if value < 0 else "both_up" if value > margin else "ideal"
             ax.plot([low, high], [height] * 2, color=CASE_COLORS[case], lw=2.4)
             ax.plot(value, height, "o", color=CASE_COLORS[case], ms=6)
         missing = [titles[name] for name in names if name not in found]
         if missing:
             text = "did not get there" if len(missing) == len(names) else f"not there: {missing[0]}"
-            where = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
+            where: Any = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
             ax.text(0.985, height, text, fontsize=TEXT, style="italic", **where)
     values = [end for interval in found.values() for end in interval[1:3]]
     ax.set_xlim(min(values, default=0) - 1.5, max([*values, margin]) + 1.5)
@@ -217,7 +224,7 @@ def paths(followed: Mapping[str, pd.DataFrame], *, left: Sequence[str] = (), lim
     ax.axhline(0, color=REJECTED, lw=1, alpha=0.7)
     ax.axvline(0, color=CHOSEN, lw=1, alpha=0.7)
     ax.plot([-limit, limit], [-limit, limit], ":", color=INK, lw=1.3, zorder=1)
-    turned = {"rotation": 45, "rotation_mode": "anchor", "fontsize": TEXT, "color": INK}
+    turned: Any = {"rotation": 45, "rotation_mode": "anchor", "fontsize": TEXT, "color": INK}
     ax.text(-0.93 * limit, -0.9 * limit, "margin as at the start", va="bottom", **turned)
     reached: list[tuple[float, float]] = []
     for i, (label, rows) in enumerate(followed.items()):
@@ -309,7 +316,7 @@ def _labels_at_ends(
         x, _, color, first = min(cluster, key=lambda e: ends.index(e))
         names = [e[3] for e in cluster]
         text = ", ".join(names) if len(names) < 3 else f"{first} and {len(names) - 1} more"
-        style = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": TEXT}
+        style: Any = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": TEXT}
         label = ax.annotate(text, (x, float(np.exp(low + place * (high - low)))), color=color, **style)
         label.set_in_layout(False)
 

@@ -67,7 +67,7 @@ def of_walks(walks: Walks, groups: Mapping[str, Sequence[str]], stride: float) -
     for case in ("both_down", "both_up", "ideal"):
         found[f"n_{case}"] = sum(c == case for c in starts.values())
     found |= {f"n_{kind}": len(groups.get(kind, ())) for kind in ("one", "means", "rises", "falls")}
-    found["n_alike"] = found["n_one"] + found["n_means"]  # type: ignore[operator]
+    found["n_alike"] = sum(len(groups.get(kind, ())) for kind in ("one", "means"))
     inside = {}
     for name, walk in walks.items():
         moving = walk[(walk["d_w"] != 0) | (walk["d_l"] != 0)]
@@ -103,7 +103,7 @@ def of_starts() -> dict[str, Number]:
         one = (table["r"] - 1).abs() < 1e-9
         found[f"n_one_{short}"] = int((one & (table["d_w"] > 0)).sum())
         found[f"n_negative_{short}"] = int((one & (table["d_w"] < 0)).sum())
-        found[f"simpo_{short}"] = float(table.set_index("loss").loc["simpo", "r"])
+        found[f"simpo_{short}"] = float(table.loc[table["loss"] == "simpo", "r"].iloc[0])
     return found
 
 
@@ -120,6 +120,6 @@ def of_falls(at_beta: pd.DataFrame, at_defaults: pd.DataFrame) -> dict[str, Numb
     r = at_beta.pivot_table(index="loss", columns="fallen", values="r", aggfunc="first")
     flat = (r - 1).abs().max(axis=1) < 1e-9
     found["n_flat"] = int(flat.sum())
-    found["at_dpo"] = float(r.loc["dpo"].max())
+    found["at_dpo"] = float(at_beta.loc[at_beta["loss"] == "dpo", "r"].max())
     found["sppo_end"] = float(at_beta[(at_beta["loss"] == "sppo") & (at_beta["r"] > 0)]["fallen"].max())
     return found

@@ -25,7 +25,7 @@ __all__ = ["FIRST", "WORDS", "grid_cells", "run_cell"]
 FIRST: dict[str, str | None] = {"none": None, "endoftext": "<|endoftext|>"}
 #: Words that both answers share.
 WORDS = 8
-SEEDS = 3
+SEEDS = 1
 
 
 def grid_cells(scale: str, model: str = "smollm2-135m") -> list[dict[str, Any]]:

@@ -130,9 +130,9 @@ def of_dials(nano: pd.DataFrame, larger: pd.DataFrame, first: pd.DataFrame) -> d
     own = own[own["seed"].isin(first["seed"].unique())]
     for name, means in (("chat", own), *first.groupby("first")):
         runs = dials.changes(means, ("seed",)).groupby("seed")
-        found[f"first_{name}_cos"] = bounded_interval(runs["cosine"].first().to_numpy(), low=-1)
-        found[f"first_{name}_dw"] = mean_interval(runs["chosen"].last().to_numpy())
-    found["n_first"] = int(first["seed"].nunique())
+        found[f"first_{name}_cos"] = float(runs["cosine"].first().mean())
+        found[f"first_{name}_dw"] = float(runs["chosen"].last().mean())
+        found[f"first_{name}_dl"] = float(runs["rejected"].last().mean())
     found |= {"smol_steps": FIRST["smol"], "smol_most": MOST, "nano_most": SFT_STEPS["nano"][-1]}
     found["smol_dpo"] = recipe("book", "smollm2-135m").dpo_steps
     return found
@@ -191,34 +191,35 @@ OPTIMIZERS = {
 }
 
 
-def by_optimizer(account: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
+def by_optimizer(nano: Stored, parts: Stored) -> pd.DataFrame:
     """Return what became of the chosen answer for each nat of margin, by what the optimizer does.
 
     Args:
-        account: the table of that name of the grid "sentiment" of ``nano``: AdamW with clipping ("main") and
-            plain steps.
-        parts: of the grid "optimizers".
+        nano: the grid "sentiment" of ``nano``: AdamW with clipping ("main") and plain steps.
+        parts: the grid "optimizers".
 
     Returns:
-        A row an optimizer (a name of ``OPTIMIZERS``), variant and set ("batch" for pairs of the batch, in
-        their own steps; "test" for held-out pairs): value, low, high, n, over seeds, and turn, the mean share
-        of the optimizer's turn beside a plain step of the same length, in nats for each nat of margin.
+        A row an optimizer (a name of ``OPTIMIZERS``), variant and set: "batch" for pairs of the batch in
+        their own steps, from the account, and "test" for held-out pairs over the run. Columns value, low,
+        high, n: the change of log π_w over that of the margin, over seeds.
     """
-    named = [account.rename(columns={"condition": "optimizer"}), parts]
-    every = pd.concat([rows[rows["optimizer"].isin(OPTIMIZERS)] for rows in named])
-    keys = ["optimizer", "variant", "set", "seed"]
-    sums = every.groupby([*keys, "response"])[["total", "preconditioner"]].sum().unstack("response")
-    margin = sums[("total", "chosen")] - sums[("total", "rejected")]
-    table = pd.DataFrame(
-        {
-            "change": sums[("total", "chosen")] / margin,
-            "turn": sums[("preconditioner", "chosen")] / margin,
-        }
-    ).reset_index()
+
+    def joined(table: str) -> pd.DataFrame:
+        both = [nano[table].rename(columns={"condition": "optimizer"}), parts[table]]
+        return pd.concat([rows[rows["optimizer"].isin(OPTIMIZERS)] for rows in both])
+
+    keys = ["optimizer", "variant", "seed"]
+    account = joined("account")
+    sums = account[account["set"] == "batch"].groupby([*keys, "response"])["total"].sum().unstack("response")
+    means = joined("means")
+    means = means[means["phase"].isna() | (means["phase"] == "dpo")].drop(columns="phase")
+    ends = dials.changes(means, keys).groupby(keys)[["chosen", "rejected"]].last()
     found = []
-    for key, rows in table.groupby(keys[:-1]):
-        found.append((*key, *mean_interval(rows["change"].to_numpy()), float(rows["turn"].mean())))
-    return pd.DataFrame(found, columns=[*keys[:-1], "value", "low", "high", "n", "turn"])
+    for pairs, table in (("batch", sums), ("test", ends)):
+        shares = table["chosen"] / (table["chosen"] - table["rejected"])
+        for (optimizer, variant), values in shares.groupby(["optimizer", "variant"]):
+            found.append((optimizer, variant, pairs, *mean_interval(values.to_numpy())))
+    return pd.DataFrame(found, columns=["optimizer", "variant", "set", "value", "low", "high", "n"])
 
 
 def of_optimizers(ways: pd.DataFrame) -> dict[str, Number]:
@@ -266,13 +267,19 @@ def attempts(
 
 
 def records(
-    nano: Stored, other: Stored, dial: pd.DataFrame, larger: pd.DataFrame, base_accuracy: float
+    nano: Stored,
+    other: Stored,
+    dial: pd.DataFrame,
+    larger: pd.DataFrame,
+    ways: pd.DataFrame,
+    base_accuracy: float,
 ) -> Mapping[str, tuple[Number, Number]]:
     """Return what the chapter records: claim → (value, control).
 
     Args:
         nano, other: the grid "sentiment" of ``nano`` and of the base without labels.
         dial, larger: tables "means" of the grid "dial" of ``nano`` and SmolLM2.
+        ways: from ``by_optimizer``.
         base_accuracy: the share of held-out tweets that ``nano-unlabeled`` labels rightly.
     """
     means = nano["means"]
@@ -295,6 +302,7 @@ def records(
     held = tables.along_training(nano["means"], "chosen_logp", condition="plain", change=True)
     short = "short_suffix"
     rank = of_rank(dial, larger)
+    optimizers = of_optimizers(ways)
 
     def over(column: pd.Series) -> Interval:
         return mean_interval(column.to_numpy())
@@ -319,6 +327,7 @@ def records(
             tables.account_total(plain, "batch", LONG),
             tables.value_at(held, LONG),
         ),
+        "sentiment-momentum": (optimizers["batch_no_momentum_long"], optimizers["batch_momentum_long"]),
         "sentiment-memorized": (tables.value_at(memo, LONG), tables.value_at(memo, LONG, 0)),
         "sentiment-unlabeled-short": (
             tables.value_at(other_cosine, short, 0),
