@@ -8,12 +8,8 @@ from entanglement.gradients import flat_gradients, pair_geometry, token_geometry
 from entanglement.logps import response_logps, token_logps
 from entanglement.pairs import PreferencePair, collate
 from entanglement.updates.token_weights import contrasting
-from entanglement_book.studies.ch12_which_tokens.tables import (
-    gap_parts,
-    gap_table,
-    one_sided,
-    token_moves,
-)
+from entanglement_book.studies.ch12_which_tokens.grid_crosstab import token_moves
+from entanglement_book.studies.ch12_which_tokens.tables import gap_parts, gap_table, one_sided
 from entanglement_book.studies.shared.update_tables import as_updates
 
 
@@ -70,6 +66,7 @@ def test_moves_of_tokens_add_up_to_those_of_responses(tiny_model, tokenizer, pai
     old, new = (response_logps(model, batch) for model in models)
     for side, row in enumerate(moves.itertuples()):
         assert row.contrasting + row.shared == pytest.approx(float((new[side] - old[side]).detach()))
+        assert row.contrasting_before + row.shared_before == pytest.approx(float(old[side].detach()))
         assert abs(row.contrasting) > 0 and abs(row.shared) > 0
     twins = PreferencePair(pair.prompt, pair.chosen, pair.chosen)
     strangers = PreferencePair(pair.prompt, " day", " film")

@@ -14,7 +14,7 @@ from entanglement.logps import token_logps
 from entanglement.pairs import PreferencePair, collate
 from entanglement.updates.token_weights import contrasting
 
-__all__ = ["gap_parts", "gap_table", "one_sided", "token_moves"]
+__all__ = ["gap_parts", "gap_table", "one_sided"]
 
 
 def gap_parts(geometry: TokenGeometry, contrast: torch.Tensor) -> dict[str, float]:
@@ -75,34 +75,3 @@ def one_sided(tokens: pd.DataFrame) -> float:
     keys = [key for key in ("seed", "pair", "place") if key in shared]
     both = shared.pivot(index=keys, columns="response", values="heavy").dropna()
     return float((both["chosen"] != both["rejected"]).mean())
-
-
-@torch.no_grad()
-def token_moves(
-    before: nn.Module,
-    after: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
-) -> pd.DataFrame:
-    """Return how far each response moved between two models, apart for its contrasting and shared tokens.
-
-    Returns:
-        One row a pair and response: pair, response, contrasting, shared (changes of log π, nats; they add up
-        to the response's).
-    """
-    rows = []
-    for pair in pairs:
-        batch = collate([pair], tokenizer)
-        old, new = token_logps(before, batch), token_logps(after, batch)
-        told = contrasting(before, batch, old)
-        for side, (was, now) in enumerate(((old.chosen, new.chosen), (old.rejected, new.rejected))):
-            moved, marked = (now - was)[0], told[side]  # 0 outside the response
-            rows.append(
-                {
-                    "pair": pair.id,
-                    "response": ("chosen", "rejected")[side],
-                    "contrasting": float((moved * marked).sum()),
-                    "shared": float((moved * (1 - marked)).sum()),
-                }
-            )
-    return pd.DataFrame(rows)
