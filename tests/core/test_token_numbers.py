@@ -41,6 +41,7 @@ def test_each_fallen_pair_has_one_fate(crosstab):
     facts = numbers.of_fates(crosstab)
     assert facts["wrong_all"].value == pytest.approx(40)
     assert facts["wrong_among_contrasting"].value == pytest.approx(50)
+    assert (facts["if_wrong_contrasting"], facts["if_right_contrasting"]) == pytest.approx((100, 200 / 3))
     assert facts["suffix_contrasting"].value == pytest.approx((0.5 + 0.5 - 0.5 - 0.02 + 0.96) / 5)
     assert facts["suffix_only_contrasting"].value == pytest.approx(50)
     assert numbers.fate_counts(crosstab, {"contrasting": "told"})["told"]["suffix_only"] == 4

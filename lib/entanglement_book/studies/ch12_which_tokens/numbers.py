@@ -358,9 +358,10 @@ def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
 
     Returns:
         n_pairs; wrong_all: percent of all pairs that had the wrong label before; for each weigher fallen_
-        (how many), wrong_among_ (percent of these with the wrong label before), <fate>_ (percent of these,
-        over seeds), label_ and suffix_ (nats); suffix_spared: percent of the suffix's change under DPO that
-        the mask takes away.
+        (how many), if_wrong_ and if_right_ (percent of the pairs with such a label before that fell, all
+        seeds together), wrong_among_ (percent of the fallen with the wrong label before), <fate>_ (percent of
+        these, over seeds), label_ and suffix_ (nats); suffix_spared: percent of the suffix's change under DPO
+        that the mask takes away.
     """
     table = fates(pairs)
     one = table[table["weights"] == "contrasting"]
@@ -371,6 +372,9 @@ def of_fates(pairs: pd.DataFrame) -> dict[str, Number]:
     for name, rows in table.groupby("weights"):
         facts[f"fallen_{name}"] = int(rows["fell"].sum())
         facts[f"wrong_among_{name}"] = _percent(rows["fell_wrong"] / rows["fell"])
+        facts[f"if_wrong_{name}"] = 100 * float(rows["fell_wrong"].sum() / rows["all_wrong"].sum())
+        right = rows["fell"].sum() - rows["fell_wrong"].sum()
+        facts[f"if_right_{name}"] = 100 * float(right / (rows["pairs"].sum() - rows["all_wrong"].sum()))
         for fate in FATES:
             facts[f"{fate}_{name}"] = _percent(rows[fate] / rows["fell"])
         for label, change in moved(pairs, {str(name): str(name)}).items():
