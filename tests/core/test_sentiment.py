@@ -129,7 +129,8 @@ def test_a_case_is_counted_in_pairs_at_the_end():
 def test_a_cosine_and_a_share_stay_in_their_ranges_and_a_change_is_free():
     means = _means().assign(cosine=[-0.99, -0.99, -0.6, -0.6] * 2, ideal=1.0)
     curve = tables.along_training(means, "cosine")
-    assert (curve["low"] > -1).all() and (curve["high"] < 1).all()
+    assert (curve["low"] >= -1).all() and (curve["high"] <= 1).all()
+    assert (curve["low"] < curve["value"]).all()
     assert (tables.along_training(means, "ideal")[["low", "high"]].to_numpy() <= 1).all()
     assert tables.along_training(means, "cosine", change=True)["value"].abs().max() < 1e-12
 

@@ -85,7 +85,10 @@ def spied(grid, model, cell):
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sys.modules[grid.run_cell.__module__], start):
+        own = sys.modules[grid.run_cell.__module__]
+        runs = {f.__module__ for f in vars(own).values() if inspect.isfunction(f)}
+        shared = [sys.modules[name] for name in sorted(runs) if name.endswith(".runs")]
+        for module in (own, start, *shared):
             for name, function in vars(module).copy().items():
                 if inspect.isfunction(function):
                     # A checkpoint that is kept would hide its own training call.
