@@ -217,6 +217,20 @@ def test_runs_are_compared_at_the_margin_that_all_reached():
     assert line["value"].to_numpy() == pytest.approx([0.0, -0.49, -0.98])
 
 
+def test_each_form_and_condition_has_its_own_curve():
+    rows = _dial({0: -0.25, 2: -0.5}).assign(condition="main")
+    rows["variant"] = rows["words"].map({0: "one_token", 2: "long_suffix"})
+    fast = rows.assign(condition="large_step", chosen_logp=lambda r: 3 * r["chosen_logp"])
+    fast["rejected_logp"] = 3 * fast["rejected_logp"]
+    forms, ways = {"one_token": "one", "long_suffix": "long"}, {"main": "usual", "large_step": "fast"}
+    panels = dials.panels_along_margin(pd.concat([rows, fast]), forms, ways)
+    assert list(panels) == ["one", "long"]
+    ends = {(form, way): panels[form][way].iloc[-1] for form in panels for way in panels[form]}
+    assert [ends["one", way]["margin"] for way in ("usual", "fast")] == [2.0, 6.0]
+    at_one = {form: panels[form]["usual"].set_index("margin")["value"][1.0] for form in panels}
+    assert at_one == {"one": pytest.approx(-0.24), "long": pytest.approx(-0.49)}
+
+
 def test_the_two_figures_of_the_dials_show_what_the_runs_did():
     means = _dial(
         {0: 0.0, 1: -0.25, 2: -0.5}, cosines={0: -0.9, 1: 0.1, 2: 0.5}, costs={0: 0.0, 1: 1.0, 2: 9.0}

@@ -6,7 +6,7 @@ further has moved both answers further, whatever its words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ __all__ = [
     "ends",
     "left_to_learn",
     "over_seeds",
+    "panels_along_margin",
     "reached",
 ]
 
@@ -112,6 +113,33 @@ def along_margin(means: pd.DataFrame, margins: Sequence[float], run: Sequence[st
         if margin <= most:
             rows.append((margin, *mean_interval(at_margin(means, margin, run)["chosen"].to_numpy())))
     return pd.DataFrame(rows, columns=["margin", "value", "low", "high", "n"])
+
+
+def panels_along_margin(
+    means: pd.DataFrame, variants: Mapping[str, str], conditions: Mapping[str, str]
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return ``along_margin`` for conditions of the grid "sentiment", at every tenth of a nat.
+
+    Args:
+        means: its table of that name.
+        variants: form of the answers → what to call it.
+        conditions: condition → what to call it.
+
+    Returns:
+        The names of the forms → those of the conditions → the curve.
+    """
+    margins = np.arange(0, 10, 0.1).round(1)
+    return {
+        title: {
+            name: along_margin(
+                means[(means["condition"] == condition) & (means["variant"] == variant)],
+                margins.tolist(),
+                ("variant", "seed"),
+            )
+            for condition, name in conditions.items()
+        }
+        for variant, title in variants.items()
+    }
 
 
 def over_seeds(
