@@ -221,7 +221,7 @@ EDITS = {
     ),
     "change one chapter's recipe": (
         [(f"{STUDIES}/ch08_sentiment/grid.py", "dpo_steps=32", "dpo_steps=40")],
-        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"dial", "sentiment"}),
+        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"dial", "first-token", "optimizers", "rates", "sentiment"}),
     ),
     "change the grid of another chapter": (
         [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
