@@ -53,7 +53,12 @@ def site(tmp_path_factory):
     (source / "book" / "glossary.md").write_text(GLOSSARY, encoding="utf-8")
     (source / "index.md").write_text(PAGE, encoding="utf-8")
     settings = {
-        "extensions": ["myst_parser", "entanglement_book.press.sphinx_glossary"],
+        "extensions": [
+            "myst_nb",
+            "entanglement_book.press.sphinx_pages",
+            "entanglement_book.press.sphinx_glossary",
+        ],
+        "nb_execution_mode": "off",
         "myst_enable_extensions": ["colon_fence", "dollarmath"],
         "html_theme": "basic",
     }

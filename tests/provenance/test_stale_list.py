@@ -221,7 +221,11 @@ EDITS = {
     ),
     "change one chapter's recipe": (
         [(f"{STUDIES}/ch08_sentiment/grid.py", "dpo_steps=32", "dpo_steps=40")],
-        Stale.of(pages={"sentiment_gpt2", "token_by_token"}, grids={"dial", "first-token", "optimizers", "rates", "sentiment"}),
+        Stale.of(
+            # the chapter on probability reads where the pairs' scores began
+            pages={"sentiment_gpt2", "token_by_token", "where_the_probability_goes"},
+            grids={"dial", "first-token", "optimizers", "rates", "sentiment"},
+        ),
     ),
     "change the grid of another chapter": (
         [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
@@ -264,7 +268,8 @@ EDITS = {
             )
         ],
         Stale.of(
-            pages=WITH_SET_MEANS, grids={"controlling", "masking", "ratio", "ratio-rates", "untangling"}
+            pages=WITH_SET_MEANS | {"training_dynamics"},  # which shows the constant ratio
+            grids={"controlling", "masking", "ratio", "ratio-rates", "untangling"},
         ),
     ),
     "change an optimizer": (
@@ -277,9 +282,8 @@ EDITS = {
         Stale.of(pages=TRAINING | {"gradient_entanglement"}, grids=ALL_GRIDS, bench=STEPS),
     ),
     "change a stored table": (
-        [("book/results/smoke/masking-nano/means.csv", "0.0,", "0.1,")],
-        # the chapter on control shows the tables of book, at smoke too
-        Stale.of(pages={"which_tokens_matter"}, verdicts=(), grids={"masking"}),
+        [("book/results/smoke/dynamics-nano/means.csv", "0.0,", "0.1,")],
+        Stale.of(pages={"training_dynamics", "where_the_probability_goes"}, verdicts=(), grids={"dynamics"}),
     ),
 }
 
