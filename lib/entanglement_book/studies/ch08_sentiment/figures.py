@@ -40,6 +40,8 @@ __all__ = [
     "two_ratios",
 ]
 
+#: Inches: with it letters are about 7 points high on a phone's screen, 342 pixels wide.
+NARROW = 5.4
 TERM_LABELS = {
     "own_pair": "own pair",
     "other_pairs": "other pairs",
@@ -79,7 +81,7 @@ def curves(ax: Axes, curve: pd.DataFrame, *, zero: bool = True) -> Axes:
 
 def main_figure(cosine: pd.DataFrame, chosen: pd.DataFrame, rejected: pd.DataFrame) -> Figure:
     """Draw cosine, Δ log π_w and Δ log π_l along DPO, three panels of three lines, one above the other."""
-    fig, axes = figure(1, 3, height=2.1, sharex=True)
+    fig, axes = figure(1, 3, width=NARROW, height=2.0, sharex=True)
     curves(axes[0], cosine)
     axes[0].set(ylabel="cosine ρ", ylim=(-1.08, 1.08))
     curves(axes[1], chosen)
@@ -120,7 +122,7 @@ def account_dots(accounts: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
             full, those of the second hollow; terms that do not depend on the length are drawn once.
         titles: set → panel title.
     """
-    fig, axes = figure(1, len(titles), height=3.7, sharex=True, squeeze=False)
+    fig, axes = figure(1, len(titles), width=NARROW, height=3.6, sharex=True, squeeze=False)
     rows = [*TERMS, "total"]
     fixed = {"curvature", "total"}
     for ax, (name, title) in zip(axes[:, 0], titles.items(), strict=True):
@@ -164,7 +166,7 @@ def by_optimizer(ways: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ways: from ``numbers.by_optimizer``.
         names: optimizer → what to write, in order.
     """
-    fig, axes = figure(1, 2, height=2.4, sharex=True)
+    fig, axes = figure(1, 2, width=NARROW, height=2.3, sharex=True)
     titles = {"batch": "pairs of the batch, in their own steps", "test": "held-out pairs, over the run"}
     for ax, (pairs, title) in zip(axes, titles.items(), strict=True):
         ax.axvline(0, color=INK, lw=1)
@@ -200,7 +202,7 @@ def dose(curves: Mapping[str, Mapping[str, pd.DataFrame]], titles: Mapping[str, 
         curves: quantity ("cosine", "chosen") → model → columns words, value, low, high.
         titles: model → what to write, its size included.
     """
-    fig, axes = figure(1, 2, height=2.7, sharex=True)
+    fig, axes = figure(1, 2, width=NARROW, height=2.5, sharex=True)
     words = sorted({int(w) for models in curves.values() for rows in models.values() for w in rows["words"]})
     for ax, (quantity, models) in zip(axes, curves.items(), strict=True):
         ax.axhline(0, color=INK, lw=1)
@@ -229,7 +231,7 @@ def left_to_learn(
         titles: model → what to write.
         least: cost below which all is drawn at one place (nats).
     """
-    fig, axes = figure(1, 2, height=2.9, sharex=True)
+    fig, axes = figure(1, 2, width=NARROW, height=2.7, sharex=True)
     for ax, quantity in zip(axes, ("cosine", "chosen"), strict=True):
         ax.axhline(0, color=INK, lw=1)
         for model, rows in points.items():
@@ -275,17 +277,17 @@ def against_margin(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     Args:
         panels: title → way of training → ``dials.along_margin``; the last way is drawn on top.
     """
-    fig, axes = figure(len(panels), height=3.3, sharey=True, squeeze=False)
+    fig, axes = figure(1, len(panels), width=NARROW, height=2.5, sharex=True, sharey=True, squeeze=False)
     styles = (("--", "D", ACCENT), (":", "s", CASE_COLORS["ideal"]), ("-", "o", NEUTRAL))
-    for ax, (title, ways) in zip(axes[0], panels.items(), strict=True):
+    for ax, (title, ways) in zip(axes[:, 0], panels.items(), strict=True):
         ax.axhline(0, color=INK, lw=1)
         for (dashes, marker, color), (way, rows) in zip(styles, ways.items(), strict=True):
             line_with_band(
                 ax, rows["margin"], rows["value"], rows["low"], rows["high"], color=color, label=way,
                 ls=dashes, marker=marker, ms=4,
             )  # fmt: skip
-        ax.set(title=title, xlabel="margin gained (nats)")
-    axes[0, 0].set_ylabel("Δ log π_w (nats)")
+        ax.set(title=title, ylabel="Δ log π_w (nats)")
+    axes[-1, 0].set_xlabel("margin gained (nats)")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
@@ -296,7 +298,7 @@ def two_ratios(shares: Mapping[tuple[str, str, str], Sequence[float]]) -> Figure
     Args:
         shares: from ``tables.ratio_shares``.
     """
-    fig, ax = figure(height=2.7)
+    fig, ax = figure(width=NARROW, height=2.7)
     rows = [(variant, when) for variant in VARIANTS for when in ("after SFT", "after DPO")]
     for which, name, label in (
         (0, "printed", "printed: c / ‖g_w‖²"),
