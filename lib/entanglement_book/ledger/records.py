@@ -78,7 +78,7 @@ class Record:
             ("control", self.control, self.control_interval, control_ends),
         ):
             for part in () if value is None or allowed is None else (value, *(interval or ())):
-                if not allowed[0] - ROUNDING <= part <= allowed[1] + ROUNDING:
+                if not allowed[0] - ROUNDING <= part <= allowed[1] + ROUNDING:  # type: ignore[index]
                     shown = f" {interval!r}" if interval else ""
                     return f"{name}={value!r}{shown} is outside the quantity's range {allowed!r}"
         return ""

@@ -24,7 +24,7 @@ def _share(flags: Sequence[torch.Tensor]) -> Interval:
 
 
 def _percent(share: Interval) -> Interval:
-    return Interval(*(100 * end for end in share[:3]), share.n)
+    return Interval(*(100 * end for end in share[:3]), share.n)  # type: ignore[call-arg,arg-type]
 
 
 def judges(runs: Mapping[int, TwoSteps]) -> dict[str, Interval]:

@@ -154,7 +154,7 @@ def over_seeds(
     """
     low, high = next((r for name, r in RANGES.items() if column.startswith(name)), (-np.inf, np.inf))
     return {
-        tuple(int(part) for part in key): bounded_interval(rows[column].to_numpy(), low=low, high=high)
+        tuple(int(str(part)) for part in key): bounded_interval(rows[column].to_numpy(), low=low, high=high)
         for key, rows in table.groupby(list(by))
     }
 

@@ -135,9 +135,8 @@ def account_dots(accounts: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
                         continue
                     if name != "batch" and term == "own_pair":
                         continue
-                    value, low, high = (
-                        float(some.loc[(variant, term), end]) for end in ("value", "low", "high")
-                    )
+                    row = some.loc[[(variant, term)]].iloc[0]
+                    value, low, high = (float(row[end]) for end in ("value", "low", "high"))
                     ends = [[value - low], [high - value]] if np.isfinite(high) else None
                     ax.errorbar(
                         [value], [y + 0.26 * (place - 1) + 0.11 * which], xerr=ends,

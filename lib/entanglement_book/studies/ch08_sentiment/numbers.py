@@ -36,11 +36,15 @@ MOST = SFT_STEPS["pretrained"][-1]
 SHORT = {"one_token": "one_token", "short_suffix": "short", "long_suffix": "long"}
 
 
-def _even(means: pd.DataFrame, condition: str = "main") -> tuple[pd.DataFrame, float]:
-    """Return a condition's changes at the margin that all its runs reached, by variant and seed, and it."""
+def _even(means: pd.DataFrame, condition: str = "main") -> tuple[dict[str, np.ndarray], float]:
+    """Return the chosen answers' changes at the margin that all runs of a condition reached, and that margin.
+
+    The changes are by variant, one a seed, in the order of the seeds.
+    """
     some = means[(means["condition"] == condition) & (means["phase"] == "dpo")]
     margin = dials.reached(some, RUN)
-    return dials.at_margin(some, margin, RUN).set_index(list(RUN)), margin
+    table = dials.at_margin(some, margin, RUN).sort_values("seed")
+    return {str(name): rows["chosen"].to_numpy() for name, rows in table.groupby("variant")}, margin
 
 
 def of_runs(stored: Stored, nano: Stored, other: Stored) -> dict[str, Number]:
@@ -61,13 +65,12 @@ def of_runs(stored: Stored, nano: Stored, other: Stored) -> dict[str, Number]:
     }
     cosine = tables.along_training(means, "cosine")
     even, found["even"] = _even(nano["means"])
-    further = even.loc[LONG, "chosen"] - even.loc[ONE, "chosen"]
-    found["further_long"] = mean_interval(further.to_numpy())
+    found["further_long"] = mean_interval(even[LONG] - even[ONE])
     for variant, short in SHORT.items():
         found[f"cos_{short}_sft"] = tables.value_at(cosine, variant, 0)
         for name, curve in curves.items():
             found[f"{name}_{short}"] = tables.value_at(curve, variant)
-        found[f"even_{short}"] = mean_interval(even.loc[variant, "chosen"].to_numpy())
+        found[f"even_{short}"] = mean_interval(even[variant])
         for name, quantity in (("other", "chosen_logp"), ("other_cos", "cosine")):
             curve = tables.along_training(other["means"], quantity, change=name == "other")
             found[f"{name}_{short}"] = tables.value_at(curve, variant, 0 if name == "other_cos" else None)
@@ -307,6 +310,9 @@ def records(
     def over(column: pd.Series) -> Interval:
         return mean_interval(column.to_numpy())
 
+    def further(table: pd.DataFrame) -> Interval:
+        return tables.difference(table, "chosen_logp", short, ONE, change=True)
+
     return {
         "sentiment-cosine-order": (
             over(pd.Series(np.diff(steps.to_numpy(), axis=1).min(axis=1))),
@@ -315,10 +321,10 @@ def records(
         "sentiment-cosine-cost": (rank["left"], rank["words"]),
         "sentiment-one-token-negative": (tables.value_at(cosine, ONE), tables.value_at(cosine, LONG)),
         "sentiment-chosen-rises": (tables.value_at(chosen, ONE), tables.value_at(chosen, LONG)),
-        "sentiment-chosen-falls": (over(even.loc[LONG, "chosen"]), over(even.loc[ONE, "chosen"])),
+        "sentiment-chosen-falls": (mean_interval(even[LONG]), mean_interval(even[ONE])),
         "sentiment-chosen-falls-larger": (over(falls[8]), over(falls[0])),
         "sentiment-longer-falls-further": (
-            over(even.loc[LONG, "chosen"] - even.loc[ONE, "chosen"]),
+            mean_interval(even[LONG] - even[ONE]),
             over(nano_falls[1] - nano_falls[0]),
         ),
         "sentiment-more-words": (over(falls[12] - falls[1]), over(steps[12] - steps[1])),
@@ -333,8 +339,5 @@ def records(
             tables.value_at(other_cosine, short, 0),
             tables.value_at(cosine, short, 0),
         ),
-        "sentiment-unlabeled-falls": tuple(
-            tables.difference(table, "chosen_logp", short, ONE, change=True)
-            for table in (other["means"], means)
-        ),
+        "sentiment-unlabeled-falls": (further(other["means"]), further(means)),
     }
