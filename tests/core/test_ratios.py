@@ -6,6 +6,7 @@ import pytest
 
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import numbers, ratios
+from entanglement_book.studies.shared import constant_ratios as constants
 
 RATIOS = (1.0, 1.005, 1.01, 1.02)
 #: At the end of the made-up runs the chosen answer turns at 1.004 and the rejected one at 1.014.
@@ -29,40 +30,40 @@ def made(*, steps=(0, 8, 16), sets=("validation", "test"), seeds=3, rate=1.0, op
 
 
 def test_an_answer_turns_between_two_ratios_that_were_tried():
-    found = ratios.turns_found(ratios.at_the_end(made()))
+    found = ratios.turns_found(constants.at_the_end(made()))
     assert list(found.index) == [0, 1, 2]
     np.testing.assert_allclose(found["chosen"], 1.004)
     np.testing.assert_allclose(found["rejected"], 1.014)
-    ends = ratios.at_the_end(made())
+    ends = constants.at_the_end(made())
     ends.loc[ends["seed"] == 0, "chosen"] -= 0.3  # the mean over three seeds: a tenth lower
     assert ratios.turns_of_mean(ends) == pytest.approx((1.005, 1.014))
 
 
 def test_an_answer_that_rises_everywhere_turns_nowhere():
-    ends = ratios.at_the_end(made())
+    ends = constants.at_the_end(made())
     up = ends.assign(chosen=ends["chosen"] + 10)
     found = ratios.turns_found(up)
     assert found["chosen"].isna().all() and found["rejected"].notna().all()
 
 
 def test_a_sweep_has_a_row_a_ratio():
-    table = ratios.sweep(ratios.at_the_end(made()))
+    table = ratios.sweep(constants.at_the_end(made()))
     assert table["ratio"].tolist() == list(RATIOS)
     assert table["chosen"][0].value == pytest.approx(-0.4) and table["chosen"][0].n == 3
 
 
 def test_the_smaller_gain_is_above_zero_only_if_both_signs_are_right():
     rows = pd.DataFrame({"chosen": [1.0, -0.5, 2.0], "rejected": [-0.25, -2.0, 0.5]})
-    assert ratios.smaller_gain(rows).tolist() == [0.25, -0.5, -0.5]
+    assert constants.smaller_gain(rows).tolist() == [0.25, -0.5, -0.5]
 
 
 def test_the_best_ratio_is_chosen_on_validation_pairs_alone():
     runs = made()
-    assert ratios.best_ratio(runs) == 1.01  # gains −0.4, 0.1, 0.4, −0.6
+    assert constants.best_ratio(runs) == 1.01  # gains −0.4, 0.1, 0.4, −0.6
     judged = runs["set"] == "test"
     runs.loc[judged, ["chosen", "rejected"]] = 0.0
-    assert ratios.best_ratio(runs) == 1.01
-    assert ratios.best_ratio(runs.assign(chosen=-1.0 * (runs["ratio"] - 1), rejected=-1.0)) == 1.0
+    assert constants.best_ratio(runs) == 1.01
+    assert constants.best_ratio(runs.assign(chosen=-1.0 * (runs["ratio"] - 1), rejected=-1.0)) == 1.0
 
 
 def test_what_was_foretold_is_read_between_the_margins_that_were_looked_at():
@@ -85,7 +86,7 @@ def test_what_was_foretold_is_read_between_the_margins_that_were_looked_at():
 
 
 def test_ways_are_compared_after_as_many_steps_as_they_can_pay():
-    ways = ratios.as_ways(made())
+    ways = constants.as_ways(made())
     found = ratios.after_steps(ways, {"r = 1.01": 12.0, "r = 1": 16.0})
     at = found.groupby("update")[["chosen", "rejected", "margin"]].mean()
     np.testing.assert_allclose(at.loc["r = 1.01"], [0.45, -0.3, 0.75])
@@ -93,7 +94,7 @@ def test_ways_are_compared_after_as_many_steps_as_they_can_pay():
 
 
 def test_ways_stand_where_the_margin_is_a_share_of_dpos():
-    ways = ratios.as_ways(made())
+    ways = constants.as_ways(made())
     there = ratios.standing(ways, ["r = 1", "r = 1.01"], 0.5, itself="r = 1")
     assert there["r = 1.01"]["chosen"].value == pytest.approx(0.3)
     assert there["r = 1.01"]["gain"].value == pytest.approx(0.2)
@@ -108,13 +109,13 @@ def test_ways_stand_where_the_margin_is_a_share_of_dpos():
 
 
 def test_dpo_is_stopped_where_validation_pairs_say():
-    ways = ratios.as_ways(made())
+    ways = constants.as_ways(made())
     early = ways["step"] == 8
     ways.loc[early & (ways["set"] == "validation") & (ways["ratio"] == 1), ["chosen", "rejected"]] = [
         0.1,
         -0.1,
     ]
-    found = ratios.stopped_early(ways, "r = 1")
+    found = constants.stopped_early(ways, "r = 1")
     assert set(found["step"]) == {8} and set(found["set"]) == {"test"}
     np.testing.assert_allclose(found["chosen"], -0.2)
 
@@ -133,7 +134,7 @@ def test_the_numbers_of_the_page_are_those_of_the_tables():
     assert found["smol_accuracy_before"] == pytest.approx(75) and found["smol_accuracy_dpo"] == pytest.approx(
         70
     )
-    found = numbers.of_rates({"one": ratios.at_the_end(runs)})
+    found = numbers.of_rates({"one": constants.at_the_end(runs)})
     assert found["slope_one"].value == pytest.approx(1.0) and found["turn_one"].value == pytest.approx(1.004)
 
 
@@ -178,7 +179,7 @@ def test_only_margins_that_every_seed_reached_are_drawn():
 
 
 def test_rules_are_set_beside_the_constant():
-    runs = ratios.as_ways(made())
+    runs = constants.as_ways(made())
     one = runs[runs["update"] == "r = 1.005"]
     band = one.assign(update="band", chosen=one["chosen"] + 0.05)  # gain 0.15 for 0.1 at the end
     batch = one.assign(update="normalized-batch")

@@ -6,6 +6,7 @@ import pytest
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement_book.studies.ch12_which_tokens import grid_positions as positions, numbers
+from entanglement_book.studies.shared.constant_ratios import best_ratio, constant
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +118,9 @@ def grids(dpo=(-0.5, -1.5)):
 
 
 def test_the_constant_is_chosen_on_validation_pairs_and_stands_beside_the_masks():
-    ways = numbers.with_constants(*grids())
-    best = numbers.best_constant(ways)
+    masks, sweep = grids()
+    ways = numbers.with_constants(masks, sweep)
+    best = constant(best_ratio(sweep))
     assert best == "r = 1.005"
     facts = numbers.of_training(ways, ["everything", "contrasting"], best)
     # At a margin of 0.9: the constant's smaller gain is 0.45, the mask's −0.27.

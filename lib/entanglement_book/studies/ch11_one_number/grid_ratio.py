@@ -1,7 +1,8 @@
-"""The grid of constant ratios: from one checkpoint, the same steps with one number r for all pairs.
+"""The grids of constant ratios: from one checkpoint, the same steps with one number r for all pairs.
 
 With ``nano``, near-copies, AdamW and rate 1 a cell has the checkpoint, batches and held-out pairs of the grid
-of update rules, so that a constant stands beside every rule.
+of update rules, so that a constant stands beside every rule. On summaries what is asked is where the answers
+turn: there the held-out pairs are measured before and after, and no others.
 """
 
 from __future__ import annotations
@@ -28,32 +29,38 @@ from entanglement_book.studies.shared.start import (
     validation_pairs,
 )
 
-__all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "rate_cells", "run_cell"]
+__all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "rate_cells", "run_cell", "summary_cells"]
 
-#: Constant ratios r; 1 is DPO.
-RATIOS = (1.0, 1.0025, 1.005, 1.01, 1.02, 1.05)
+#: Constant ratios r by data; 1 is DPO. Summaries share few words, and their answers turn further from 1.
+RATIOS = {"sentiment": (1.0, 1.0025, 1.005, 1.01, 1.02, 1.05), "summaries": (0.9, 1.0, 1.1, 1.2, 1.35, 1.6)}
 OPTIMIZERS = ("adamw", "sgd")
 #: Other multiples of the rate, with this many seeds.
 RATES, RATE_SEEDS = (0.5, 2.0), 3
 
 
-def _cells(seeds: Iterable[int], rates: Iterable[float]) -> list[dict[str, Any]]:
-    every = product(seeds, OPTIMIZERS, rates, RATIOS)
+def _cells(data: str, seeds: Iterable[int], rates: Iterable[float]) -> list[dict[str, Any]]:
+    every = product(seeds, OPTIMIZERS, rates, RATIOS[data])
     return [
-        {"data": "sentiment", "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
+        {"data": data, "optimizer": optimizer, "rate": rate, "ratio": ratio, "seed": seed}
         for seed, optimizer, rate, ratio in every
     ]
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: optimizer × ratio × seed; those of a seed share a checkpoint."""
-    cells = _cells(range(recipe(scale, model).seeds), [1.0])
+    cells = _cells("sentiment", range(recipe(scale, model).seeds), [1.0])
     return cells if scale != "smoke" else one_change(cells)
 
 
 def rate_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells at other rates."""
-    cells = _cells(range(RATE_SEEDS), RATES)
+    cells = _cells("sentiment", range(RATE_SEEDS), RATES)
+    return cells if scale != "smoke" else one_change(cells)
+
+
+def summary_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells on summaries, at all rates."""
+    cells = _cells("summaries", range(RATE_SEEDS), sorted([1.0, *RATES]))
     return cells if scale != "smoke" else one_change(cells)
 
 
@@ -61,7 +68,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     """Run one cell and return its table.
 
     Returns:
-        "means": ``set_means`` of trained, validation and held-out pairs, a row a step and set.
+        "means": ``set_means`` of held-out pairs before and after, a row a step; on near-copies also of
+        trained and validation pairs, a row a step and set.
     """
     numbers = recipe(scale, model)
     data, seed, plain = cell["data"], int(cell["seed"]), cell["optimizer"] == "sgd"
@@ -69,6 +77,11 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     policy.load_state_dict(start)
     train = train_pairs(scale, model, data, seed)
     test = data_pairs(data, "test", numbers.test_pairs, seed)
+    evaluate, moments = {"test": test}, (0, numbers.steps)
+    if data == "sentiment":
+        trained = trained_sample(scale, model, train, seed)
+        evaluate |= {"trained": trained, "validation": validation_pairs(data, test, seed)}
+        moments = numbers.moments
     run = align(
         policy,
         tokenizer,
@@ -80,12 +93,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         optimizer=cell["optimizer"],
         max_grad_norm=None if plain else 1.0,  # clipping is no part of a plain step
         seed=seed,
-        evaluate={
-            "trained": trained_sample(scale, model, train, seed),
-            "validation": validation_pairs(data, test, seed),
-            "test": test,
-        },
-        evaluate_at=numbers.moments,
+        evaluate=evaluate,
+        evaluate_at=moments,
     )
     return {"means": set_means(run.table)}
 
@@ -96,8 +105,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": asdict(recipe(scale, model)), "ratios": RATIOS, "model": model, "about": about}
 
 
-GRIDS.add("ratio", Grid("ratio", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
-GRIDS.add(
-    "ratio-rates",
-    Grid("ratio-rates", rate_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"),
-)
+MODELS = ("nano", "smollm2-135m")
+GRIDS.add("ratio", Grid("ratio", grid_cells, run_cell, describe, models=MODELS))
+GRIDS.add("ratio-rates", Grid("ratio-rates", rate_cells, run_cell, describe, models=MODELS))
+GRIDS.add("ratio-summaries", Grid("ratio-summaries", summary_cells, run_cell, describe, models=MODELS))

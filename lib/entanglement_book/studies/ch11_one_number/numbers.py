@@ -10,6 +10,7 @@ import pandas as pd
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import ratios
+from entanglement_book.studies.shared import constant_ratios as constants
 from entanglement_book.studies.shared.update_tables import at_end, inside
 
 __all__ = ["costs", "median_ratios", "of_foretelling", "of_rates", "of_ratios", "of_recipe", "of_rules"]
@@ -29,7 +30,7 @@ def of_ratios(sweep: pd.DataFrame, larger: pd.DataFrame) -> dict[str, Number]:
         "smol_steps": int(larger["step"].max()),
     }
     for name, means in (("nano", sweep), ("smol", larger)):
-        ends = ratios.at_the_end(means)
+        ends = constants.at_the_end(means)
         for ratio in (1.0, 1.005):
             for column in ("chosen", "rejected", "margin"):
                 values = ends.loc[ends["ratio"] == ratio, column].to_numpy()
@@ -37,11 +38,11 @@ def of_ratios(sweep: pd.DataFrame, larger: pd.DataFrame) -> dict[str, Number]:
         for answer, turn in ratios.turns_found(ends).items():
             found[f"{name}_turn_{answer}"] = mean_interval(turn.to_numpy())
     for name, means in (("", sweep), ("smol_", larger)):
-        ends = ratios.at_the_end(means)
-        for ratio, short in ((ratios.best_ratio(means), ""), (1.0, "_dpo")):
-            gains = ratios.smaller_gain(ends[ends["ratio"] == ratio])
+        ends = constants.at_the_end(means)
+        for ratio, short in ((constants.best_ratio(means), ""), (1.0, "_dpo")):
+            gains = constants.smaller_gain(ends[ends["ratio"] == ratio])
             found[f"{name}gain_end{short}"] = mean_interval(gains.to_numpy())
-    found["smol_best"] = ratios.best_ratio(larger)
+    found["smol_best"] = constants.best_ratio(larger)
     for when, step in (("before", 0), ("dpo", larger["step"].max())):
         rows = larger[(larger["step"] == step) & (larger["set"] == "test") & (larger["ratio"] == 1)]
         rows = rows[rows["optimizer"] == "adamw"]
@@ -88,7 +89,7 @@ def of_foretelling(turns: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, Number
     found: dict[str, Number] = {}
     limit = turns[turns["margin"] == 0].set_index("seed")
     for optimizer, direction in (("adamw", "sign"), ("sgd", "plain")):
-        ends = ratios.at_the_end(sweep, optimizer=optimizer)
+        ends = constants.at_the_end(sweep, optimizer=optimizer)
         gained = ends[ends["ratio"] == 1].set_index("seed")["margin"]
         told = ratios.foretold_turns(turns, direction, gained.to_dict()).dropna()
         turned = ratios.turns_found(ends)
@@ -127,7 +128,7 @@ def of_rules(
         best: the constant.
         costs: update → how many times as long its step takes, for "band" and "normalized-batch".
     """
-    dpo, way = ratios.constant(1.0), ratios.constant(best)
+    dpo, way = constants.constant(1.0), constants.constant(best)
     rivals = [name for name in there if not name.startswith("r = ") and name not in ("dpop", "rpo")]
     rule = max(rivals, key=lambda name: there[name]["gain"].value)
     gains = ratios.gains_at_margin(everyone, [rule, way, dpo], 0.9, itself=dpo)
@@ -146,8 +147,8 @@ def of_rules(
         "compute_band": ratios.gain_interval(then, "band"),
         "compute_best": ratios.gain_interval(then, way),
     }
-    early = ratios.stopped_early(everyone, dpo)
-    found["early"] = mean_interval(ratios.smaller_gain(early).to_numpy())
+    early = constants.stopped_early(everyone, dpo)
+    found["early"] = mean_interval(constants.smaller_gain(early).to_numpy())
     found["early_margin"] = mean_interval(early["margin"].to_numpy())
     for column in ("fell", "rose"):
         for name, short in ((way, "best"), ("band", "band")):

@@ -1,8 +1,4 @@
-"""Reading the grids of constant ratios: where answers turn, which constant to take, and what rules add to it.
-
-A way of training is judged by its *smaller gain*: the smaller of the chosen answer's rise and the rejected
-one's fall, nats. At a margin m it is m/2 at most, and above 0 only if both signs are right.
-"""
+"""Reading the grids of constant ratios: where answers turn, what was foretold, and what rules add to it."""
 
 from __future__ import annotations
 
@@ -13,20 +9,15 @@ import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.shared.constant_ratios import smaller_gain
 from entanglement_book.studies.shared.update_tables import at_margin, inside
 
 __all__ = [
     "after_steps",
-    "as_ways",
-    "at_the_end",
-    "best_ratio",
-    "constant",
     "foretold_turns",
     "gain_interval",
     "gains_at_margin",
-    "smaller_gain",
     "standing",
-    "stopped_early",
     "sweep",
     "told_by_margin",
     "turns_found",
@@ -34,24 +25,6 @@ __all__ = [
 ]
 
 _ANSWERS = ("chosen", "rejected")
-
-
-def constant(ratio: float) -> str:
-    """Return what the way of training with a constant ratio is called."""
-    return f"r = {ratio:g}"
-
-
-def as_ways(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of a grid of constant ratios in the form of the grid of update rules."""
-    return means.assign(update=[constant(ratio) for ratio in means["ratio"]])
-
-
-def at_the_end(
-    means: pd.DataFrame, *, optimizer: str = "adamw", rate: float = 1.0, pairs: str = "test"
-) -> pd.DataFrame:
-    """Return the last step's rows of the runs with one optimizer and rate, on one set of pairs."""
-    rows = means[(means["set"] == pairs) & (means["optimizer"] == optimizer) & (means["rate"] == rate)]
-    return rows[rows["step"] == rows["step"].max()]
 
 
 def sweep(ends: pd.DataFrame) -> pd.DataFrame:
@@ -135,11 +108,6 @@ def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[Any, fl
     return pd.DataFrame(found).T.rename_axis("seed")
 
 
-def smaller_gain(rows: pd.DataFrame) -> pd.Series:
-    """Return min(Δ chosen, −Δ rejected), nats."""
-    return pd.concat([rows["chosen"], -rows["rejected"]], axis=1).min(axis=1, skipna=False)
-
-
 def gain_interval(rows: pd.DataFrame, way: str) -> Interval:
     """Return the smaller gain of one way of training, over the seeds that got there.
 
@@ -148,15 +116,6 @@ def gain_interval(rows: pd.DataFrame, way: str) -> Interval:
         way: its name there.
     """
     return mean_interval(smaller_gain(rows[rows["update"] == way]).dropna().to_numpy())
-
-
-def best_ratio(means: pd.DataFrame, *, optimizer: str = "adamw", pairs: str = "validation") -> float:
-    """Return the ratio whose smaller gain is the largest after training, in the mean over seeds, on pairs
-    that do not judge it.
-    """
-    ends = at_the_end(means, optimizer=optimizer, pairs=pairs)
-    gains = ends.assign(gain=smaller_gain(ends)).groupby("ratio", as_index=False)["gain"].mean()
-    return float(gains.loc[gains["gain"].idxmax(), "ratio"])
 
 
 def after_steps(means: pd.DataFrame, steps: Mapping[str, float], *, pairs: str = "test") -> pd.DataFrame:
@@ -178,16 +137,6 @@ def after_steps(means: pd.DataFrame, steps: Mapping[str, float], *, pairs: str =
             row = {name: np.interp(step, path["step"], path[name]) for name in (*_ANSWERS, "margin")}
             rows.append({"update": way, "seed": seed, **row})
     return pd.DataFrame(rows)
-
-
-def stopped_early(means: pd.DataFrame, way: str) -> pd.DataFrame:
-    """Return a way of training at the measured step at which its smaller gain is the largest on validation
-    pairs, in the mean over seeds: the rows of the held-out pairs then.
-    """
-    mine = means[(means["update"] == way) & (means["optimizer"] == "adamw") & (means["rate"] == 1.0)]
-    seen = mine[(mine["set"] == "validation") & (mine["step"] > 0)]
-    step = seen.assign(gain=smaller_gain(seen)).groupby("step")["gain"].mean().idxmax()
-    return mine[(mine["set"] == "test") & (mine["step"] == step)]
 
 
 def gains_at_margin(means: pd.DataFrame, ways: Sequence[str], share: float, *, itself: str) -> pd.DataFrame:

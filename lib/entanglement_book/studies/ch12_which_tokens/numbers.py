@@ -10,6 +10,7 @@ import pandas as pd
 from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch12_which_tokens.grid import ranking
+from entanglement_book.studies.shared.constant_ratios import as_ways, constant, smaller_gain
 from entanglement_book.studies.shared.means import TOLERANCE
 from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin
 
@@ -17,9 +18,7 @@ __all__ = [
     "FATES",
     "PLACES",
     "before_and_after",
-    "best_constant",
     "chance",
-    "constant",
     "copies",
     "costs",
     "fate_counts",
@@ -50,11 +49,6 @@ FATES: dict[str, str] = {
 # --- training -------------------------------------------------------------------------------------------
 
 
-def constant(ratio: float) -> str:
-    """Return what the way of training with a constant ratio is called here."""
-    return f"r = {ratio:g}"
-
-
 def with_constants(masks: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
     """Return the ways to weigh tokens and DPO with constant ratios in one table of updates.
 
@@ -69,8 +63,7 @@ def with_constants(masks: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
         ValueError: they do not agree.
     """
     mine = as_updates(masks, "weights")
-    theirs = sweep[(sweep["optimizer"] == "adamw") & (sweep["rate"] == 1.0)]
-    theirs = theirs.assign(update=[constant(ratio) for ratio in theirs["ratio"]])
+    theirs = as_ways(sweep[(sweep["optimizer"] == "adamw") & (sweep["rate"] == 1.0)])
     keys, values = ["seed", "step", "set"], ["chosen", "rejected", "accuracy"]
     one = mine[mine["update"] == "everything"].set_index(keys)[values]
     other = theirs[theirs["update"] == constant(1.0)].set_index(keys)[values]
@@ -79,18 +72,6 @@ def with_constants(masks: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
     if not len(both) or apart > 1e-3:
         raise ValueError(f"all tokens and r = 1 are {apart:.2g} apart; expected the same training.")
     return pd.concat([mine, theirs], ignore_index=True)
-
-
-def _gain(rows: pd.DataFrame) -> pd.Series:
-    """Return the smaller gain, min(Δ chosen, −Δ rejected), nats."""
-    return pd.concat([rows["chosen"], -rows["rejected"]], axis=1).min(axis=1, skipna=False)
-
-
-def best_constant(ways: pd.DataFrame) -> str:
-    """Return the constant ratio whose smaller gain on *validation* pairs is the largest after training."""
-    rows = ways[(ways["set"] == "validation") & (ways["step"] == ways["step"].max())]
-    means = rows.assign(gain=_gain(rows)).groupby("update")["gain"].mean()
-    return str(means.idxmax())
 
 
 def before_and_after(ways: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -133,7 +114,7 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
     Args:
         ways: of ``with_constants``.
         names: the ways to weigh tokens.
-        best: of ``best_constant``.
+        best: the constant that is shown, by name.
 
     Returns:
         <name>_<column> for chosen, rejected, margin (nats), fell, rose, accuracy (percent), and the same for
@@ -150,7 +131,7 @@ def of_training(ways: pd.DataFrame, names: Sequence[str], best: str) -> dict[str
         for column in ("fell", "rose", "accuracy"):
             facts[f"{short}_{column}"] = _percent(_last(ways, name)[column])
     there = at_margin(ways, list(every), 0.9, pairs="test", itself="everything")
-    gains = there.assign(gain=_gain(there)).pivot_table(
+    gains = there.assign(gain=smaller_gain(there)).pivot_table(
         index="seed", columns="update", values="gain", dropna=False
     )
     for name, short in every.items():

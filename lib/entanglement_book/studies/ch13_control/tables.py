@@ -11,6 +11,7 @@ import pandas as pd
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.bench.variants import line_of
 from entanglement_book.grids.stored import Stored
+from entanglement_book.studies.shared.constant_ratios import smaller_gain
 from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
 from entanglement_book.studies.shared.update_tables import as_updates, at_end, at_margin, end_table, inside
 
@@ -141,7 +142,7 @@ def places_at_margin(means: pd.DataFrame, names: Sequence[str], share: float, *,
     test = means[(means["set"] == "test") & (means["rate"] == 1.0) & (means["optimizer"] == "adamw")]
     test = test[test["step"] <= test.loc[test["update"] == itself, "step"].max()]
     there = at_margin(test, list(names), share, pairs="test", itself=itself)
-    there["gain"] = there["chosen"].where(there["chosen"] < -there["rejected"], -there["rejected"])
+    there["gain"] = smaller_gain(there)
     paths = {key: path.sort_values("step") for key, path in test.groupby(["update", "seed"])}
     places = zip(there["update"], there["seed"], there["step"], strict=True)
     there["accuracy"] = [

@@ -54,6 +54,8 @@ class Recipe:
         seeds: how many.
         account_pairs: pairs of each batch, and held-out pairs, whose account is kept for DPO.
         answer_tokens: length of the models' own answers.
+        context: longest sequence, tokens; a longer prompt loses its beginning. It is ``nano``'s, so that
+            models with a longer one see as much of a docstring.
     """
 
     train_pairs: PositiveInt
@@ -69,6 +71,7 @@ class Recipe:
     seeds: PositiveInt
     account_pairs: NonNegativeInt
     answer_tokens: PositiveInt
+    context: PositiveInt
 
 
 _BOOK = Recipe(
@@ -85,6 +88,7 @@ _BOOK = Recipe(
     seeds=5,
     account_pairs=4,
     answer_tokens=10,
+    context=128,
 )
 
 
@@ -156,6 +160,7 @@ def checkpoint(
     """Return the base fine-tuned on chosen responses, and its parameters, for the cells that start there."""
     numbers = recipe(scale, model)
     policy, tokenizer = load_model(model)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, numbers.context)
     sft(
         policy,
         tokenizer,
