@@ -32,19 +32,35 @@ from entanglement_book.studies.shared.start import (
     validation_pairs,
 )
 
-__all__ = ["MARGINS", "grid_cells", "run_cell"]
+__all__ = ["grid_cells", "margins", "run_cell", "summary_cells"]
 
-#: What the virtual step is to gain, nats.
-MARGINS, SMOKE_MARGINS = (0.25, 0.5, 1.0, 2.0), (0.01,)
+#: What the virtual step is to gain, nats, around what the training gains; of a pretrained model fewer.
+MARGINS = {"sentiment": (0.25, 0.5, 1.0, 2.0), "summaries": (0.05, 0.1, 0.2, 0.4)}
+PRETRAINED_MARGINS, SMOKE_MARGINS = (0.5, 1.0, 2.0), (0.01,)
 #: Training pairs whose gradients are averaged, in batches of the run.
 BATCHES = 16
+#: Validation pairs, and seeds, of a pretrained model, of which a virtual step takes seconds.
+PRETRAINED_PAIRS, FEW_SEEDS = 24, 3
 #: By this the ratio is changed to see how far both answers follow.
 NUDGE = 1.01
 
 
+def margins(scale: str, model: str, data: str) -> tuple[float, ...]:
+    """Return what the virtual steps are to gain, nats."""
+    if scale == "smoke":
+        return SMOKE_MARGINS
+    return MARGINS[data] if model.startswith("nano") else PRETRAINED_MARGINS
+
+
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells, one a seed."""
-    return [{"data": "sentiment", "seed": seed} for seed in range(recipe(scale, model).seeds)]
+    """Return the cells on near-copies, one a seed."""
+    seeds = recipe(scale, model).seeds if model.startswith("nano") else FEW_SEEDS
+    return [{"data": "sentiment", "seed": seed} for seed in range(seeds)]
+
+
+def summary_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells on summaries, one a seed."""
+    return [{"data": "summaries", "seed": seed} for seed in range(min(FEW_SEEDS, recipe(scale, model).seeds))]
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -64,11 +80,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     train = train_pairs(scale, model, data, seed)
     some = random.Random(seed).sample(train, BATCHES * numbers.batch)
     seen = validation_pairs(data, data_pairs(data, "test", numbers.test_pairs, seed), seed)
+    seen = seen if model.startswith("nano") else seen[:PRETRAINED_PAIRS]
     means = mean_gradients(policy, tokenizer, some)
     limit = first_order_turns(means, mean_gradients(policy, tokenizer, seen))
     rows = [{"direction": "plain", "margin": 0.0, "chosen": limit.chosen, "rejected": limit.rejected}]
     for direction in get_args(Direction):
-        for margin in SMOKE_MARGINS if scale == "smoke" else MARGINS:
+        for margin in margins(scale, model, data):
             row = {"direction": direction, "margin": margin}
             with contextlib.suppress(OutOfReach):  # then all that is told of it is missing
                 found = turns(policy, tokenizer, means, seen, direction=direction, margin=margin)
@@ -86,8 +103,13 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and what was looked at, for the provenance of a table."""
     numbers = recipe(scale, model)
-    looked = {"batches": BATCHES, "margins": MARGINS, "nudge": NUDGE}
+    looked = {"batches": BATCHES, "nudge": NUDGE}
+    looked["margins"] = {data: margins(scale, model, data) for data in MARGINS}
     return {"recipe": asdict(numbers), "looked": looked, "model": model, "about": about_model(model)}
 
 
-GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano",)))
+MODELS = ("nano", "smollm2-135m")
+GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=MODELS))
+GRIDS.add(
+    "foretold-summaries", Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano",))
+)
