@@ -36,11 +36,11 @@ __all__ = ["grid_cells", "margins", "run_cell", "summary_cells"]
 
 #: What the virtual step is to gain, nats, around what the training gains; of a pretrained model fewer.
 MARGINS = {"sentiment": (0.25, 0.5, 1.0, 2.0), "summaries": (0.05, 0.1, 0.2, 0.4)}
-PRETRAINED_MARGINS, SMOKE_MARGINS = (0.5, 1.0, 2.0), (0.01,)
+PRETRAINED_MARGINS, SMOKE_MARGINS = (0.5, 1.2, 2.4), (0.01,)
 #: Training pairs whose gradients are averaged, in batches of the run.
-BATCHES = 16
+BATCHES, PRETRAINED_BATCHES = 16, 8
 #: Validation pairs, and seeds, of a pretrained model, of which a virtual step takes seconds.
-PRETRAINED_PAIRS, FEW_SEEDS = 24, 3
+PRETRAINED_PAIRS, FEW_SEEDS = 16, 3
 #: By this the ratio is changed to see how far both answers follow.
 NUDGE = 1.01
 
@@ -78,9 +78,11 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     policy.eval()
     numbers = recipe(scale, model)
     train = train_pairs(scale, model, data, seed)
-    some = random.Random(seed).sample(train, BATCHES * numbers.batch)
     seen = validation_pairs(data, data_pairs(data, "test", numbers.test_pairs, seed), seed)
-    seen = seen if model.startswith("nano") else seen[:PRETRAINED_PAIRS]
+    batches = BATCHES
+    if not model.startswith("nano"):
+        batches, seen = PRETRAINED_BATCHES, seen[:PRETRAINED_PAIRS]
+    some = random.Random(seed).sample(train, batches * numbers.batch)
     means = mean_gradients(policy, tokenizer, some)
     limit = first_order_turns(means, mean_gradients(policy, tokenizer, seen))
     rows = [{"direction": "plain", "margin": 0.0, "chosen": limit.chosen, "rejected": limit.rejected}]
@@ -103,7 +105,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and what was looked at, for the provenance of a table."""
     numbers = recipe(scale, model)
-    looked = {"batches": BATCHES, "nudge": NUDGE}
+    batches = BATCHES if model.startswith("nano") else PRETRAINED_BATCHES
+    looked: dict[str, Any] = {"batches": batches, "nudge": NUDGE}
     looked["margins"] = {data: margins(scale, model, data) for data in MARGINS}
     return {"recipe": asdict(numbers), "looked": looked, "model": model, "about": about_model(model)}
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import ratios
 from entanglement_book.studies.shared import constant_ratios as constants
 from entanglement_book.studies.shared.update_tables import at_end, inside
 
-__all__ = ["costs", "median_ratios", "of_foretelling", "of_rates", "of_ratios", "of_recipe", "of_rules"]
+__all__ = [
+    "costs",
+    "median_ratios",
+    "of_elsewhere",
+    "of_foretelling",
+    "of_rates",
+    "of_ratios",
+    "of_recipe",
+    "of_rules",
+]
 
 Number = float | Interval
 
@@ -88,7 +99,7 @@ def of_foretelling(turns: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, Number
     """
     found: dict[str, Number] = {}
     limit = turns[turns["margin"] == 0].set_index("seed")
-    for optimizer, direction in (("adamw", "sign"), ("sgd", "plain")):
+    for optimizer, direction in ratios.DIRECTIONS.items():
         ends = constants.at_the_end(sweep, optimizer=optimizer)
         gained = ends[ends["ratio"] == 1].set_index("seed")["margin"]
         told = ratios.foretold_turns(turns, direction, gained.to_dict()).dropna()
@@ -112,6 +123,35 @@ def _off(told: pd.DataFrame, turned: pd.DataFrame) -> Interval:
     each = [mean_interval(apart[name].to_numpy()) for name in ("chosen", "rejected")]
     worst = max(each, key=lambda interval: interval.value)
     return worst._replace(low=max(worst.low, 0.0))  # no distance is below 0
+
+
+def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
+    """Return how well the order of turning points was foretold over models, data, optimizers and rates.
+
+    Args:
+        table: of ``ratios.told_beside_found``, with columns data and setting.
+
+    Returns:
+        order: rank correlation of told and found over settings and answers, over seeds; order_rival: the same
+        for who knows the data set and the answer alone, and has the mean of what was found there; n_told: the
+        pairs of told and found; n_told_not: settings, answers and seeds where one of them is missing;
+        share_high: share of the told that are above the found, percent; too_high_<data>: by how much the told
+        are too high, mean over answers and settings, over seeds.
+    """
+    known = table.dropna(subset=["told", "found"])
+    rival = known.groupby(["data", "answer"])["found"].transform("mean")
+    by_seed = known.assign(rival=rival, high=known["told"] - known["found"]).groupby("seed")
+
+    def order(by: str) -> Interval:
+        each = [rows[by].corr(rows["found"], method="spearman") for _, rows in by_seed]
+        return bounded_interval(np.array(each), low=-1.0, high=1.0)
+
+    found: dict[str, Number] = {"order": order("told"), "order_rival": order("rival")}
+    found |= {"n_told": len(known), "n_told_not": len(table) - len(known), "n_told_seeds": len(by_seed)}
+    found["share_high"] = 100 * float((known["told"] > known["found"]).mean())
+    for data, rows in known.assign(high=known["told"] - known["found"]).groupby("data"):
+        found[f"too_high_{data}"] = mean_interval(rows.groupby("seed")["high"].mean().to_numpy())
+    return found
 
 
 def of_rules(
