@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
-from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NARROW, NEUTRAL, REJECTED, figure
 
 __all__ = ["LOSS_TITLES", "accuracies", "answers", "label_moves", "mass"]
 
@@ -30,8 +30,6 @@ LOSS_TITLES: dict[str, str] = {
     "rrhf": "RRHF",
     "orpo": "ORPO",
 }
-#: Inches; a page on a phone shows a figure of this width at three quarters of its size.
-NARROW = 5.0
 _PARTS = {
     "own": ("its own token", CHOSEN, "o"),
     "other": ("the other answer's token", REJECTED, "s"),

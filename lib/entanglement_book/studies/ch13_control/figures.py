@@ -15,7 +15,16 @@ from matplotlib.patches import Polygon, Rectangle
 
 from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, VARIANT_COLORS, figure
+from entanglement_book.drawing.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NARROW,
+    REJECTED,
+    VARIANT_COLORS,
+    figure,
+)
 
 __all__ = [
     "against_cost",
@@ -29,8 +38,6 @@ __all__ = [
 Point = tuple[float, float]
 Couple = tuple[Interval, Interval]
 
-#: Width of these figures, inches: on a phone, 342 pixels wide, their text is still 8 points high.
-NARROW = 4.4
 #: Colors of the names of families of ways of training.
 FAMILY_COLORS = {
     "number": INK,
