@@ -6,7 +6,7 @@ topic here and are functions of arrays or tables and an optional ``ax``.
 
 from __future__ import annotations
 
-from entanglement_book.drawing.charts import case_shares, forest, line_with_band
+from entanglement_book.drawing.charts import case_shares, forest, line_with_band, two_answers
 from entanglement_book.drawing.plane import plane, scatter_pairs, tent
 from entanglement_book.drawing.style import (
     ACCENT,
@@ -45,5 +45,6 @@ __all__ = [
     "plane",
     "scatter_pairs",
     "tent",
+    "two_answers",
     "use_style",
 ]
