@@ -224,6 +224,32 @@ def test_a_forest_has_a_row_for_each_label_first_on_top():
         drawing.forest(None, ["a"], [(1, 0, 2), (1, 0, 2)])
 
 
+def test_both_answers_of_every_way_are_marks_at_their_values_with_intervals():
+    ways = {
+        "two": ((0.5, 0.4, 0.7, 5), (-0.3, -0.6, -0.1, 5)),
+        "one seed": ((0.2, -math.inf, math.inf, 1), (-1.0, -math.inf, math.inf, 1)),
+        "none": "not reached",
+    }
+    names = {"none": drawing.NEUTRAL, "two": drawing.ACCENT, "one seed": drawing.INK, "not drawn": "red"}
+    ax = drawing.two_answers(None, ways, names, fontsize=7)
+    marks = {
+        (line.get_marker(), line.get_color(), line.get_label(), *map(float, line.get_xydata()[0]))
+        for line in ax.lines
+        if len(line.get_xdata()) == 1
+    }
+    chosen, rejected = ("o", drawing.CHOSEN, "chosen"), ("s", drawing.REJECTED, "rejected")
+    assert marks == {(*chosen, 0.5, 0), (*rejected, -0.3, 0), (*chosen, 0.2, 1), (*rejected, -1.0, 1)}
+    bars = {line.get_color(): line.get_xydata().tolist() for line in ax.lines if line.get_label()[0] == "_"}
+    assert bars.pop(drawing.INK) == [[0, 0], [0, 1]]  # the line at no change
+    assert bars == {drawing.CHOSEN: [[0.4, 0], [0.7, 0]], drawing.REJECTED: [[-0.6, 0], [-0.1, 0]]}
+    assert [(text.get_text(), text.xy[1]) for text in ax.texts] == [("not reached", 2)]
+    labels = [(label.get_text(), label.get_color(), label.get_size()) for label in ax.get_yticklabels()]
+    assert labels == [(name, names[name], 7) for name in ways]
+    assert ax.get_ylim() == (2.5, -0.5)  # the first way at the top
+    with pytest.raises(ValueError, match=r"no color for \['none'\]"):
+        drawing.two_answers(ax, ways, {"two": "red", "one seed": "red"})
+
+
 def test_shares_of_cases_must_add_up():
     _, ax = drawing.figure()
     drawing.case_shares(ax, [0, 1, 2], {"ideal": [1.0, 0.5, 0.2], "both_down": [0.0, 0.5, 0.8]})

@@ -147,6 +147,7 @@ TRAINING = {
 WITH_DPO = (TRAINING - {"token_by_token"}) | {
     "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
 }  # fmt: skip
+SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
 ALL = TRAINING | WITH_DPO | {"shared_suffix", "where_the_probability_goes"}
 ALL_GRIDS = set(GRIDS)
@@ -166,8 +167,9 @@ EDITS = {
             )
         ],
         Stale.of(
-            pages={"every_margin_loss", "losses_one_by_one", "training_dynamics"},
-            verdicts={"every_margin_loss", "training_dynamics"},
+            # the chapter on probability takes the titles of twelve losses, and with them what they are
+            pages=SIMPO_CHAPTERS | {"losses_one_by_one"},
+            verdicts=SIMPO_CHAPTERS,
             grids={"dynamics"},
         ),
     ),
@@ -201,7 +203,7 @@ EDITS = {
     ),
     "change the title of DPO": (
         [("lib/entanglement/losses/strict.py", 'title="DPO"', 'title="the DPO loss"')],
-        Stale.of(pages=WITH_DPO, verdicts=()),
+        Stale.of(pages=WITH_DPO | {"where_the_probability_goes"}, verdicts=()),  # whose rows it names
     ),
     "change a title of a grid": (
         [(f"{STUDIES}/shared/titles.py", '"all tokens (DPO)"', '"every token"')],

@@ -6,7 +6,7 @@ topic here and are functions of arrays or tables and an optional ``ax``.
 
 from __future__ import annotations
 
-from entanglement_book.drawing.charts import case_shares, forest, line_with_band
+from entanglement_book.drawing.charts import case_shares, forest, line_with_band, two_answers
 from entanglement_book.drawing.plane import plane, scatter_pairs, tent
 from entanglement_book.drawing.style import (
     ACCENT,
@@ -14,6 +14,7 @@ from entanglement_book.drawing.style import (
     CASE_LABELS,
     CHOSEN,
     INK,
+    NARROW,
     NEUTRAL,
     REJECTED,
     VARIANT_COLORS,
@@ -30,6 +31,7 @@ __all__ = [
     "CASE_LABELS",
     "CHOSEN",
     "INK",
+    "NARROW",
     "NEUTRAL",
     "REJECTED",
     "VARIANT_COLORS",
@@ -43,5 +45,6 @@ __all__ = [
     "plane",
     "scatter_pairs",
     "tent",
+    "two_answers",
     "use_style",
 ]

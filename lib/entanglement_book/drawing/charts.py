@@ -1,4 +1,6 @@
-"""Plain charts used by several chapters: a line with its band, a forest of intervals, shares of the cases."""
+"""Plain charts used by several chapters: a line with its band, a forest of intervals, both answers of several
+ways of training, shares of the cases.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from entanglement.geometry import CASES
-from entanglement_book.drawing.style import CASE_COLORS, CASE_LABELS, CHOSEN, NEUTRAL, pick_axes
+from entanglement_book.drawing.style import (
+    CASE_COLORS,
+    CASE_LABELS,
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    REJECTED,
+    pick_axes,
+)
 
-__all__ = ["case_shares", "forest", "line_with_band"]
+__all__ = ["case_shares", "forest", "line_with_band", "name_rows", "two_answers"]
 
 
 def line_with_band(
@@ -93,6 +103,62 @@ def forest(
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(xlabel)
+    return ax
+
+
+def name_rows(ax: Axes, colors: Mapping[str, str], **text: Any) -> None:
+    """Name the rows of a list, each name in its color, first row at the top.
+
+    Args:
+        ax: where to write; row k stands at y = k.
+        colors: name → its color, in the order of the rows.
+        text: more options of the names (``fontsize``, …).
+    """
+    ax.set_yticks(range(len(colors)), list(colors), **text)
+    for label, color in zip(ax.get_yticklabels(), colors.values(), strict=True):
+        label.set_color(color)
+    ax.set_ylim(len(colors) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+
+
+def two_answers(
+    ax: Axes | None,
+    ways: Mapping[str, tuple[Sequence[float], Sequence[float]] | str],
+    colors: Mapping[str, str],
+    **names: Any,
+) -> Axes:
+    """Draw what became of both answers, a row a way of training: a dot for chosen, a square for rejected.
+
+    The marks are labeled "chosen" and "rejected", for a legend.
+
+    Args:
+        ax: where to draw; a new figure if None.
+        ways: name → (value, low, high, …) of the chosen and of the rejected answer, such as
+            ``stats.Interval``; or what to write where there are none. An interval with an infinite end (a
+            single seed) is not drawn, only its value.
+        colors: name → the color in which it is written.
+        names: more options of the names (``fontsize``, …).
+
+    Raises:
+        ValueError: a way has no color.
+    """
+    if missing := [name for name in ways if name not in colors]:
+        raise ValueError(f"two_answers: no color for {missing}; expected one for each way.")
+    ax = pick_axes(ax)
+    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
+    looks = (("chosen", CHOSEN, "o"), ("rejected", REJECTED, "s"))
+    for row, found in enumerate(ways.values()):
+        if isinstance(found, str):
+            place: Any = ("axes fraction", "data")
+            ax.annotate(found, (0.02, row), xycoords=place, va="center", fontsize=9, color=INK)
+            continue
+        for interval, (label, color, marker) in zip(found, looks, strict=True):
+            value, low, high = (float(v) for v in interval[:3])
+            if np.isfinite(low) and np.isfinite(high):
+                ax.plot([low, high], [row, row], color=color, lw=2.2, alpha=0.6)
+            ax.plot([value], [row], marker, color=color, ms=5.5, label=label)
+    name_rows(ax, {name: colors[name] for name in ways}, **names)
     return ax
 
 

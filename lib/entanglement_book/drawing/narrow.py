@@ -1,7 +1,6 @@
 """Figures that can be read on a telephone: narrow, their parts below each other, their text larger.
 
-A page on a telephone is 342 pixels wide and shrinks a figure to that width. From ``WIDTH`` inches it shrinks
-by 0.73, so text of 11 points is still 8 points tall there.
+They are ``NARROW`` inches wide, and so keep text of 11 points at 8 points or more on a telephone.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-__all__ = ["TEXT", "WIDTH", "narrow_figure"]
+from entanglement_book.drawing.style import NARROW
 
-#: Inches.
-WIDTH = 4.9
+__all__ = ["TEXT", "narrow_figure"]
+
 #: Size of text in such a figure, points.
 TEXT = 11.0
 
 
 def narrow_figure(rows: int = 1, columns: int = 1, *, height: float, **options: Any) -> tuple[Figure, Any]:
-    """Return ``plt.subplots`` of ``WIDTH``, ``height`` inches a row, with text of ``TEXT`` points or more.
+    """Return ``plt.subplots`` of ``NARROW``, ``height`` inches a row, with text of ``TEXT`` points or more.
 
     Args:
         rows, columns: of axes.
@@ -31,4 +30,4 @@ def narrow_figure(rows: int = 1, columns: int = 1, *, height: float, **options: 
     named = ("xtick.labelsize", "ytick.labelsize", "axes.labelsize", "legend.fontsize", "font.size")
     sizes: Any = dict.fromkeys(named, TEXT) | {"axes.titlesize": TEXT + 0.5}  # its stub lists every key
     with mpl.rc_context(sizes):
-        return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **options)
+        return plt.subplots(rows, columns, figsize=(NARROW, height * rows), **options)

@@ -22,6 +22,7 @@ __all__ = [
     "CASE_LABELS",
     "CHOSEN",
     "INK",
+    "NARROW",
     "NEUTRAL",
     "REJECTED",
     "VARIANT_COLORS",
@@ -70,6 +71,9 @@ VARIANT_MARKERS: dict[str, str] = {"one_token": "o", "short_suffix": "s", "long_
 
 #: The width of the book's text column, in inches.
 TEXT_WIDTH = 7.6
+#: The width of figures to be read on a phone, in inches. Its text is 342 pixels wide, and a figure shrinks to
+#: that: from this width by 0.73, so letters of 11 points are still 8 points tall.
+NARROW = 4.9
 
 
 def rc_parameters() -> dict[str, Any]:

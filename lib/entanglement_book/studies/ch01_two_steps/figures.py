@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from entanglement.stats import Interval, summarize
 from entanglement_book.drawing.charts import forest, line_with_band
-from entanglement_book.drawing.style import CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import CHOSEN, INK, NARROW, NEUTRAL, REJECTED, figure
 
 __all__ = ["both_steps", "judges"]
 
@@ -28,7 +28,7 @@ def judges(right: Mapping[str, Interval], weights: Mapping[str, Interval]) -> Fi
         right: judge → share of the pairs, percent.
         weights: feature → reward per standard deviation.
     """
-    fig, (top, bottom) = figure(rows=2, width=4.8, height=1.9)
+    fig, (top, bottom) = figure(rows=2, width=NARROW, height=1.9)
     forest(top, list(right), list(right.values()), reference=50, xlabel="right in % of held-out pairs")
     forest(
         bottom,

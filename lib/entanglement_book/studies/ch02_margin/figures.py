@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from entanglement.geometry import Case
 from entanglement.stats import share_interval, summarize
 from entanglement_book.drawing.charts import line_with_band
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NARROW,
+    NEUTRAL,
+    REJECTED,
+    figure,
+)
 from entanglement_book.studies.ch02_margin.study import ALL, ALL_NLL, ONE, ONLY_LIKELIHOOD
 
 __all__ = ["compliance", "same_margin", "student"]
@@ -70,7 +79,7 @@ def compliance(course: pd.DataFrame) -> Figure:
     Args:
         course: as of ``run_refusals``, of several seeds.
     """
-    fig, (top, bottom) = figure(rows=2, width=4.8, height=4.0)
+    fig, (top, bottom) = figure(rows=2, width=NARROW, height=4.0)
     alone = course[course["way"] == ONE].assign(p=lambda rows: rows["rejected"].map(math.exp))
     top.plot([0, 1], [0, 1], color=INK, lw=1, alpha=0.7)
     for kind, shade, marker in (
@@ -105,7 +114,7 @@ def student(said: pd.DataFrame) -> Figure:
     Args:
         said: as of ``run_distillation``, of several seeds: the numbers of drawn answers.
     """
-    fig, ax = figure(width=4.8, height=3.8)
+    fig, ax = figure(width=NARROW, height=3.8)
     seeds = sorted(said["seed"].unique())
     for kind, shade, line, marker, start in (
         ("same words", CASE_COLORS["both_down"], "-", "o", -0.16),

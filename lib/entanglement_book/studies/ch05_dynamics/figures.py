@@ -22,6 +22,7 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
+    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -31,8 +32,6 @@ from entanglement_book.studies.ch05_dynamics import tables
 
 __all__ = ["account", "by_margin", "curves", "ends", "knob_map", "on_the_plane"]
 
-#: Inches; a page on a phone shows a figure of this width at three quarters of its size.
-NARROW = 5.0
 _LINES = (("rejected", REJECTED, "--"), ("chosen", CHOSEN, "-"))
 
 

@@ -21,6 +21,7 @@ from entanglement_book.drawing.style import (
     CASE_LABELS,
     CHOSEN,
     INK,
+    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -31,7 +32,6 @@ from entanglement_book.studies.ch07_suffix.study import table_geometry
 __all__ = [
     "STATE_COLORS",
     "STATE_LABELS",
-    "WIDTH",
     "climb",
     "collapse",
     "crosstalk",
@@ -41,8 +41,6 @@ __all__ = [
     "tables",
 ]
 
-#: Inches: narrower than the text, so that a telephone shrinks the letters less.
-WIDTH = 4.8
 #: The relations between the two suffixes' states that the chapter compares.
 STATE_LABELS = {
     "identical": "same states",
@@ -123,7 +121,7 @@ def growth(ax: Axes | None, table: pd.DataFrame) -> Axes:
         ax: where to draw; a new figure if None.
         table: of ``rivals.growth_study``.
     """
-    ax = figure(width=WIDTH, height=4.6)[1] if ax is None else ax
+    ax = figure(width=NARROW, height=4.6)[1] if ax is None else ax
     for variant, label in GROWTH_LABELS.items():
         rows = table[table["variant"] == variant].groupby("n")["c"]
         size = variant == "other words"
@@ -157,7 +155,7 @@ def shares(ax: Axes | None, table: pd.DataFrame, rows: Mapping[str, tuple[str, s
         table: of ``study.suffix_study``.
         rows: label → (variant, case that is counted, or "violated" for all but "ideal").
     """
-    ax = figure(width=WIDTH, height=4.0)[1] if ax is None else ax
+    ax = figure(width=NARROW, height=4.0)[1] if ax is None else ax
     lengths = sorted(int(n) for n in table["n"].unique())
     for i, (label, (variant, case)) in enumerate(rows.items()):
         found = []

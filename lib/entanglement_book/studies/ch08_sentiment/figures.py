@@ -17,6 +17,7 @@ from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
     INK,
+    NARROW,
     NEUTRAL,
     VARIANT_COLORS,
     VARIANT_LABELS,
@@ -40,8 +41,6 @@ __all__ = [
     "two_ratios",
 ]
 
-#: Inches: with it letters are about 7 points high on a phone's screen, 342 pixels wide.
-NARROW = 5.4
 TERM_LABELS = {
     "own_pair": "own pair",
     "other_pairs": "other pairs",

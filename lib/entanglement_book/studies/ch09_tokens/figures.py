@@ -19,7 +19,6 @@ from entanglement_book.studies.ch09_tokens.study import KIND_NAMES, KINDS, Kind
 __all__ = [
     "KIND_COLORS",
     "STAGE_COLORS",
-    "WIDTH",
     "colorbar",
     "cosines",
     "heat_map",
@@ -42,8 +41,6 @@ KIND_COLORS: dict[Kind, str] = {
     "same_position": ACCENT,
     "other_position": CASE_COLORS["both_up"],
 }
-#: Inches: narrower than the text, so that a telephone shrinks the letters less.
-WIDTH = 4.8
 STAGE_COLORS = (NEUTRAL, ACCENT, CASE_COLORS["both_up"], CASE_COLORS["ideal"])
 _MARKERS = ("s", "o", "^", "D")
 

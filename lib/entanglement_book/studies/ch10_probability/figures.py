@@ -11,27 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
-from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NARROW, NEUTRAL, REJECTED, figure
 
-__all__ = ["LOSS_TITLES", "accuracies", "answers", "label_moves", "mass"]
+__all__ = ["LOSS_ORDER", "accuracies", "answers", "label_moves", "mass"]
 
-#: What the rows of the losses are called.
-LOSS_TITLES: dict[str, str] = {
-    "dpo": "DPO",
-    "ipo": "IPO",
-    "simpo": "SimPO",
-    "kto": "KTO",
-    "bco": "BCO",
-    "sppo": "SPPO",
-    "dpop": "DPOP",
-    "slic_hf": "SLiC-HF",
-    "rpo": "RPO (DPO + NLL)",
-    "cpo": "CPO",
-    "rrhf": "RRHF",
-    "orpo": "ORPO",
-}
-#: Inches; a page on a phone shows a figure of this width at three quarters of its size.
-NARROW = 5.0
+#: The losses in the order of the rows.
+LOSS_ORDER = (
+    "dpo", "ipo", "simpo", "kto", "bco", "sppo", "dpop", "slic_hf", "rpo", "cpo", "rrhf", "orpo",
+)  # fmt: skip
 _PARTS = {
     "own": ("its own token", CHOSEN, "o"),
     "other": ("the other answer's token", REJECTED, "s"),

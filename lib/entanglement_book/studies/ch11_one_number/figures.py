@@ -13,7 +13,7 @@ from matplotlib.patches import Wedge
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.arrows import arrow
-from entanglement_book.drawing.charts import line_with_band
+from entanglement_book.drawing.charts import line_with_band, two_answers
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
@@ -235,18 +235,8 @@ def at_equal_margin(ways: Mapping[str, tuple[Interval, Interval]], kinds: Mappin
         kinds: label → "constant", "rule" or "loss".
     """
     fig, ax = figure(height=0.8 + 0.3 * len(ways))
-    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
-    for row, (chosen, rejected) in enumerate(ways.values()):
-        for interval, color, marker in ((chosen, CHOSEN, "o"), (rejected, REJECTED, "s")):
-            ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
-            ax.plot(interval.value, row, marker, color=color, ms=5.5)
     looks = {"constant": INK, "rule": ACCENT, "loss": CASE_COLORS["both_up"]}
-    ax.set_yticks(range(len(ways)), list(ways))
-    for text, label in zip(ax.get_yticklabels(), ways, strict=True):
-        text.set_color(looks[kinds[label]])
-    ax.set_ylim(len(ways) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
+    two_answers(ax, ways, {label: looks[kinds[label]] for label in ways})
     ax.set_xlabel("change at the same margin (nats): rejected (squares), chosen (dots)")
     return fig
 

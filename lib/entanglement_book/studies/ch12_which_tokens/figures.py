@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from entanglement.stats import Interval
+from entanglement_book.drawing.charts import two_answers
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["at_the_same_margin", "finding", "token_grid", "who_falls"]
@@ -93,17 +94,7 @@ def at_the_same_margin(ways: Mapping[str, tuple[Interval, Interval]], marked: Se
         marked: labels of the ways that weigh no tokens.
     """
     fig, ax = figure(width=6.2, height=0.9 + 0.34 * len(ways))
-    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
-    for row, (chosen, rejected) in enumerate(ways.values()):
-        for interval, color, marker in ((chosen, CHOSEN, "o"), (rejected, REJECTED, "s")):
-            ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.4, alpha=0.6)
-            ax.plot(interval.value, row, marker, color=color, ms=6)
-    ax.set_yticks(range(len(ways)), list(ways))
-    for text, label in zip(ax.get_yticklabels(), ways, strict=True):
-        text.set_color(INK if label in marked else ACCENT)
-    ax.set_ylim(len(ways) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
+    two_answers(ax, ways, {label: INK if label in marked else ACCENT for label in ways})
     ax.set_xlabel("change (nats): rejected (squares), chosen (dots)")
     return fig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,17 @@ from matplotlib.patches import Polygon, Rectangle
 
 from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, REJECTED, VARIANT_COLORS, figure
+from entanglement_book.drawing.charts import name_rows, two_answers
+from entanglement_book.drawing.style import (
+    ACCENT,
+    CASE_COLORS,
+    CHOSEN,
+    INK,
+    NARROW,
+    REJECTED,
+    VARIANT_COLORS,
+    figure,
+)
 
 __all__ = [
     "against_cost",
@@ -29,8 +39,6 @@ __all__ = [
 Point = tuple[float, float]
 Couple = tuple[Interval, Interval]
 
-#: Width of these figures, inches: on a phone, 342 pixels wide, their text is still 8 points high.
-NARROW = 4.4
 #: Colors of the names of families of ways of training.
 FAMILY_COLORS = {
     "number": INK,
@@ -224,19 +232,9 @@ def both_answers(
     The axis is linear up to 1 nat, and logarithmic beyond.
     """
     fig, ax = figure(width=NARROW, height=0.9 + 0.23 * len(ways))
-    ax.axvline(0, color=INK, lw=0.8, alpha=0.7)
-    for row, found in enumerate(ways.values()):
-        if isinstance(found, str):
-            ax.annotate(
-                found, (0.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK
-            )
-            continue
-        for interval, color, marker, name in zip(
-            found, (CHOSEN, REJECTED), "os", ("chosen", "rejected"), strict=True
-        ):
-            if np.isfinite([interval.low, interval.high]).all():
-                ax.plot([interval.low, interval.high], [row, row], color=color, lw=2.2, alpha=0.6)
-            ax.plot(interval.value, row, marker, color=color, ms=5, label=name)
+    two_answers(ax, ways, _name_colors(ways, families), fontsize=9.5)
+    if ruled:
+        _rule(ax, list(ways), families)
     ax.set_xscale("symlog", linthresh=1.0, linscale=0.9)
     known = [i for found in ways.values() if not isinstance(found, str) for i in found]
     finite = np.array([x for i in known for x in (i.value, i.low, i.high) if np.isfinite(x)] or [0.0])
@@ -247,7 +245,6 @@ def both_answers(
     ax.set_xlim(*ends)
     ax.set_xticks(ticks, [f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in ticks])
     ax.set_xticks([], minor=True)
-    _name_rows(ax, list(ways), families, ruled)
     ax.set_xlabel(xlabel)
     handles, labels = ax.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
@@ -286,18 +283,18 @@ def costs_and_accuracy(
     right.set_xlabel("time a step")
     right.grid(visible=False, axis="y")
     right.tick_params(axis="y", length=0)
-    _name_rows(left, list(ways), families, True)
+    name_rows(left, _name_colors(ways, families), fontsize=9.5)
+    _rule(left, list(ways), families)
     return fig
 
 
-def _name_rows(ax: Axes, titles: Sequence[str], families: Mapping[str, str], ruled: bool) -> None:
-    """Name the rows of a list, each in its family's color; ruled: with a line between families."""
-    ax.set_yticks(range(len(titles)), titles, fontsize=9.5)
-    for text, title in zip(ax.get_yticklabels(), titles, strict=True):
-        text.set_color(FAMILY_COLORS[families[title]])
+def _name_colors(titles: Iterable[str], families: Mapping[str, str]) -> dict[str, str]:
+    """Return each title's color, that of its family."""
+    return {title: FAMILY_COLORS[families[title]] for title in titles}
+
+
+def _rule(ax: Axes, titles: Sequence[str], families: Mapping[str, str]) -> None:
+    """Draw a line between neighboring rows of different families."""
     for row, (one, other) in enumerate(pairwise(titles)):
-        if ruled and families[one] != families[other]:
+        if families[one] != families[other]:
             ax.axhline(row + 0.5, color=INK, lw=0.6, alpha=0.5)
-    ax.set_ylim(len(titles) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
