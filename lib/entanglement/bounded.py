@@ -7,6 +7,7 @@ A t interval of cosines may end below −1, and one of values that are all equal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy.optimize import brentq
 
 from entanglement.checks import non_empty, number_or_inf, shown
 from entanglement.signatures import checked
-from entanglement.stats import LEVEL, Interval, mean_interval
+from entanglement.stats import LEVEL, Interval, mean_interval, summarize
 
 __all__ = ["bounded_interval", "clustered_share", "summarize_bounded"]
 
@@ -190,13 +191,5 @@ def summarize_bounded(
     Returns:
         One row a group: the ``by`` columns, then value, low, high, n (number of units).
     """
-    for name, wanted in (("value", value), *(("by", name) for name in by), ("unit", unit)):
-        if wanted not in table.columns:
-            raise ValueError(
-                f"{name}={wanted!r}; expected a column of the table, {', '.join(table.columns)}."
-            )
-    per_unit = table.dropna(subset=[value]).groupby([*by, unit], sort=True)[value].mean().reset_index()
-    rows = []
-    for key, group in per_unit.groupby(list(by), sort=True):
-        rows.append((*key, *bounded_interval(group[value].to_numpy(), low, high, level)))
-    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
+    inside = partial(bounded_interval, low=low, high=high)
+    return summarize(table, value, by, unit=unit, level=level, interval=inside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,9 +93,15 @@ def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
 
 @checked(by=non_empty, level=LEVEL)
 def summarize(
-    table: pd.DataFrame, value: str, by: Sequence[str], *, unit: str = "seed", level: float = 0.95
+    table: pd.DataFrame,
+    value: str,
+    by: Sequence[str],
+    *,
+    unit: str = "seed",
+    level: float = 0.95,
+    interval: Callable[..., Interval] = mean_interval,
 ) -> pd.DataFrame:
-    """Return mean and t interval of a column for each group, with ``unit`` as the independent draw.
+    """Return mean and interval of a column for each group, with ``unit`` as the independent draw.
 
     Rows of the same unit (the pairs of one seed) are averaged first: they share a model and are not
     independent, so they must not narrow the interval.
@@ -106,6 +112,7 @@ def summarize(
         by: grouping columns.
         unit: the column that names the independent draw.
         level: of the interval.
+        interval: takes the units' means and ``level=``; by default the t interval.
 
     Returns:
         One row a group: the ``by`` columns, then value, low, high, n (number of units).
@@ -118,5 +125,5 @@ def summarize(
     per_unit = table.dropna(subset=[value]).groupby([*by, unit], sort=True)[value].mean().reset_index()
     rows = []
     for key, group in per_unit.groupby(list(by), sort=True):
-        rows.append((*key, *mean_interval(group[value].to_numpy(), level)))
+        rows.append((*key, *interval(group[value].to_numpy(), level=level)))
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])

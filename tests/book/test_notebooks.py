@@ -47,12 +47,12 @@ def test_tidy_is_stable_and_keeps_what_the_book_uses():
     cell = new_code_cell("x = 1\n", outputs=[new_output("stream", text="x")], execution_count=4)
     cell.metadata = {"tags": ["hide-input"], "mystnb": {"image": {"alt": "A line"}}, "collapsed": True}
     book = new_notebook(cells=[new_markdown_cell("# T"), PARAMETERS, cell, new_code_cell("x = 1")])
-    book.metadata = {"kernelspec": {"name": "my-kernel"}, "vscode": {}, "entanglement": {"reads": ["book/x"]}}
+    book.metadata = {"kernelspec": {"name": "my-kernel"}, "vscode": {}, "mystnb": {"figure": {}}}
     once = notebooks.tidy(book)
     assert notebooks.dumps(notebooks.tidy(once)) == notebooks.dumps(once)
     assert once.cells[2].metadata == {"tags": ["hide-input"], "mystnb": {"image": {"alt": "A line"}}}
     assert once.cells[2].outputs == []
-    assert set(once.metadata) == {"kernelspec", "language_info", "entanglement"}
+    assert set(once.metadata) == {"kernelspec", "language_info", "mystnb"}
     assert once.metadata.kernelspec.name == "python3"
     ids = [cell["id"] for cell in once.cells]
     assert len(set(ids)) == len(ids)

@@ -113,5 +113,7 @@ def test_a_table_is_summarized_by_unit():
     row = summarize_bounded(table, "cosine", ["kind"], unit="run", low=-1).iloc[0]
     assert (row["value"], row["n"]) == (pytest.approx(0.725), 2)
     assert tuple(row[["low", "high"]]) == pytest.approx(bounded_interval([0.95, 0.5], -1, 1)[1:3])
+    wide = summarize_bounded(table, "cosine", ["kind"], unit="run", low=-1, high=2, level=0.8).iloc[0]
+    assert tuple(wide[["low", "high"]]) == pytest.approx(bounded_interval([0.95, 0.5], -1, 2, 0.8)[1:3])
     with pytest.raises(ValueError, match="unit='seed'"):
         summarize_bounded(table, "cosine", ["kind"])

@@ -86,6 +86,7 @@ def test_requests_are_counted_pair_by_pair():
     assert (found["n_pairs"], found["n_tried"], found["n_feasible"], found["n_met"]) == (40, 120, 80, 79)
     assert found["share_met"].value == pytest.approx(39 / 40) and found["share_met"].n == 40
     assert found["share_met"].low < 0.9 < found["share_met"].high  # 79 of 80 would have cleared it
+    assert found["pairs_missed"] == 1
     assert found["share_by_dpo"].value == 0 and found["met_by_dpo"] == pytest.approx(50)
     assert (found["price_near"], found["price_other"]) == (3.0, 2.0)
 

@@ -183,6 +183,7 @@ def test_what_the_text_quotes_of_ways_with_requests_and_of_dpo_stopped_there():
     found = numbers.of_everything(means, CONSTANT)
     assert found["itself_margin"].value == pytest.approx(0.4 * 1.25) and found["itself_fell"] == 10
     assert found["stopped_step"] == pytest.approx(1.0)  # a quarter of DPO's margin
+    assert found["n_steps"] == means["step"].max()
     assert found["stopped_chosen"] == pytest.approx(-0.3 * 0.5)
     assert found["itself_gain_dpo"].value == pytest.approx((0.4 + 0.3) * 0.5)
     assert found["itself_gain_number"].value == pytest.approx((0.4 - 0.5) * 0.5)

@@ -225,6 +225,8 @@ def test_the_numbers_of_the_student():
     assert found["taught_chosen_same"].value == pytest.approx(-0.5) and found["lost_in_same"] == 2
     assert found["lost_same"].value == pytest.approx(-0.3) and found["lost_other"].value == pytest.approx(0.2)
     assert found["ideal_same_before"].value == pytest.approx(50)
+    said.loc[3, "preferred"] = 0.75
+    assert (found["preferred_least"], tell.of_student(course, said)["preferred_least"]) == (100, 75)
     assert tell.spoken_by_student(said).loc[("same words", "after"), "ideal"] == pytest.approx(20)
 
 

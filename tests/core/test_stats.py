@@ -118,6 +118,15 @@ def test_rows_of_one_unit_do_not_narrow_the_interval():
     assert by_rows["high"] - by_rows["low"] < row["high"] - row["low"]
 
 
+def test_groups_can_take_another_interval_at_any_level():
+    units = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0]
+    table = pd.DataFrame({"kind": "a", "seed": range(7), "x": units})
+    for interval in (mean_interval, median_interval):
+        for level in (0.8, 0.95):
+            row = summarize(table, "x", ["kind"], level=level, interval=interval).iloc[0]
+            assert tuple(row[["value", "low", "high", "n"]]) == pytest.approx(interval(units, level))
+
+
 @pytest.mark.parametrize("level", [0, 1, 2, -1, math.nan])
 @pytest.mark.parametrize(
     "interval", [mean_interval, median_interval, lambda x, level: share_interval(1, 2, level)]

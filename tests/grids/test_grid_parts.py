@@ -13,7 +13,15 @@ from entanglement_book.grids import freshness, grid, load, rerun, run
 from entanglement_book.grids.freshness import check, problems_of
 from entanglement_book.grids.grid import Grid, cell_name
 from entanglement_book.grids.made_by import Code, in_repository
-from entanglement_book.grids.rerun import Rerun, compare, difference, draw, drawn_cell, rerun_cell
+from entanglement_book.grids.rerun import (
+    Rerun,
+    compare,
+    difference,
+    draw,
+    drawn_cell,
+    repeat_one,
+    rerun_cell,
+)
 from entanglement_book.grids.stored import Stored, as_stored, folder_of, read_tables
 
 INF, NAN = float("inf"), float("nan")
@@ -79,6 +87,26 @@ def test_a_cell_is_compared_with_its_own_rows_of_each_table():
 )
 def test_when_a_repetition_agrees(worst, allowed, agrees):
     assert Rerun({}, 1.0, True, worst, allowed).agrees is agrees
+
+
+def test_a_page_shows_the_repeated_cell_or_stops(monkeypatch):
+    asked, cell = [], {"variant": "a", "seed": 1}
+
+    def found(worst):
+        def rerun_one(*arguments, **only):
+            asked.append((arguments, only))
+            return Rerun(cell, 1.0, False, worst, 0.1)
+
+        monkeypatch.setattr(rerun, "rerun_one", rerun_one)
+
+    found(0.1)
+    shown = repeat_one("toy", "smoke", seed=[1])
+    assert isinstance(shown, pd.Series) and shown.to_dict() == cell
+    repeat_one("toy", "smoke", "other")
+    assert asked == [(("toy", "smoke", "nano"), {"seed": [1]}), (("toy", "smoke", "other"), {})]
+    found(0.123456)
+    with pytest.raises(ValueError, match=r"'seed': 1}: off by 0\.12; run `make results`\."):
+        repeat_one("toy", "smoke")
 
 
 def test_a_cell_is_drawn_by_a_text_and_each_may_be():

@@ -19,7 +19,16 @@ from entanglement_book.grids.run import one_thread
 from entanglement_book.grids.stored import Stored, as_stored
 from entanglement_book.machine import commit, machine, repository
 
-__all__ = ["Rerun", "compare", "difference", "draw", "drawn_cell", "rerun_cell", "rerun_one"]
+__all__ = [
+    "Rerun",
+    "compare",
+    "difference",
+    "draw",
+    "drawn_cell",
+    "repeat_one",
+    "rerun_cell",
+    "rerun_one",
+]
 
 
 @dataclass(frozen=True)
@@ -155,3 +164,18 @@ def rerun_one(grid: str, scale: str, model: str = "nano", **only: Sequence[objec
     return rerun_cell(
         found, scale, model, stored, drawn_cell(found, scale, model, stored, repository(), only)
     )
+
+
+def repeat_one(grid: str, scale: str, model: str = "nano", **only: Sequence[object]) -> pd.Series:
+    """Return the cell that ``rerun_one`` computed again, if its numbers are the stored ones: for a page.
+
+    Args:
+        grid, scale, model, only: as in ``rerun_one``.
+
+    Raises:
+        ValueError: a number that was not met, or as in ``rerun_one``.
+    """
+    again = rerun_one(grid, scale, model, **only)
+    if not again.agrees:
+        raise ValueError(f"{again.cell}: off by {again.worst:.2g}; run `make results`.")
+    return pd.Series(again.cell)

@@ -5,6 +5,7 @@ A chapter measures and calls :func:`record`; ``ledger.verdicts`` decides by the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -230,7 +231,32 @@ def record(
             the ledger declares for the quantity, an n that is no positive whole number, or an interval that
             is given twice.
     """
-    made = records.made(claim_id, value, interval, n, control, control_interval, note)
+    if not isinstance(claim_id, str) or not re.fullmatch(ID_PATTERN, claim_id):
+        raise ValueError(f"claim_id={claim_id!r}: expected lower-case letters, digits and hyphens")
+    if n is None and isinstance(value, Measurement):
+        n = getattr(value, "n", None)
+    measured, ends = records.parts("value", value, "interval", interval)
+    controlled: tuple[float | None, tuple[float, float] | None] = (None, None)
+    if control is not None:
+        controlled = records.parts("control", control, "control_interval", control_interval)
+    elif control_interval is not None:
+        raise ValueError(f"control_interval={control_interval!r}: given without control")
+    count = None if n is None else records.count(n)
+    for name, pair in (("interval", ends), ("control_interval", controlled[1])):
+        if pair is not None and pair[0] == pair[1] and (count or 1) > 1:
+            raise ValueError(
+                f"{name}={pair!r}: its width is 0 over n={count}; expected one that allows for what was not "
+                "drawn (entanglement.bounded), or no interval for a number without chance"
+            )
+    made = Record(
+        id=claim_id,
+        value=measured,
+        interval=ends,
+        n=count,
+        control=controlled[0],
+        control_interval=controlled[1],
+        note=str(note),
+    )
     ledger = find_ledger()
     claim = _claims_of(ledger, ledger.stat().st_mtime_ns).get(claim_id)
     if claim is not None and (wrong := claim.outside(made)):

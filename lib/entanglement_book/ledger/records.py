@@ -6,7 +6,6 @@ import json
 import math
 import numbers
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +21,10 @@ __all__ = [
     "ID_PATTERN",
     "Measurement",
     "Record",
+    "count",
     "dump_records",
     "keep",
-    "made",
+    "parts",
     "read_file",
     "read_records",
 ]
@@ -118,48 +118,6 @@ class Measurement(Protocol):
     high: Any
 
 
-def made(
-    claim_id: str,
-    value: float | Measurement,
-    interval: tuple[float, float] | None = None,
-    n: int | None = None,
-    control: float | Measurement | None = None,
-    control_interval: tuple[float, float] | None = None,
-    note: str = "",
-) -> Record:
-    """Return what ``claims.record`` is given as a record.
-
-    Raises:
-        ValueError: see ``claims.record``.
-    """
-    if not isinstance(claim_id, str) or not re.fullmatch(ID_PATTERN, claim_id):
-        raise ValueError(f"claim_id={claim_id!r}: expected lower-case letters, digits and hyphens")
-    if n is None and isinstance(value, Measurement):
-        n = getattr(value, "n", None)
-    measured, ends = _parts("value", value, "interval", interval)
-    controlled: tuple[float | None, tuple[float, float] | None] = (None, None)
-    if control is not None:
-        controlled = _parts("control", control, "control_interval", control_interval)
-    elif control_interval is not None:
-        raise ValueError(f"control_interval={control_interval!r}: given without control")
-    count = None if n is None else _count(n)
-    for name, pair in (("interval", ends), ("control_interval", controlled[1])):
-        if pair is not None and pair[0] == pair[1] and (count or 1) > 1:
-            raise ValueError(
-                f"{name}={pair!r}: its width is 0 over n={count}; expected one that allows for what was not "
-                "drawn (entanglement.bounded), or no interval for a number without chance"
-            )
-    return Record(
-        id=claim_id,
-        value=measured,
-        interval=ends,
-        n=count,
-        control=controlled[0],
-        control_interval=controlled[1],
-        note=str(note),
-    )
-
-
 def keep(record: Record) -> None:
     """Write a record where the run that this notebook is part of collects them; nowhere outside of a run."""
     folder = os.environ.get("ENTANGLEMENT_CLAIMS_DIR")
@@ -167,10 +125,21 @@ def keep(record: Record) -> None:
         write_whole(Path(folder) / f"{record.id}.json", dump_records([record]))
 
 
-def _parts(
+def parts(
     name: str, value: Any, interval_name: str, interval: Any
 ) -> tuple[float, tuple[float, float] | None]:
-    """The number and the ends of a measurement, checked."""
+    """Return the number of a measurement and the ends of its interval, None without one.
+
+    Args:
+        name: of the argument, for messages.
+        value: a number, or a ``Measurement``, which brings its ends with it.
+        interval_name: of the argument with the interval, for messages.
+        interval: (low, high), or None.
+
+    Raises:
+        ValueError: naming the argument, for what is no finite number, ends in the wrong order, a value
+            outside them, or an interval beside a ``Measurement``.
+    """
     if isinstance(value, Measurement):
         if interval is not None:
             raise ValueError(f"{interval_name}={interval!r}: {name} is an interval already")
@@ -198,7 +167,12 @@ def _number(name: str, value: Any) -> float:
     return result
 
 
-def _count(n: Any) -> int:
+def count(n: Any) -> int:
+    """Return over how many seeds or items something was measured; 5.0 is 5.
+
+    Raises:
+        ValueError: no positive whole number.
+    """
     whole = isinstance(n, numbers.Real) and not isinstance(n, bool) and float(n).is_integer()
     if not whole or n < 1:
         raise ValueError(f"n={n!r}: expected a positive whole number")

@@ -23,7 +23,7 @@ PAGE_WIDTH = 88
 #: Cells that the page does not show, in which a chapter writes down its numbers and its claims.
 MOST_BOOKKEEPING = 2
 _KEPT_CELL = ("tags", "mystnb", "jupyter")
-_KEPT_BOOK = ("mystnb", "entanglement")
+_KEPT_BOOK = ("mystnb",)
 _KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _INJECTED = ("injected-parameters", "papermill-error-cell-tag")
 _NOT_SHOWN = {"remove-cell", "remove-input"}

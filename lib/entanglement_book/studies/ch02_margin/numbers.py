@@ -173,9 +173,10 @@ def of_student(course: pd.DataFrame, said: pd.DataFrame) -> dict[str, Number]:
     Returns:
         taught_<side>_<kind>: change of log π, nats; p_…_before and _after: of the teacher's answer, percent;
         ideal_<kind>_before and _after: share of the draws, percent; lost_<kind>: change of that share, as a
-        share; lost_in_<kind>: in how many seeds it fell.
+        share; lost_in_<kind>: in how many seeds it fell; preferred_least: the smallest share of the pairs in
+        which the teacher's answer is the likelier one, of any seed, kind and moment, percent.
     """
-    found: dict[str, Number] = {}
+    found: dict[str, Number] = {"preferred_least": 100 * float(said["preferred"].min())}
     ideal = said.assign(share=said["ideal"] / said[["ideal", "goes on", "else"]].sum(axis=1))
     for kind in KINDS:
         short = kind.split()[0]

@@ -78,6 +78,8 @@ def of_walks(walks: Walks, groups: Mapping[str, Sequence[str]], stride: float) -
     for name, short in (("slic_hf", "slic"), ("dpo_shift", "shift")):
         begun = walks[name][walks[name]["step"] == 0]
         found[f"{short}_inside"] = 100 * float((begun["case"] == "ideal").mean())
+    found["slic_ratio"] = float(walks["slic_hf"]["r"].iloc[0])
+    found["least_raised"] = _least_raised(walks)
     found["shift_ratio"] = float(walks["dpo_shift"]["r"].iloc[0])
     for name in ("dpo", "dpop", "dpo_shift"):
         end = walks[name][walks[name]["margin"] >= 4].groupby("pair").first()
@@ -93,6 +95,18 @@ def of_walks(walks: Walks, groups: Mapping[str, Sequence[str]], stride: float) -
     weights = study.at_reference(list(walks))["d_w"].abs()
     found["scales"] = weights.max() / weights[weights > 0].min()
     return found
+
+
+def _least_raised(walks: Walks, margin: float = 4.0) -> float:
+    """Return by how much, in the mean over pairs, the chosen answer has risen when the margin has grown by
+    ``margin`` nats: the least of the losses that raise both answers and get there for every pair.
+    """
+    raised = []
+    for walk in walks.values():
+        end = walk[walk["margin"] >= margin].groupby("pair")[["chosen", "rejected"]].first()
+        if len(end) == walk["pair"].nunique() and end["rejected"].mean() > 0:
+            raised.append(float(end["chosen"].mean()))
+    return min(raised)
 
 
 def of_starts() -> dict[str, Number]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import torch
 
+from entanglement.losses import PairLogps, get_loss
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch05_dynamics import tables
@@ -20,7 +22,8 @@ PULLED = ("slic_hf", "rpo", "cpo", "rrhf", "orpo")
 
 
 def of_ends(means: pd.DataFrame) -> dict[str, Number]:
-    """Return where losses end: <loss>_<quantity> on near-copies, far_<loss>_<quantity> on summaries.
+    """Return where losses end: <loss>_<quantity> on near-copies, far_<loss>_<quantity> on summaries; and
+    sppo_r, the ratio of SPPO's weights there.
 
     Args:
         means: of the grid, with DPO-Shift.
@@ -37,6 +40,11 @@ def of_ends(means: pd.DataFrame) -> dict[str, Number]:
     found["pulled_margin"] = max(
         float(tables.at_end(means, "sentiment", loss, "margin").value) for loss in PULLED
     )
+    ends = [tables.at_end(means, "sentiment", "sppo", side).value for side in ("chosen", "rejected")]
+    chosen, rejected = (torch.tensor([end], dtype=torch.float64) for end in ends)
+    start = torch.zeros_like(chosen)
+    d_w, d_l = get_loss("sppo").weights(PairLogps(chosen, rejected, start, start))
+    found["sppo_r"] = float(d_w / d_l)
     return found
 
 
@@ -45,7 +53,8 @@ def _high(number: Number) -> float:
 
 
 def of_cases(means: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Number]:
-    """Return what the held-out pairs' own gradients say, and in how many the rejected one is the longer.
+    """Return what the held-out pairs' own gradients say, and in how many the rejected one is the longer;
+    pulled_up, the least share of "both up" at the start under a pulled loss, percent.
 
     Args:
         means, pairs: tables of the grid.
@@ -60,8 +69,12 @@ def of_cases(means: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Number]:
         start = rows_of(pairs, data=data, loss="dpo", step=0)
         found[f"longer_{short}"] = 100 * float((start["norm_ratio"] > 1).mean())
         found[f"norm_{short}"] = float(start["norm_ratio"].median())
-    rpo = rows_of(means, data="sentiment", loss="rpo")
-    found["rpo_cos"] = float(rpo[rpo["step"] == rpo["step"].max()]["cosine"].mean())
+    pulled = {loss: rows_of(means, data="sentiment", loss=loss) for loss in ("rpo", "cpo", "orpo")}
+    found["pulled_up"] = 100 * min(
+        float(rows[rows["step"] == rows["step"].min()]["both_up"].mean()) for rows in pulled.values()
+    )
+    last = pulled["rpo"][pulled["rpo"]["step"] == pulled["rpo"]["step"].max()]
+    found |= {"rpo_cos": float(last["cosine"].mean()), "rpo_ideal": 100 * float(last["ideal"].mean())}
     return found
 
 

@@ -60,7 +60,8 @@ def of_kinds(terms: pd.DataFrame, kinds: pd.DataFrame) -> Found:
 
 
 def of_one_pair(tokens: TokenGeometry) -> Found:
-    """Return how few of a pair's shared tokens make nine tenths of what shared tokens with their copies add.
+    """Return how few of a pair's shared tokens make nine tenths of what shared tokens with their copies add,
+    and how many times the largest of these inner products is the smallest.
 
     Args:
         tokens: of a pair whose responses differ in their first token only.
@@ -68,7 +69,13 @@ def of_one_pair(tokens: TokenGeometry) -> Found:
     own = np.sort(tokens.cross.diagonal()[1:].numpy())[::-1]
     so_far = own.cumsum() / own.sum()
     few = int((so_far < 0.9).sum()) + 1
-    return {"few_words": few, "n_shared": len(own), "few_share": 100 * float(so_far[few - 1])}
+    spread = float(own[0] / np.abs(own).min())
+    return {
+        "few_words": few,
+        "n_shared": len(own),
+        "few_share": 100 * float(so_far[few - 1]),
+        "shared_spread": spread,
+    }
 
 
 def _place(rows: pd.DataFrame) -> pd.DataFrame:

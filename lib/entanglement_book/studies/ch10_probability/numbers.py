@@ -18,7 +18,9 @@ Number = float | Interval
 
 def of_mass(mass: pd.DataFrame) -> dict[str, Number]:
     """Return where probability went, points, and the entropy's change, nats:
-    <near|far>_<chosen|rejected>_<shared|apart>_<part|entropy>, and the gains that squeezing speaks of.
+    <near|far>_<chosen|rejected>_<shared|apart>_<part|entropy>, and the gains that squeezing speaks of. All
+    are under DPO but simpo_<top|entropy>, and rpo_<own|rest> on near-copies, after the first difference of
+    chosen answers.
 
     Args:
         mass: of the grid of training dynamics.
@@ -35,6 +37,8 @@ def of_mass(mass: pd.DataFrame) -> dict[str, Number]:
     simpo = rows_of(mass, data="summaries", loss="simpo", response="chosen", place="apart")
     found["simpo_top"] = percent(over_seeds(simpo, "top"))
     found["simpo_entropy"] = over_seeds(simpo, "entropy")
+    rpo = rows_of(mass, data="sentiment", loss="rpo", response="chosen", place="apart")
+    found |= {f"rpo_{part}": percent(over_seeds(rpo, part)) for part in ("own", "rest")}
     return found
 
 
@@ -78,7 +82,8 @@ def of_accuracy(measured: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Numbe
     Returns:
         label_positive, label_negative (points); for dpo, ipo, kto, simpo: <column>_<loss>, nats, and
         <measure>_gain_<loss>, points; accuracy_before, ranked_before, percent; raised, the number of losses
-        whose accuracy grew for certain.
+        whose accuracy grew for certain; n_parted, that of losses that gained half a nat of margin or more on
+        these pairs, and n_lowered, that of those among them whose negative tweets' score fell.
     """
     found: dict[str, Number] = {
         f"label_{name}": percent(tables.label_gain(tokens, f" {name}")) for name in ("positive", "negative")
@@ -93,7 +98,10 @@ def of_accuracy(measured: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Numbe
     found |= {name: float(dpo[name].mean()) for name in ("accuracy_before", "ranked_before")}
     found["raised"] = sum(gain.low > 0 for gain in changes(measured, "accuracy").values())
     found["apart_dpo"] = mean_interval((dpo["moved_positive"] - dpo["moved_negative"]).to_numpy())
-    return found
+    means = measured.groupby("loss")[["moved_positive", "moved_negative"]].mean()
+    # The margin of a positive tweet is its score, that of a negative one the score with the other sign.
+    parted = means[(means["moved_positive"] - means["moved_negative"]) / 2 >= 0.5]
+    return found | {"n_parted": len(parted), "n_lowered": int((parted["moved_negative"] < 0).sum())}
 
 
 def records(facts: Mapping[str, Number]) -> dict[str, tuple[Number, Number]]:

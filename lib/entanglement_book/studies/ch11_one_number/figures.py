@@ -19,6 +19,7 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
+    NARROW,
     NEUTRAL,
     REJECTED,
     figure,

@@ -10,7 +10,7 @@ from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval, mean_interval, share_interval
 from entanglement_book.studies.ch13_control.grid import GOALS
 from entanglement_book.studies.ch13_control.tables import beside_a_way, control_means, places_at_margin
-from entanglement_book.studies.shared.titles import WAY_TITLES
+from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES
 from entanglement_book.studies.shared.update_tables import at_end
 
 __all__ = [
@@ -37,7 +37,8 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
     Returns:
         n_pairs, n_tried, n_feasible, n_met; share_met and share_by_dpo, the shares of *pairs* of which every
         feasible request was met, with exact intervals; met_by_dpo, the percentage of single requests;
-        most_steps; price_near and price_other, median prices of "up, down".
+        pairs_missed, the number of pairs with a feasible request that was not met; most_steps; price_near and
+        price_other, median prices of "up, down".
     """
     feasible = table[table["verdict"] == "feasible"]
     pairs = feasible.groupby(["kind", "pair"])[["met", "met_by_dpo"]].all()
@@ -49,7 +50,7 @@ def of_requests(table: pd.DataFrame) -> dict[str, Number]:
         "n_met": int(feasible["met"].sum()),
         "share_met": share_interval(int(pairs["met"].sum()), len(pairs)),
         "share_by_dpo": share_interval(int(pairs["met_by_dpo"].sum()), len(pairs)),
-        "pairs_met": int(pairs["met"].sum()),
+        "pairs_missed": int((~pairs["met"]).sum()),
         "met_by_dpo": 100 * float(feasible["met_by_dpo"].mean()),
         "most_steps": int(feasible["steps"].max()),
         "price_near": float(prices["near-copies"]),
@@ -97,15 +98,21 @@ def missed(means: pd.DataFrame, name: str, goal: str = "apart") -> Interval:
 def of_goals(controlling: pd.DataFrame, own: pd.DataFrame) -> dict[str, Number]:
     """Return what came of requests in training.
 
+    For the loss with goals also itself_parted_least and itself_parted_most: the margin of trained pairs over
+    the requests, each of which asks for 1 nat.
+
     Args:
         controlling: "means" of that grid.
         own: "means" of the grid of update rules, with DPO itself.
     """
     found: dict[str, Number] = {"n_grid": int(controlling["seed"].nunique())}
+    parted = []
     for goal in GOALS:
         rows = control_means(controlling, goal)
+        parted.append(float(at_end(rows, "itself", "margin", pairs="trained").value))
         for side in ("chosen", "rejected"):
             found[f"batch_{goal}_{side}"] = at_end(rows, "batch", side, pairs="trained")
+    found |= {"itself_parted_least": min(parted), "itself_parted_most": max(parted)}
     apart = control_means(controlling)
     found |= {f"missed_{name}": missed(apart, name) for name in ("itself", "batch", "all")}
     found["missed_joint"] = missed(own, "joint")
@@ -166,7 +173,8 @@ def of_everything(means: pd.DataFrame, constant: str) -> dict[str, Number]:
     Returns:
         For each way with requests: <way>_margin and <way>_fell (percent) at its end; <way>_<column>_<rival>,
         its value less the rival's at this margin (gain in nats, fell and accuracy in points), for "number",
-        the constant, and "dpo". stopped_<column> for DPO at the margin of the loss with goals.
+        the constant, and "dpo". stopped_<column> for DPO at the margin of the loss with goals; n_steps, those
+        of a whole run.
         accuracy_before, accuracy_<way> (percent) and accuracy_change_<way> (points).
     """
     found: dict[str, Number] = {}
@@ -181,6 +189,7 @@ def of_everything(means: pd.DataFrame, constant: str) -> dict[str, Number]:
     for column in ("step", "chosen", "rejected"):
         found[f"stopped_{column}"] = float(stopped[column].mean())
     found["stopped_fell"] = 100 * float(stopped["fell"].mean())
+    found["n_steps"] = int(means[means["update"] == "joint"]["step"].max())
     test = means[(means["set"] == "test") & (means["rate"] == 1) & (means["optimizer"] == "adamw")]
     for way in ("joint", constant, "itself", "all"):
         mine = test[test["update"] == way]
@@ -205,7 +214,8 @@ def of_all_ways(
     costs: pd.DataFrame,
     constant: str,
 ) -> dict[str, Number]:
-    """Return what the figures of all ways show.
+    """Return what the figures of all ways show; of the ends, n_apart, the number of ways with the chosen
+    answer up and the rejected one down, and raised_most, the largest rise of an answer.
 
     Args:
         ends: of ``rows_at_end``.
@@ -214,7 +224,10 @@ def of_all_ways(
         constant: the name of the constant ratio that was chosen.
     """
     reached = {name: row for name, row in there.items() if isinstance(row, Mapping)}
+    trained = [(row["chosen"].value, row["rejected"].value) for row in ends.values()]
     found: dict[str, Number] = {
+        "n_apart": sum(chosen > 0 > rejected for chosen, rejected in trained),
+        "raised_most": max(map(max, trained)),
         "best": float(constant.removeprefix("r = ")),
         "n_ways": len(there),
         "n_reached": len(reached),
@@ -224,6 +237,7 @@ def of_all_ways(
     for name, short in ((constant, "best"), ("band", "band")):
         for column in ("chosen", "rejected", "gain"):
             found[f"{column}_{short}"] = reached[name][column]
-    for name in ("batch", "all", "adversarial"):
-        found[f"time_{name}"] = float(str(costs.loc[WAY_TITLES[name], "time"]))
+    titles = WAY_TITLES | {"band": UPDATE_TITLES["band"]}
+    for name in ("batch", "all", "adversarial", "band"):
+        found[f"time_{name}"] = float(str(costs.loc[titles[name], "time"]))
     return found

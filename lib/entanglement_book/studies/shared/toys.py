@@ -92,62 +92,53 @@ class Sizes:
     alone_lr: PositiveFloat = 1e-3
 
 
+_BOOK = Sizes(
+    shown=60,
+    comply_shown=16,
+    train=100,
+    test=12,
+    alone=8,
+    sft_steps=12,
+    comply_steps=12,
+    steps=16,
+    refuse_steps=16,
+    early=8,
+    alone_steps=4,
+    batch=8,
+    draws=16,
+    seeds=5,
+)
+
+
+_SMOKE = replace(
+    _BOOK,
+    shown=8,
+    comply_shown=8,
+    train=8,
+    test=4,
+    alone=2,
+    sft_steps=2,
+    comply_steps=2,
+    steps=2,
+    refuse_steps=2,
+    early=1,
+    alone_steps=2,
+    batch=4,
+    draws=1,
+    seeds=2,
+)
+
+
+_PAPER = replace(_BOOK, comply_shown=32, test=50, alone=50, steps=24, batch=16, draws=32, seeds=10)
+
+
 def sizes(scale: str) -> Sizes:
     """Return the sizes of a scale.
 
     Raises:
         ValueError: not smoke, book or paper.
     """
-    found = {
-        "smoke": Sizes(
-            shown=8,
-            comply_shown=8,
-            train=8,
-            test=4,
-            alone=2,
-            sft_steps=2,
-            comply_steps=2,
-            steps=2,
-            refuse_steps=2,
-            early=1,
-            alone_steps=2,
-            batch=4,
-            draws=1,
-            seeds=2,
-        ),
-        "book": Sizes(
-            shown=60,
-            comply_shown=16,
-            train=100,
-            test=12,
-            alone=8,
-            sft_steps=12,
-            comply_steps=12,
-            steps=16,
-            refuse_steps=16,
-            early=8,
-            alone_steps=4,
-            batch=8,
-            draws=16,
-            seeds=5,
-        ),
-        "paper": Sizes(
-            shown=60,
-            comply_shown=32,
-            train=100,
-            test=50,
-            alone=50,
-            sft_steps=12,
-            comply_steps=12,
-            steps=24,
-            refuse_steps=16,
-            early=8,
-            alone_steps=4,
-            batch=16,
-            draws=32,
-            seeds=10,
-        ),
-    }.get(scale)
+    found = {"smoke": _SMOKE, "book": _BOOK, "paper": _PAPER}.get(scale)
     if found is None:
         raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
     return found
