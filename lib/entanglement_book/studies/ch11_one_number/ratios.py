@@ -15,6 +15,7 @@ from entanglement_book.studies.shared.update_tables import at_margin, inside
 __all__ = [
     "DIRECTIONS",
     "after_steps",
+    "everywhere",
     "foretold_turns",
     "gain_interval",
     "gains_at_margin",
@@ -136,6 +137,27 @@ def told_beside_found(
         for name in _ANSWERS
     ]
     return pd.concat(parts).rename_axis("seed").reset_index()
+
+
+def everywhere(runs: Mapping[str, Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]]) -> pd.DataFrame:
+    """Return what was foretold beside what was found, for every optimizer and rate that was run.
+
+    Args:
+        runs: data → model → (table of the grid ``foretold``, of the grid of constant ratios).
+
+    Returns:
+        ``told_beside_found`` of all, with columns data and setting (the model, the optimizer, and the rate
+        where it is not the recipe's).
+    """
+    names, parts = {"adamw": "AdamW", "sgd": "plain"}, []
+    for data, models in runs.items():
+        for model, (turns, means) in models.items():
+            ways = means[["optimizer", "rate"]].drop_duplicates().sort_values(["optimizer", "rate"])
+            for optimizer, rate in ways.itertuples(index=False):
+                found = told_beside_found(turns, means, optimizer=optimizer, rate=rate)
+                setting = f"{model}, {names[optimizer]}" + ("" if rate == 1 else f" × {rate:g}")
+                parts.append(found.assign(data=data, setting=setting))
+    return pd.concat(parts, ignore_index=True)
 
 
 def gain_interval(rows: pd.DataFrame, way: str) -> Interval:
