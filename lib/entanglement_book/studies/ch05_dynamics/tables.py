@@ -31,21 +31,24 @@ __all__ = [
 TERMS = ("own_pair", "other_pairs", "preconditioner", "curvature", "total")
 
 
-def shifted(sweep: pd.DataFrame, ratio: float, like: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with one constant ratio as those of one more loss, "dpo_shift".
+def shifted(
+    sweep: pd.DataFrame, ratio: float, like: pd.DataFrame, *, name: str = "dpo_shift"
+) -> pd.DataFrame:
+    """Return the runs with one constant ratio as those of one more loss.
 
     DPO-Shift with λ = 1/r has the ratio r for every pair at every step, as has the update that sets it.
 
     Args:
-        sweep: the table "means" of the grid of constant ratios, whose checkpoints, batches and held-out pairs
-            are those of training dynamics.
+        sweep: the table "means" of a grid of constant ratios on one data set, whose checkpoints, batches and
+            held-out pairs are those of training dynamics.
         ratio: which.
         like: the table "means" of training dynamics, for the number of held-out pairs.
+        name: what the loss is called in the table.
     """
     rows = rows_of(sweep, ratio=ratio, optimizer="adamw", rate=1.0, set="test")
     columns = ["data", "seed", "step", "chosen", "rejected", "margin", "both_fell", "accuracy"]
-    pairs = int(rows_of(like, data="sentiment")["pairs"].iloc[0])
-    return rows[columns].assign(loss="dpo_shift", pairs=pairs, r=ratio)
+    pairs = int(rows_of(like, data=rows["data"].iloc[0])["pairs"].iloc[0])
+    return rows[columns].assign(loss=name, pairs=pairs, r=ratio)
 
 
 def at_end(means: pd.DataFrame, data: str, loss: str, column: str) -> Interval:
