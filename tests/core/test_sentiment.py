@@ -180,7 +180,7 @@ def test_the_other_length_of_the_plain_step_moves_nats_between_terms_and_keeps_t
         tables.account_shares(_account(), length="short")
 
 
-def _dial(falls, cosines=None, costs=None):
+def _dial(falls, cosines=None, costs=None, sft=3):
     """A grid "dial" by hand: words → change of log π_w for each nat of margin, for three seeds."""
     rows = []
     for words, fall in falls.items():
@@ -188,7 +188,7 @@ def _dial(falls, cosines=None, costs=None):
             for step, margin in ((0, 0.0), (6, 1.0), (12, 2.0 + seed)):
                 start = -1.0 - (costs or {}).get(words, words)
                 rows.append(
-                    {"words": words, "sft": 3, "seed": seed, "step": step, "phase": "dpo",
+                    {"words": words, "sft": sft, "seed": seed, "step": step, "phase": "dpo",
                      "chosen_logp": start + fall * margin + 0.01 * seed * margin,
                      "rejected_logp": start - 1 + (fall - 1) * margin + 0.01 * seed * margin,
                      "cosine": (cosines or {}).get(words, 0.5) + 0.01 * seed, "accuracy": 0.75}
@@ -251,10 +251,67 @@ def test_the_cost_of_the_words_may_order_the_cosines_where_their_number_does_not
         {0: 0.0, 1: 0.0, 2: 0.0, 4: 0.0}, cosines={0: -0.9, 1: 0.6, 2: -0.5, 4: 0.1},
         costs={0: 0.0, 1: 9.0, 2: 0.1, 4: 2.0},
     )  # fmt: skip
-    rank = numbers.of_rank(means, means)
+    longer = _dial(
+        {0: 0.0, 1: 0.0, 2: 0.0, 4: 0.0}, cosines={0: -0.9, 1: -0.6, 2: -0.8, 4: -0.7},
+        costs={0: 0.0, 1: 0.05, 2: 0.01, 4: 0.02}, sft=12,
+    )  # fmt: skip
+    rank = numbers.of_rank(means, longer)
     assert rank["left"].value == pytest.approx(1.0)
-    assert rank["words"].value == pytest.approx(-0.5)
+    # Ranks of the cosine 6, 4, 5 after few steps and 3, 1, 2 after many: of the words, 1.5, 3.5, 5.5 twice.
+    assert rank["words"].value == pytest.approx(-4 / (17.5 * 16) ** 0.5)
+    # The fewer steps, the larger the cosine: a rank of 5 for the first three, of 2 for the others.
+    assert rank["sft"].value == pytest.approx(13.5 / (17.5 * 13.5) ** 0.5)
     assert -1 <= rank["words"].low < rank["words"].high <= 1
+    assert dials.crossing(means, longer) == (pytest.approx(0.1), pytest.approx(2.0))
+    zero = _dial({0: 0.0, 1: 0.0}, cosines={0: -0.9, 1: -0.01}, costs={0: 0.0, 1: 1.0})  # not surely either
+    assert dials.crossing(means, longer, zero) == (pytest.approx(0.1), pytest.approx(2.0))
+    flat = _dial({0: 0.0, 1: 0.0}, cosines={0: -0.9, 1: -0.01}, costs={0: 0.0, 1: 0.03})
+    assert dials.crossing(means, longer, flat) == (pytest.approx(0.02), pytest.approx(2.0))
+
+
+#: Pairs by hand: two tweets of each label.
+RIGHT = {"a": " positive", "b": " positive", "c": " negative", "d": " negative"}
+
+
+def _labeled(bias, fall=0.0, condition="main"):
+    """Rows of single pairs along DPO: the chosen answer moves by fall, and by half of bias to either side."""
+    rows = []
+    for variant, further in (("one_token", 0.0), ("short_suffix", -1.0), ("long_suffix", -2.0)):
+        for seed in (0, 1):
+            for pair, label in RIGHT.items():
+                side = 1 if label == " positive" else -1
+                for phase, step in (("sft", 0), ("sft", 64), ("dpo", 0), ("dpo", 32)):
+                    moved = fall + further + side * (bias + 0.1 * seed) / 2 + 0.5 * (pair in "ac")
+                    start = -9.0 if (phase, step) == ("sft", 0) else -1.0 - seed
+                    rows.append(
+                        {"condition": condition, "variant": variant, "seed": seed, "phase": phase,
+                         "step": step, "pair": pair, "chosen_logp": start + moved * (step == 32),
+                         "rejected_logp": -2.0}
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_label_bias_shows_as_a_difference_between_the_pairs_of_either_label():
+    both = pd.concat([_labeled(0.5), _labeled(-3.0, condition="plain")])
+    found = numbers.of_labels(both, RIGHT)
+    # Seeds' biases 0.5 and 0.6; in each label one pair of two moves up by half a nat besides.
+    assert found["bias_one_token"].value == pytest.approx(0.55)
+    assert found["bias_one_token"].n == 2
+    assert found["bias_one_token"].low < 0.5 < 0.6 < found["bias_one_token"].high
+    assert found["positive_one_token"].value == pytest.approx(0.25 + 0.275)
+    assert found["negative_one_token"].value == pytest.approx(0.25 - 0.275)
+    assert found["positive_long"].value == pytest.approx(0.25 + 0.275 - 2)
+    assert found["negative_short"].value == pytest.approx(0.25 - 0.275 - 1)
+    assert numbers.of_labels(both, RIGHT, condition="plain")["bias_long"].value == pytest.approx(-2.95)
+    # A fall that is the same on both sides is no bias, and labels that are swapped turn its sign.
+    assert numbers.of_labels(_labeled(0.5, fall=-4), RIGHT)["bias_short"].value == pytest.approx(0.55)
+    swapped = dict(zip(RIGHT, reversed(RIGHT.values()), strict=True))
+    assert numbers.of_labels(both, swapped)["bias_one_token"].value == pytest.approx(-0.55)
+
+
+def test_a_pair_without_a_label_is_not_left_out():
+    with pytest.raises(ValueError, match="labels lacks c, d; expected the right label of every pair"):
+        numbers.of_labels(_labeled(0.5), {"a": " positive", "b": " negative"})
 
 
 def test_an_optimizer_is_told_by_what_it_does_for_each_nat_of_margin():

@@ -20,6 +20,7 @@ __all__ = [
     "along_margin",
     "at_margin",
     "changes",
+    "crossing",
     "dose",
     "ends",
     "left_to_learn",
@@ -203,3 +204,22 @@ def left_to_learn(means: pd.DataFrame) -> pd.DataFrame:
                 row |= {name: value, f"{name}_low": low, f"{name}_high": high}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def crossing(*means: pd.DataFrame) -> tuple[float, float]:
+    """Return between which costs of the shared words the cosine turns positive, over several models.
+
+    Args:
+        means: tables of that name of the grid "dial", one a model.
+
+    Returns:
+        The largest cost up to which every cosine's interval lies below zero, and the smallest from which on
+        every one lies above (nats).
+    """
+    left = pd.concat([left_to_learn(table) for table in means])
+    unsure_below = left.loc[left["cosine_high"] >= 0, "left"].min()
+    unsure_above = left.loc[left["cosine_low"] <= 0, "left"].max()
+    return (
+        float(left.loc[left["left"] < unsure_below, "left"].max()),
+        float(left.loc[left["left"] > unsure_above, "left"].min()),
+    )

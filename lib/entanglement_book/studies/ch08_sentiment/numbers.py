@@ -11,6 +11,7 @@ from scipy import stats
 from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
+from entanglement_book.materials.tweets import LABELS
 from entanglement_book.studies.ch08_sentiment import dials, tables
 from entanglement_book.studies.ch08_sentiment.grid import recipe
 from entanglement_book.studies.ch08_sentiment.grid_dial import SFT_STEPS
@@ -21,7 +22,9 @@ __all__ = [
     "by_optimizer",
     "of_account",
     "of_dials",
+    "of_labels",
     "of_optimizers",
+    "of_rank",
     "of_runs",
     "records",
 ]
@@ -126,8 +129,8 @@ def of_dials(nano: pd.DataFrame, larger: pd.DataFrame, first: pd.DataFrame) -> d
             even = dials.over_seeds(dials.at_margin(some, margin), "chosen", ("words",))
             for words in (0, 8):
                 found[f"{name}_sft{sft}_even_{words}"] = even[(words,)]
-    rank = of_rank(nano, larger)
-    found |= {"rank_left": rank["left"], "rank_words": rank["words"]}
+    found |= {f"rank_{name}": rank for name, rank in of_rank(nano, larger).items()}
+    found["left_below"], found["left_above"] = dials.crossing(nano, larger)
     found["n_dial"] = int(nano["seed"].nunique())
     own = larger[(larger["words"] == 8) & (larger["sft"] == FIRST["smol"])].assign(first="chat")
     own = own[own["seed"].isin(first["seed"].unique())]
@@ -136,29 +139,74 @@ def of_dials(nano: pd.DataFrame, larger: pd.DataFrame, first: pd.DataFrame) -> d
         found[f"first_{name}_cos"] = float(runs["cosine"].first().mean())
         found[f"first_{name}_dw"] = float(runs["chosen"].last().mean())
         found[f"first_{name}_dl"] = float(runs["rejected"].last().mean())
-    found |= {"smol_steps": FIRST["smol"], "smol_most": MOST, "nano_most": SFT_STEPS["nano"][-1]}
-    found["smol_dpo"] = recipe("book", "smollm2-135m").dpo_steps
+    for name, kind in (("nano", "nano"), ("smol", "pretrained")):
+        found[f"{name}_steps"], _, found[f"{name}_few"], found[f"{name}_most"] = SFT_STEPS[kind]
+    pretrained = recipe("book", "smollm2-135m")
+    found |= {"smol_dpo": pretrained.dpo_steps, "smol_batch": pretrained.dpo_batch}
+    # The label alone, at the first moment of DPO that is measured, and at the last.
+    alone = larger[(larger["words"] == 0) & (larger["sft"] == FIRST["smol"])]
+    found["smol_moment"] = moment = pretrained.moments[1]
+    by_step = dials.changes(alone, ("seed",)).groupby("step")["chosen"]
+    for name, step in (("early", moment), ("late", pretrained.dpo_steps)):
+        found[f"smol_{name}"] = mean_interval(by_step.get_group(step).to_numpy())
     return found
 
 
 def of_rank(nano: pd.DataFrame, larger: pd.DataFrame) -> dict[str, Interval]:
-    """Return how well two numbers order the cosines before DPO of all runs that share a word.
+    """Return how well three numbers order the cosines before DPO of all runs that share a word.
 
     Args:
         nano, larger: tables "means" of the grid "dial".
 
     Returns:
-        "left" for what the words still cost, "words" for how many there are: Spearman's rank correlation with
-        the cosine over both models and all fine-tunings, mean over seeds.
+        "left" for what the words still cost, "words" for how many there are, "sft" for how few steps of
+        fine-tuning came before: Spearman's rank correlation with the cosine over both models and all
+        fine-tunings, mean over seeds.
     """
     runs = pd.concat([dials.ends(means) for means in (nano, larger)])
+    runs["sft"] = -runs["sft"]  # more steps, a lower cosine: so that all three are expected to be positive
     by_seed = [rows for _, rows in runs[runs["words"] > 0].groupby("seed")]
     return {
         column: bounded_interval(
             [stats.spearmanr(rows[column], rows["cosine"]).statistic for rows in by_seed], low=-1
         )
-        for column in ("left", "words")
+        for column in ("left", "words", "sft")
     }
+
+
+def of_labels(
+    pairs: pd.DataFrame, labels: Mapping[str, str], *, condition: str = "main"
+) -> dict[str, Interval]:
+    """Return the chosen answer's change over DPO where either label is right (nats, over seeds).
+
+    A model that only learns to say one label more often raises the chosen answer where that label is right
+    and lowers it where the other is.
+
+    Args:
+        pairs: the table of that name of the grid "sentiment".
+        labels: the right label, one of ``LABELS``, of every pair of the table.
+        condition: which runs.
+
+    Returns:
+        For one_token, short and long: "positive_…" and "negative_…", the mean change over the pairs of that
+        label, and "bias_…", the first minus the second, seed by seed.
+
+    Raises:
+        ValueError: a pair without a label.
+    """
+    run = ("variant", "seed", "pair")
+    some = pairs[pairs["condition"] == condition]
+    ends = dials.changes(some, run).groupby(list(run))["chosen"].last().reset_index()
+    if unknown := sorted(set(ends["pair"]) - set(labels)):
+        raise ValueError(f"labels lacks {', '.join(unknown)}; expected the right label of every pair.")
+    ends["right"] = ends["pair"].map(dict(labels))
+    by_seed = ends.groupby(["variant", "right", "seed"])["chosen"].mean()
+    found = {}
+    for variant, short in SHORT.items():
+        positive, negative = (by_seed[variant, label] for label in LABELS)
+        for name, values in (("positive", positive), ("negative", negative), ("bias", positive - negative)):
+            found[f"{name}_{short}"] = mean_interval(values.to_numpy())
+    return found
 
 
 def of_account(account: pd.DataFrame) -> dict[str, Number]:
@@ -275,6 +323,7 @@ def records(
     dial: pd.DataFrame,
     larger: pd.DataFrame,
     ways: pd.DataFrame,
+    by_label: Mapping[str, Interval],
     base_accuracy: float,
 ) -> Mapping[str, tuple[Number, Number]]:
     """Return what the chapter records: claim → (value, control).
@@ -283,6 +332,7 @@ def records(
         nano, other: the grid "sentiment" of ``nano`` and of the base without labels.
         dial, larger: tables "means" of the grid "dial" of ``nano`` and SmolLM2.
         ways: from ``by_optimizer``.
+        by_label: from ``of_labels``, of ``nano``.
         base_accuracy: the share of held-out tweets that ``nano-unlabeled`` labels rightly.
     """
     means = nano["means"]
@@ -318,9 +368,13 @@ def records(
             over(pd.Series(np.diff(steps.to_numpy(), axis=1).min(axis=1))),
             over(known[1] - known[0]),
         ),
-        "sentiment-cosine-cost": (rank["left"], rank["words"]),
+        "sentiment-cosine-cost": (
+            rank["left"],
+            max(rank["words"], rank["sft"], key=lambda rival: rival.value),
+        ),
         "sentiment-one-token-negative": (tables.value_at(cosine, ONE), tables.value_at(cosine, LONG)),
         "sentiment-chosen-rises": (tables.value_at(chosen, ONE), tables.value_at(chosen, LONG)),
+        "sentiment-one-token-bias": (by_label["bias_one_token"], by_label["positive_long"]),
         "sentiment-chosen-falls": (mean_interval(even[LONG]), mean_interval(even[ONE])),
         "sentiment-chosen-falls-larger": (over(falls[8]), over(falls[0])),
         "sentiment-longer-falls-further": (
