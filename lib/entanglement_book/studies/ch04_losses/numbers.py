@@ -19,6 +19,7 @@ Walks = Mapping[str, pd.DataFrame]
 #: Log-probabilities of chosen and rejected at the reference, nats.
 STARTS: tuple[tuple[float, float], ...] = ((-12.0, -12.0), (-12.0, -14.0), (-14.0, -12.0))
 EQUAL = STARTS[0]
+QUOTED = ("simpo", "slic_hf")
 
 
 def of_first_steps(table: pd.DataFrame) -> dict[str, Number]:
@@ -78,7 +79,6 @@ def of_walks(walks: Walks, groups: Mapping[str, Sequence[str]], stride: float) -
     for name, short in (("slic_hf", "slic"), ("dpo_shift", "shift")):
         begun = walks[name][walks[name]["step"] == 0]
         found[f"{short}_inside"] = 100 * float((begun["case"] == "ideal").mean())
-    found["slic_ratio"] = float(walks["slic_hf"]["r"].iloc[0])
     found["least_raised"] = _least_raised(walks)
     found["shift_ratio"] = float(walks["dpo_shift"]["r"].iloc[0])
     for name in ("dpo", "dpop", "dpo_shift"):
@@ -117,7 +117,7 @@ def of_starts() -> dict[str, Number]:
         one = (table["r"] - 1).abs() < 1e-9
         found[f"n_one_{short}"] = int((one & (table["d_w"] > 0)).sum())
         found[f"n_negative_{short}"] = int((one & (table["d_w"] < 0)).sum())
-        found[f"simpo_{short}"] = float(table.loc[table["loss"] == "simpo", "r"].iloc[0])
+        found |= {f"{name}_{short}": float(table.loc[table["loss"] == name, "r"].iloc[0]) for name in QUOTED}
     return found
 
 
