@@ -167,7 +167,7 @@ def on_the_plane(
             scatter_pairs(ax, PairGeometry(torch.ones_like(x), x * x, x * rho), size=16, alpha=0.6)
             ax.set_xlabel("")
             ax.set_ylabel("")
-            ax.set_title(f"{titles[loss]}: {label}", fontsize=10)
+            ax.set_title(f"{titles[loss]}:\n{label}", fontsize=10)  # side by side, one line is too long
         line[0].set_ylabel("gradient cosine ρ")
     for ax in axes[-1]:
         ax.set_xlabel(r"$d_l\,b\,/\,d_w\,a$")
