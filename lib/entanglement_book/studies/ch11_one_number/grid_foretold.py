@@ -111,8 +111,7 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": asdict(numbers), "looked": looked, "model": model, "about": about_model(model)}
 
 
-MODELS = ("nano", "smollm2-135m")
-GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=MODELS))
+GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano",)))
 GRIDS.add(
     "foretold-summaries", Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano",))
 )
