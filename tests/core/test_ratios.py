@@ -246,7 +246,8 @@ def order_of(told):
     """Return a table of four settings with told and found turning points, two seeds."""
     found = [1.0, 1.01, 1.3, 1.4]
     rows = [
-        {"data": "near" if f < 1.1 else "far", "answer": "chosen", "seed": s, "told": t, "found": f}
+        {"data": "near-copies" if f < 1.1 else "far", "setting": str(f), "answer": "chosen", "seed": s}
+        | {"told": t, "found": f}
         for s in range(2)
         for t, f in zip(told, found, strict=True)
     ]
@@ -258,5 +259,14 @@ def test_the_order_of_turning_points_is_judged_beside_who_knows_the_data_set_alo
     assert found["order"].value == pytest.approx(1.0) and found["share_high"] == 100
     assert found["order_rival"].value == pytest.approx(np.sqrt(0.8))  # ties within a data set
     assert found["too_high_far"].value == pytest.approx(0.2) and found["n_told"] == 8
+    assert found["too_high_near"].value == pytest.approx(0.01)
+    assert (found["first_far"], found["last_far"]) == (1.3, 1.4)
     assert numbers.of_elsewhere(order_of([1.6, 1.5, 1.02, 1.01]))["order"].value == pytest.approx(-1.0)
     assert numbers.of_elsewhere(order_of([1.01, np.nan, 1.5, 1.6]))["n_told_not"] == 2
+
+
+def test_what_the_page_says_of_summaries():
+    runs = made().replace({"ratio": {1.005: 1.4}})
+    found = numbers.of_summaries(pd.concat([runs, made(optimizer="sgd"), made(rate=2.0)]))
+    assert found["n_far"] == 3 and found["far_chosen_1"].value == pytest.approx(-0.4)
+    assert found["far_rejected_14"].value == pytest.approx(-0.9)  # made at the ratio that 1.4 replaces

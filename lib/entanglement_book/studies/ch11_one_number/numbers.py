@@ -24,6 +24,7 @@ __all__ = [
     "of_ratios",
     "of_recipe",
     "of_rules",
+    "of_summaries",
 ]
 
 Number = float | Interval
@@ -135,8 +136,10 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
         order: rank correlation of told and found over settings and answers, over seeds; order_rival: the same
         for who knows the data set and the answer alone, and has the mean of what was found there; n_told: the
         pairs of told and found; n_told_not: settings, answers and seeds where one of them is missing;
-        share_high: share of the told that are above the found, percent; too_high_<data>: by how much the told
-        are too high, mean over answers and settings, over seeds.
+        share_high: share of the told that are above the found, percent. For each data set, named by the part
+        before a hyphen: too_high_<data>, by
+        how much the told are too high, mean over answers and settings, over seeds; first_<data> and
+        last_<data>, the smallest and the largest that was found, each the mean over seeds of a setting.
     """
     known = table.dropna(subset=["told", "found"])
     rival = known.groupby(["data", "answer"])["found"].transform("mean")
@@ -150,7 +153,29 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
     found |= {"n_told": len(known), "n_told_not": len(table) - len(known), "n_told_seeds": len(by_seed)}
     found["share_high"] = 100 * float((known["told"] > known["found"]).mean())
     for data, rows in known.assign(high=known["told"] - known["found"]).groupby("data"):
-        found[f"too_high_{data}"] = mean_interval(rows.groupby("seed")["high"].mean().to_numpy())
+        short = str(data).partition("-")[0]
+        each = rows.groupby(["setting", "answer"])["found"].mean()
+        found[f"too_high_{short}"] = mean_interval(rows.groupby("seed")["high"].mean().to_numpy())
+        found |= {f"first_{short}": float(each.min()), f"last_{short}": float(each.max())}
+    return found
+
+
+def of_summaries(sweep: pd.DataFrame) -> dict[str, Number]:
+    """Return where AdamW's runs on summaries turn and end, over seeds.
+
+    Args:
+        sweep: the table "means" of the grid ``ratio-summaries``.
+
+    Returns:
+        n_far, the seeds; far_turn_<answer>; far_<answer>_1 and _14, the changes at r = 1 and at r = 1.4 (nats).
+    """
+    ends = constants.at_the_end(sweep)
+    found: dict[str, Number] = {"n_far": int(ends["seed"].nunique())}
+    for answer, turn in ratios.turns_found(ends).items():
+        found[f"far_turn_{answer}"] = mean_interval(turn.to_numpy())
+        for ratio, short in ((1.0, "1"), (1.4, "14")):
+            values = ends.loc[ends["ratio"] == ratio, answer].to_numpy()
+            found[f"far_{answer}_{short}"] = mean_interval(values)
     return found
 
 
