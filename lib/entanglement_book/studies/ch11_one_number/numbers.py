@@ -167,7 +167,7 @@ def of_summaries(sweep: pd.DataFrame) -> dict[str, Number]:
         sweep: the table "means" of the grid ``ratio-summaries``.
 
     Returns:
-        n_far, the seeds; far_turn_<answer>; far_<answer>_1 and _14, the changes at r = 1 and at r = 1.4 (nats).
+        n_far, the seeds; far_turn_<answer>; far_<answer>_1 and _14, the changes at r = 1 and 1.4 (nats).
     """
     ends = constants.at_the_end(sweep)
     found: dict[str, Number] = {"n_far": int(ends["seed"].nunique())}
