@@ -224,10 +224,10 @@ def of_all_ways(
         constant: the name of the constant ratio that was chosen.
     """
     reached = {name: row for name, row in there.items() if isinstance(row, Mapping)}
-    trained = [(row["chosen"].value, row["rejected"].value) for row in ends.values()]
+    moved = [(row["chosen"].value, row["rejected"].value) for row in ends.values()]
     found: dict[str, Number] = {
-        "n_apart": sum(chosen > 0 > rejected for chosen, rejected in trained),
-        "raised_most": max(map(max, trained)),
+        "n_apart": sum(chosen > 0 > rejected for chosen, rejected in moved),
+        "raised_most": max(max(both) for both in moved),
         "best": float(constant.removeprefix("r = ")),
         "n_ways": len(there),
         "n_reached": len(reached),
