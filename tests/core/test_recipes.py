@@ -37,3 +37,17 @@ def test_a_recipe_refuses_numbers_that_mean_nothing(make, scale):
             replace(good, **{moments: (0, -1)})
     with pytest.raises((TypeError, ValueError)):
         replace(good, unknown=1)
+
+
+def test_another_model_sees_as_much_of_a_docstring_as_nano(monkeypatch):
+    from entanglement.models import load_model
+    from entanglement_book.studies.shared import start
+
+    policy, tokenizer = load_model("nano")
+    own = tokenizer.model_max_length
+    assert own == start.recipe("book", "smollm2-135m").context
+    tokenizer.model_max_length = 8192
+    monkeypatch.setattr(start, "load_model", lambda name: (policy, tokenizer))
+    monkeypatch.setattr(start, "sft", lambda *_, **__: None)
+    fresh = start.checkpoint.__wrapped__  # nothing is kept of it, nor taken
+    assert fresh("smoke", "nano", "sentiment", 0)[1].model_max_length == own

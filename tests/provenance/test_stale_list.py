@@ -271,7 +271,7 @@ EDITS = {
         ],
         Stale.of(
             pages=WITH_SET_MEANS | {"training_dynamics"},  # which shows the constant ratio
-            grids={"controlling", "masking", "ratio", "ratio-rates", "untangling"},
+            grids={"controlling", "masking", "ratio", "ratio-rates", "ratio-summaries", "untangling"},
         ),
     ),
     "change an optimizer": (
