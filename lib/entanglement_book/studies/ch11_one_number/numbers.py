@@ -136,8 +136,7 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
         order: rank correlation of told and found over settings and answers, over seeds; order_rival: the same
         for who knows the data set and the answer alone, and has the mean of what was found there; n_told: the
         pairs of told and found; n_told_not: settings, answers and seeds where one of them is missing;
-        share_high: share of the told that are above the found, percent. For each data set, named by the part
-        before a hyphen: too_high_<data>, by
+        for each data set, named by the part before a hyphen: too_high_<data>, by
         how much the told are too high, mean over answers and settings, over seeds; first_<data> and
         last_<data>, the smallest and the largest that was found, each the mean over seeds of a setting.
     """
@@ -151,7 +150,6 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
 
     found: dict[str, Number] = {"order": order("told"), "order_rival": order("rival")}
     found |= {"n_told": len(known), "n_told_not": len(table) - len(known), "n_told_seeds": len(by_seed)}
-    found["share_high"] = 100 * float((known["told"] > known["found"]).mean())
     for data, rows in known.assign(high=known["told"] - known["found"]).groupby("data"):
         short = str(data).partition("-")[0]
         each = rows.groupby(["setting", "answer"])["found"].mean()
