@@ -6,9 +6,10 @@ import pytest
 
 from entanglement.stats import Interval
 from entanglement_book.grids.load import load_tables
-from entanglement_book.studies.ch11_one_number import grid as untangling, ratios
+from entanglement_book.studies.ch11_one_number import grid as untangling
 from entanglement_book.studies.ch12_which_tokens import grid as masking
 from entanglement_book.studies.ch13_control import grid as controlling, numbers, tables as every_rule
+from entanglement_book.studies.shared.constant_ratios import as_ways
 from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
 from entanglement_book.studies.shared.update_tables import end_table
 
@@ -62,7 +63,7 @@ CONSTANT = "r = 1.0025"
 
 @pytest.fixture(scope="module")
 def constants():
-    return ratios.as_ways(load_tables("ratio", "smoke")["means"])
+    return as_ways(load_tables("ratio", "smoke")["means"])
 
 
 def test_every_way_has_a_row_and_dpo_is_the_unit_of_cost(stored, lines, constants):
