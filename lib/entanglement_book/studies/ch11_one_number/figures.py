@@ -308,7 +308,7 @@ def told_elsewhere(panels: Mapping[str, pd.DataFrame]) -> Figure:
         ax.tick_params(axis="y", length=0)
         ax.grid(visible=False, axis="y")
         ax.set_title(title)
-    axes[-1][0].set_xlabel("ratio at which the answer stays: found (filled), told (hollow)")
+    axes[-1][0].set_xlabel("ratio r: found (filled), told (hollow)")
     handles = [
         Line2D([], [], color=color, marker=marker, ls="none", label=name) for name, color, marker, _ in looks
     ]

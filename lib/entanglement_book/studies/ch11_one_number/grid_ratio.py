@@ -83,7 +83,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     if data == "sentiment":
         trained = trained_sample(scale, model, train, seed)
         evaluate |= {"trained": trained, "validation": validation_pairs(data, test, seed)}
-        moments = numbers.moments
+        moments = numbers.moments  # type: ignore[assignment]
     run = align(
         policy,
         tokenizer,

@@ -172,7 +172,7 @@ def of_summaries(sweep: pd.DataFrame) -> dict[str, Number]:
     for answer, turn in ratios.turns_found(ends).items():
         found[f"far_turn_{answer}"] = mean_interval(turn.to_numpy())
         for ratio, short in ((1.0, "1"), (1.4, "14")):
-            values = ends.loc[ends["ratio"] == ratio, answer].to_numpy()
+            values = ends.loc[ends["ratio"] == ratio, answer].to_numpy()  # type: ignore[index]
             found[f"far_{answer}_{short}"] = mean_interval(values)
     return found
 
