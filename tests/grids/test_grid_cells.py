@@ -29,7 +29,7 @@ KEYS = [(name, key) for name in NAMES for key in GRIDS[name].cells("smoke", "nan
 OTHERS = {
     ("knobs", "data"): "summaries", ("ratio", "data"): "one_token", ("ratio", "rate"): 4.0,
     ("ratio-rates", "data"): "one_token", ("foretold", "data"): "one_token",
-    ("ratio-summaries", "data"): "one_token", ("foretold-summaries", "data"): "one_token",
+    ("ratio-summaries", "data"): "one_token",
 }  # fmt: skip
 TRAINING = ("align", "sft")
 

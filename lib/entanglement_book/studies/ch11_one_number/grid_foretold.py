@@ -32,7 +32,7 @@ from entanglement_book.studies.shared.start import (
     validation_pairs,
 )
 
-__all__ = ["grid_cells", "margins", "run_cell", "summary_cells"]
+__all__ = ["grid_cells", "margins", "run_cell"]
 
 #: What the virtual step is to gain, nats, around what the training gains; of a pretrained model fewer.
 MARGINS = {"sentiment": (0.25, 0.5, 1.0, 2.0), "summaries": (0.05, 0.1, 0.2, 0.4)}
@@ -56,11 +56,6 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells on near-copies, one a seed."""
     seeds = recipe(scale, model).seeds if model.startswith("nano") else FEW_SEEDS
     return [{"data": "sentiment", "seed": seed} for seed in range(seeds)]
-
-
-def summary_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells on summaries, one a seed."""
-    return [{"data": "summaries", "seed": seed} for seed in range(min(FEW_SEEDS, recipe(scale, model).seeds))]
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -112,6 +107,3 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 
 GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano",)))
-GRIDS.add(
-    "foretold-summaries", Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano",))
-)
