@@ -217,7 +217,7 @@ def sweeps(panels: Mapping[str, pd.DataFrame], turns: Mapping[str, tuple[float, 
         for name, color, style in looks:
             value, down, up = ([getattr(i, end) for i in table[name]] for end in ("value", "low", "high"))
             line_with_band(ax, x, value, down, up, color, name, marker=style[0], ls=style[1:], ms=4)
-        ax.set_xscale("symlog", linthresh=0.25, linscale=0.5)
+        ax.set_xscale("symlog", linthresh=min(x[x > 0]), linscale=0.5)
         ax.set_xticks(x, [f"{v:g}" for v in x])
         ax.set(title=title, xlabel="r − 1 (%)")
     axes[0][0].set_ylabel("change (nats)")
