@@ -1,6 +1,6 @@
-"""The grid of what is foretold: before training, the ratio at which each held-out answer will turn.
+"""The grids of what is foretold: before training, the ratio at which each held-out answer will turn.
 
-A cell stands at the checkpoint of the grid of constant ratios. It takes the mean gradients of training pairs
+A cell stands at the checkpoint of the grids of constant ratios. It takes the mean gradients of training pairs
 and one virtual step of several lengths; it looks at validation pairs, and at none of those that are judged.
 """
 
@@ -32,11 +32,12 @@ from entanglement_book.studies.shared.start import (
     validation_pairs,
 )
 
-__all__ = ["grid_cells", "margins", "run_cell"]
+__all__ = ["grid_cells", "margins", "run_cell", "summary_cells"]
 
-#: What the virtual step is to gain, nats, around what the training gains; of a pretrained model fewer.
+#: What the virtual step is to gain, nats, around what the trainings gain; of a pretrained model fewer.
 MARGINS = {"sentiment": (0.25, 0.5, 1.0, 2.0), "summaries": (0.05, 0.1, 0.2, 0.4)}
-PRETRAINED_MARGINS, SMOKE_MARGINS = (0.5, 1.2, 2.4), (0.01,)
+PRETRAINED_MARGINS = {"sentiment": (0.5, 1.2, 2.4), "summaries": (0.1, 0.3, 0.9)}
+SMOKE_MARGINS = (0.01,)
 #: Training pairs whose gradients are averaged, in batches of the run.
 BATCHES, PRETRAINED_BATCHES = 16, 8
 #: Validation pairs, and seeds, of a pretrained model, of which a virtual step takes seconds.
@@ -49,13 +50,19 @@ def margins(scale: str, model: str, data: str) -> tuple[float, ...]:
     """Return what the virtual steps are to gain, nats."""
     if scale == "smoke":
         return SMOKE_MARGINS
-    return MARGINS[data] if model.startswith("nano") else PRETRAINED_MARGINS
+    return (MARGINS if model.startswith("nano") else PRETRAINED_MARGINS)[data]
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells on near-copies, one a seed."""
     seeds = recipe(scale, model).seeds if model.startswith("nano") else FEW_SEEDS
     return [{"data": "sentiment", "seed": seed} for seed in range(seeds)]
+
+
+def summary_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells on summaries, one a seed of the trainings there."""
+    seeds = min(recipe(scale, model).seeds, FEW_SEEDS)
+    return [{"data": "summaries", "seed": seed} for seed in range(seeds)]
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -77,7 +84,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     batches = BATCHES
     if not model.startswith("nano"):
         batches, seen = PRETRAINED_BATCHES, seen[:PRETRAINED_PAIRS]
-    some = random.Random(seed).sample(train, batches * numbers.batch)
+    some = random.Random(seed).sample(train, min(batches * numbers.batch, len(train)))
     means = mean_gradients(policy, tokenizer, some)
     limit = first_order_turns(means, mean_gradients(policy, tokenizer, seen))
     rows = [{"direction": "plain", "margin": 0.0, "chosen": limit.chosen, "rejected": limit.rejected}]
@@ -106,4 +113,8 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": asdict(numbers), "looked": looked, "model": model, "about": about_model(model)}
 
 
-GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano",)))
+GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
+GRIDS.add(
+    "foretold-summaries",
+    Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano", "smollm2-135m")),
+)

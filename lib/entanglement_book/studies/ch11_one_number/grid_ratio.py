@@ -33,6 +33,8 @@ __all__ = ["OPTIMIZERS", "RATES", "RATIOS", "grid_cells", "rate_cells", "run_cel
 
 #: Constant ratios r by data; 1 is DPO. Summaries share few words, and their answers turn further from 1.
 RATIOS = {"sentiment": (1.0, 1.0025, 1.005, 1.01, 1.02, 1.05), "summaries": (1.0, 1.2, 1.4, 1.7)}
+#: Of a pretrained model on summaries, of which a run takes minutes: at the rate 1 alone.
+PRETRAINED_RATIOS = (0.8, 1.0, 1.4, 2.0)
 OPTIMIZERS = ("adamw", "sgd")
 #: Other multiples of the rate, with this many seeds; on summaries, where a run takes long, with AdamW alone.
 RATES, RATE_SEEDS = (0.5, 2.0), 3
@@ -59,7 +61,13 @@ def rate_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def summary_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
-    """Return the cells on summaries, at all rates."""
+    """Return the cells on summaries, with ``nano`` at all rates."""
+    if not model.startswith("nano"):
+        every = product(range(RATE_SEEDS), OPTIMIZERS, PRETRAINED_RATIOS)
+        return [
+            {"data": "summaries", "optimizer": optimizer, "rate": 1.0, "ratio": ratio, "seed": seed}
+            for seed, optimizer, ratio in every
+        ]
     cells = _cells("summaries", range(RATE_SEEDS), sorted([1.0, *RATES]))
     if scale == "smoke":
         return one_change(cells)
@@ -112,4 +120,7 @@ GRIDS.add(
     "ratio-rates",
     Grid("ratio-rates", rate_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"),
 )
-GRIDS.add("ratio-summaries", Grid("ratio-summaries", summary_cells, run_cell, describe, models=("nano",)))
+GRIDS.add(
+    "ratio-summaries",
+    Grid("ratio-summaries", summary_cells, run_cell, describe, models=("nano", "smollm2-135m")),
+)
