@@ -263,6 +263,10 @@ def test_the_order_of_turning_points_is_judged_beside_who_knows_the_data_set_alo
     assert (found["first_far"], found["last_far"]) == (1.3, 1.4)
     assert numbers.of_elsewhere(order_of([1.6, 1.5, 1.02, 1.01]))["order"].value == pytest.approx(-1.0)
     assert numbers.of_elsewhere(order_of([1.01, np.nan, 1.5, 1.6]))["n_told_not"] == 2
+    # A seed of a few settings only has no order of its own.
+    few = order_of([1.6, 1.5, 1.02, 1.01]).query("data == 'far'").assign(seed=7)
+    more = numbers.of_elsewhere(pd.concat([order_of([1.01, 1.02, 1.5, 1.6]), few]))
+    assert more["n_told_seeds"] == 2 and more["order"].value == pytest.approx(1.0)
 
 
 def test_what_the_page_says_of_summaries():

@@ -130,7 +130,7 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
     """Return how well the order of turning points was foretold over models, data, optimizers and rates.
 
     Args:
-        table: of ``ratios.told_beside_found``, with columns data and setting.
+        table: of ``ratios.everywhere``. Seeds that some setting lacks are left out.
 
     Returns:
         order: rank correlation of told and found over settings and answers, over seeds; order_rival: the same
@@ -140,6 +140,8 @@ def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
         how much the told are too high, mean over answers and settings, over seeds; first_<data> and
         last_<data>, the smallest and the largest that was found, each the mean over seeds of a setting.
     """
+    settings = table.groupby("seed").apply(lambda rows: len(rows[["data", "setting"]].drop_duplicates()))
+    table = table[table["seed"].isin(settings.index[settings == settings.max()])]
     known = table.dropna(subset=["told", "found"])
     rival = known.groupby(["data", "answer"])["found"].transform("mean")
     by_seed = known.assign(rival=rival, high=known["told"] - known["found"]).groupby("seed")
