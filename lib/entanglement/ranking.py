@@ -23,6 +23,7 @@ from entanglement.signatures import checked
 __all__ = ["RANKINGS", "Ranking", "RankingSpec", "get_ranking", "list_rankings"]
 
 
+@checked()
 @dataclass(frozen=True)
 class RankingSpec:
     """The declaration of a ranking loss.
@@ -111,7 +112,7 @@ RANKINGS.add(
 )
 
 
-@checked()
+@checked(beta=positive)
 class Ranking:
     """A ranking loss with its β fixed: ``ranking(logps, relevance)`` and ``ranking.weights(…)``.
 
