@@ -100,16 +100,19 @@ def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[Any, fl
         margins: seed → margin, nats.
 
     Returns:
-        Index seed; columns chosen, rejected; missing for a seed of which no step gains as much.
+        Index seed; columns chosen, rejected; missing for a seed of which no step gains as much,
+        or which was not looked at.
     """
     found = {}
     for seed, margin in margins.items():
         rows = turns[(turns["seed"] == seed) & (turns["direction"] == direction) & (turns["margin"] > 0)]
         rows = rows.dropna(subset=list(_ANSWERS)).sort_values("margin")
         far = float("nan")
-        found[seed] = {
-            name: float(np.interp(margin, rows["margin"], rows[name], right=far)) for name in _ANSWERS
-        }
+        found[seed] = dict.fromkeys(_ANSWERS, far)
+        if len(rows):
+            found[seed] = {
+                name: float(np.interp(margin, rows["margin"], rows[name], right=far)) for name in _ANSWERS
+            }
     return pd.DataFrame(found).T.rename_axis("seed")
 
 
