@@ -31,7 +31,7 @@ OTHERS = {
     ("ratio-rates", "data"): "one_token", ("foretold", "data"): "one_token",
     ("ratio-summaries", "data"): "one_token",
 }  # fmt: skip
-TRAINING = ("align", "sft")
+TRAINING = ("align", "reinforce", "sft")
 
 
 @pytest.fixture(scope="module")

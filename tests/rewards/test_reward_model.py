@@ -71,6 +71,22 @@ def test_a_drawn_answers_reward_is_that_of_its_tokens_up_to_the_end(model, token
     assert not torch.allclose(found[3], reward.of(drawn)[3], atol=1e-5)
 
 
+def test_an_end_that_was_never_seen_is_not_read(model, tokenizer):
+    drawn = draw_answers(model, tokenizer, PROMPTS, group=4, tokens=6, seed=0)
+    ids, mask = drawn.input_ids.clone(), drawn.mask.clone()
+    ids[2, -3], mask[2, 4:] = tokenizer.eos_token_id, False
+    ended = Answers(ids, drawn.attention_mask, mask, 4, 6)
+    mask = mask.clone()
+    mask[2, 3:] = False
+    without = Answers(ids, drawn.attention_mask, mask, 4, 6)
+    found = []
+    for append_eos in (False, True):
+        options = dict(steps=5, lr=3e-3, batch_size=8, append_eos=append_eos)
+        reward = train_reward(model, tokenizer, judged(), **options)
+        found.append(float((reward.of(ended) - reward.of(without))[2]))
+    assert found[0] == 0 and abs(found[1]) > 1e-4
+
+
 def test_too_few_pairs_are_refused(model, tokenizer):
     with pytest.raises(ValueError, match="batch_size=32 is more than the 20 pairs"):
         train_reward(model, tokenizer, judged(), steps=1)

@@ -45,6 +45,8 @@ class RewardModel(nn.Module):
         weight = next(self.trunk.parameters())
         self.head = nn.Linear(inner.config.hidden_size, 1, bias=False).to(weight)
         nn.init.zeros_(self.head.weight)
+        #: An end token that no response of the training pairs had, so that of answers it is not read.
+        self.unseen: int | None = None
         #: Subtracted from every reward, so that those of some responses have mean 0.
         self.center: torch.Tensor
         self.register_buffer("center", torch.zeros((), dtype=weight.dtype, device=weight.device))
@@ -61,9 +63,12 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def of(self, answers: Answers) -> torch.Tensor:
-        """Return the rewards of drawn answers, (R,); what comes behind an end token is not looked at."""
+        """Return the rewards of drawn answers, (R,), without what comes behind an end token; that one
+        itself is read if responses had one in training.
+        """
         real = answers.attention_mask.clone()
-        real[:, -answers.tokens :] *= answers.mask.to(real)
+        read = answers.mask if self.unseen is None else answers.mask & (answers.ids != self.unseen)
+        real[:, -answers.tokens :] *= read.to(real)
         lengths = answers.attention_mask.sum(dim=1)
         order = torch.argsort(lengths, stable=True)
         parts = []
@@ -156,6 +161,7 @@ def train_reward(
     if batch_size > len(pairs):
         raise ValueError(f"batch_size={batch_size} is more than the {len(pairs)} pairs.")
     reward = RewardModel(model)
+    reward.unseen = None if append_eos else tokenizer.eos_token_id
     optimizer = torch.optim.AdamW(reward.parameters(), lr=lr, weight_decay=decay)
     last: list[torch.Tensor] = []
     with fused_activations(reward):
