@@ -26,6 +26,7 @@ __all__ = [
     "columns",
     "device",
     "finite",
+    "finite_tensor",
     "instance_of",
     "interval",
     "non_empty",
@@ -206,6 +207,20 @@ def _is_device(value: Any) -> bool:
 
 #: A device on which a tensor can be made, by name or as torch's own.
 device = Check("a device of this machine, such as 'cpu'", _is_device)
+
+
+def finite_tensor(*dimensions: str) -> Check:
+    """Return the check for a tensor of finite numbers that is not empty; its dimensions by their names."""
+
+    def holds(value: Any) -> bool:
+        import torch
+
+        if not isinstance(value, torch.Tensor) or value.ndim != len(dimensions) or not value.numel():
+            return False
+        return bool(torch.isfinite(value).all())
+
+    comma = "," if len(dimensions) == 1 else ""
+    return Check(f"a tensor of finite numbers, ({', '.join(dimensions)}{comma})", holds)
 
 
 def columns(*names: str) -> Check:

@@ -40,6 +40,7 @@ from entanglement.losses import get_loss, loss_spec
 from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
 from entanglement.outcomes.turning import mean_gradients
 from entanglement.pairs import PreferencePair, collate
+from entanglement.rewards import METHODS, RewardModel, draw_answers
 from entanglement.sampling import continue_ids
 from entanglement.shared_prompt import quick_logps
 from entanglement.training import Trajectory
@@ -70,8 +71,8 @@ MACHINERY = (
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
 HANDED_OUT = (
-    "GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "SteppedPair", "Turns",
-    "VirtualStep",
+    "Drawn", "GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "Read", "SteppedPair",
+    "Turns", "VirtualStep",
 )  # fmt: skip
 
 INFINITE = "an answer that is not finite"
@@ -95,6 +96,7 @@ NEVER_FINITE = {
     "outcomes.steps.small_steps": "no bound for a model",
     "outcomes.steps.step_ladder": "no bound for a model",
     "outcomes.turning.first_order_turns": "no step, so no length and no margin",
+    "rewards.learning.reinforce": "no share of good answers where none is better than the others",
     "training.measure.measure": "what was not measured is missing",
     "updates.base.StepReport": "the norm is nan before it is known",
     "updates.decoupled.Decoupled": "a budget may be infinite",
@@ -106,7 +108,7 @@ ANYTHING = {
 }
 #: What is looked up by name is called by its kind in the message.
 CALLED = {
-    "name": "loss|update|model|name|model_facts",
+    "name": "loss|update|model|name|model_facts|method",
     "path": "path|model",
     "rule": "rule|aggregation",
     "at": "at|evaluate_at",
@@ -313,6 +315,43 @@ class Stage:
             "outcomes.turning.first_order_turns": dict(gradients=means, held_out=means),
         }
         self.by_callable["outcomes.steps.plain_step"] = dict(d_w=1.0, d_l=1.0)
+        answers = draw_answers(model, tokenizer, ["the film", "a day"], group=2, tokens=2, seed=0)
+        table, rewards = torch.ones(4, 2, dtype=torch.float64), torch.arange(4.0, dtype=torch.float64)
+        self.by_name |= dict(
+            answers=self.by_name["answers"], group=2, method="grpo", rewards=rewards, scores=rewards,
+            advantages=table, old=-table, targets=table, log_ratios=table, beta=0.1, level="token",
+            average="tokens", reward=RewardModel(model), gram=torch.eye(4), credit=METHODS["grpo"].credit,
+            penalty="k3",
+        )  # fmt: skip
+        rows = dict(values=table, mask=table, rewards=table, logps=-table, reference=-table)
+        self.by_callable |= {
+            f"rewards.{name}": rows
+            for name in (
+                "advantages.generalized_advantages", "advantages.masked_mean", "advantages.token_rewards",
+                "advantages.whitened", "policy_losses.clipped_loss", "policy_losses.clipped_share",
+                "policy_losses.falls", "policy_losses.k3", "policy_losses.mean_of",
+                "policy_losses.value_loss",
+            )
+        }  # fmt: skip
+        drawn = {f.name: getattr(answers, f.name) for f in fields(answers)}
+        own = dict(answers=answers, advantages=table)
+        self.by_callable |= {
+            "rewards.answers.Answers": drawn,
+            "rewards.answers.read_answers": own,
+            "rewards.bradley_terry.train_reward": dict(steps=1, batch_size=2),
+            "rewards.group_gram.GroupGram": dict(logps=rewards),
+            "rewards.group_gram.answer_gradients": own,
+            "rewards.group_gram.group_gram": own,
+            "rewards.learning.method_loss": rows | dict(method=METHODS["grpo"]),
+            "rewards.learning.reinforce": dict(
+                steps=1, batch_size=2, group=2, tokens=2, reward=lambda some: some.lengths.float()
+            ),
+            "rewards.methods.Method": dict(values=False),
+            "rewards.methods.get_method": dict(name="ppo"),
+            "rewards.negative_tokens.constant_weights": own,
+            "rewards.negative_tokens.hidden_weights": own,
+            "rewards.negative_tokens.token_alikeness": own,
+        }
 
     @staticmethod
     def _log_linear():
@@ -344,7 +383,7 @@ def stage(tiny_model, tokenizer, tmp_path_factory):
 def call(stage, short, arguments):
     """Make a call on copies of what it may change; an iterator is followed, a context entered."""
     model = arguments.get("model")
-    moved = short.startswith(("training.", "updates."))
+    moved = short.startswith(("training.", "updates.", "rewards."))
     if moved and isinstance(model, nn.Module):
         arguments = arguments | {"model": deepcopy(model)}
     with warnings.catch_warnings():
@@ -482,6 +521,21 @@ ENDS = {
     "outcomes.steps.small_steps": {"at_least": NOT_NEGATIVE, "ladder": ((pd.DataFrame({"pair": [1]}),), ())},
     "outcomes.steps.ladder_geometry": {"ladder": ((pd.DataFrame({"pair": [1]}),), ())},
     "outcomes.steps.measured_cases": {"small": ((pd.DataFrame({"pair": [1]}),), ())},
+    "rewards.advantages.generalized_advantages": {"discount": SHARE, "trace": SHARE},
+    "rewards.advantages.token_rewards": {"beta": NOT_NEGATIVE},
+    "rewards.answers.draw_answers": {"group": SOME, "tokens": SOME, "prompts": (([], ()), ())},
+    "rewards.bradley_terry.train_reward": {
+        "steps": COUNT, "lr": POSITIVE, "batch_size": SOME, "decay": NOT_NEGATIVE,
+    },
+    "rewards.learning.method_loss": {"beta": NOT_NEGATIVE, "clip": POSITIVE},
+    "rewards.learning.reinforce": {
+        "steps": COUNT, "lr": POSITIVE, "batch_size": SOME, "group": ((1,), (2,)), "tokens": SOME,
+        "epochs": SOME, "beta": NOT_NEGATIVE, "clip": POSITIVE, "warmup": SHARE, "max_grad_norm": POSITIVE,
+        "value_lr": POSITIVE, "preserve": NOT_NEGATIVE,
+    },
+    "rewards.negative_tokens.constant_weights": {"weight": SHARE},
+    "rewards.negative_tokens.hidden_weights": {"threshold": NOT_NEGATIVE, "weight": SHARE},
+    "rewards.policy_losses.clipped_loss": {"clip": POSITIVE},
     "stats.mean_interval": LEVEL,
     "stats.median_interval": LEVEL,
     "stats.share_interval": LEVEL | {"successes": COUNT, "n": SOME},

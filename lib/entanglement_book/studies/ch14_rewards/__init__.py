@@ -1,0 +1,1 @@
+"""The study of rewards instead of margins."""
