@@ -40,6 +40,7 @@ from entanglement.losses import get_loss, loss_spec
 from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
 from entanglement.outcomes.turning import mean_gradients
 from entanglement.pairs import PreferencePair, collate
+from entanglement.ranking import RankedList
 from entanglement.rewards import METHODS, RewardModel, draw_answers
 from entanglement.sampling import continue_ids
 from entanglement.shared_prompt import quick_logps
@@ -278,8 +279,10 @@ class Stage:
             "outcomes.steps.case_of_changes": dict(chosen=[1.0, -1.0], rejected=[-1.0, 1.0]),
             "pairs.PairBatch": {f.name: getattr(batch, f.name) for f in fields(batch)},
             "pairs.PreferencePair": dict(chosen=" good", rejected=" bad"),
-            "ranking.Ranking": dict(name="ranknet", beta=0.1),
-            "ranking.get_ranking": dict(name="ranknet"),
+            "ranking.learning.rank": dict(steps=1, batch_size=1),
+            "ranking.lists.RankedList": dict(candidates=("a", "b"), relevance=(1.0, 0.0)),
+            "ranking.losses.Ranking": dict(name="ranknet", beta=0.1),
+            "ranking.losses.get_ranking": dict(name="ranknet"),
             "sampling.Continuations": dict(input_ids=ids, attention_mask=torch.ones_like(ids), tokens=1),
             "sampling.continuation_logps": dict(some=continue_ids(model, ids, torch.ones_like(ids), 2)),
             "stats.share_interval": dict(n=3),
@@ -333,6 +336,9 @@ class Stage:
                 "policy_losses.value_loss",
             )
         }  # fmt: skip
+        self.by_name |= dict(
+            lists=[RankedList("the film", (" good", " bad"), (1.0, 0.0))], texts=[[" a", " b"]] * 2
+        )
         drawn = {f.name: getattr(answers, f.name) for f in fields(answers)}
         own = dict(answers=answers, advantages=table)
         self.by_callable |= {
@@ -383,7 +389,7 @@ def stage(tiny_model, tokenizer, tmp_path_factory):
 def call(stage, short, arguments):
     """Make a call on copies of what it may change; an iterator is followed, a context entered."""
     model = arguments.get("model")
-    moved = short.startswith(("training.", "updates.", "rewards."))
+    moved = short.startswith(("training.", "updates.", "rewards.", "ranking."))
     if moved and isinstance(model, nn.Module):
         arguments = arguments | {"model": deepcopy(model)}
     with warnings.catch_warnings():
@@ -533,6 +539,10 @@ ENDS = {
         "epochs": SOME, "beta": NOT_NEGATIVE, "clip": POSITIVE, "warmup": SHARE, "max_grad_norm": POSITIVE,
         "value_lr": POSITIVE, "preserve": NOT_NEGATIVE,
     },
+    "ranking.learning.rank": {
+        "steps": COUNT, "lr": POSITIVE, "batch_size": SOME, "warmup": SHARE, "max_grad_norm": POSITIVE,
+    },
+    "ranking.losses.get_ranking": {"beta": POSITIVE},
     "rewards.negative_tokens.constant_weights": {"weight": SHARE},
     "rewards.negative_tokens.hidden_weights": {"threshold": NOT_NEGATIVE, "weight": SHARE},
     "rewards.policy_losses.clipped_loss": {"clip": POSITIVE},

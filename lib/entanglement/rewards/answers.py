@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.batches import context_length
 from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device
 from entanglement.sampling import continue_prompts
 from entanglement.signatures import checked
 
-__all__ = ["Answers", "Read", "draw_answers", "read_answers"]
+__all__ = ["Answers", "Read", "draw_answers", "read_answers", "written_answers"]
 
 #: Rows that are read at a time: of similar length, which saves padding.
 ROWS = 16
@@ -123,6 +124,51 @@ def draw_answers(
     ended = torch.zeros_like(some.ids) if end is None else (some.ids == end).long()
     before = ended.cumsum(dim=1) - ended
     return Answers(some.input_ids, some.attention_mask, before == 0, group, tokens)
+
+
+@checked(prompts=non_empty)
+def written_answers(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    *,
+    append_eos: bool = False,
+) -> Answers:
+    """Return given answers to prompts, as many to each.
+
+    Args:
+        tokenizer: of the model that is to read them. A prompt that is too long for its context loses its
+            beginning.
+        prompts: B texts.
+        texts: G answers to each.
+        append_eos: whether the end-of-sequence token belongs to an answer.
+
+    Raises:
+        ValueError: numbers of answers that differ, or an answer without a token.
+    """
+    if len(texts) != len(prompts) or len({len(some) for some in texts}) != 1 or not len(texts[0]):
+        raise ValueError(f"texts: expected as many answers to each of the {len(prompts)} prompts.")
+    end = [tokenizer.eos_token_id] if append_eos and tokenizer.eos_token_id is not None else []
+    rows = [[*tokenizer(t, add_special_tokens=False)["input_ids"], *end] for some in texts for t in some]
+    if not all(rows):
+        raise ValueError("texts: expected at least one token in every answer.")
+    tokens, group = max(map(len, rows)), len(texts[0])
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    longest = context_length(tokenizer)
+    asked = []
+    for text in prompts:
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        over = 0 if longest is None else len(first) + len(ids) + tokens - longest
+        asked += [[*first, *ids[max(over, 0) :]]] * group
+    width = max(map(len, asked))
+    inputs = torch.zeros(len(rows), width + tokens, dtype=torch.long)
+    real = torch.zeros_like(inputs)
+    mask = torch.zeros(len(rows), tokens, dtype=torch.bool)
+    for i, (prompt, row) in enumerate(zip(asked, rows, strict=True)):
+        inputs[i, width - len(prompt) : width + len(row)] = torch.tensor([*prompt, *row])
+        real[i, width - len(prompt) :] = 1
+        mask[i, : len(row)] = True
+    return Answers(inputs, real, mask, group, tokens)
 
 
 @checked()
