@@ -279,7 +279,7 @@ class Stage:
             "outcomes.steps.case_of_changes": dict(chosen=[1.0, -1.0], rejected=[-1.0, 1.0]),
             "pairs.PairBatch": {f.name: getattr(batch, f.name) for f in fields(batch)},
             "pairs.PreferencePair": dict(chosen=" good", rejected=" bad"),
-            "ranking.learning.rank": dict(steps=1, batch_size=1),
+            "ranking.ordering.rank": dict(steps=1, batch_size=1),
             "ranking.lists.RankedList": dict(candidates=("a", "b"), relevance=(1.0, 0.0)),
             "ranking.losses.Ranking": dict(name="ranknet", beta=0.1),
             "ranking.losses.get_ranking": dict(name="ranknet"),
@@ -539,7 +539,7 @@ ENDS = {
         "epochs": SOME, "beta": NOT_NEGATIVE, "clip": POSITIVE, "warmup": SHARE, "max_grad_norm": POSITIVE,
         "value_lr": POSITIVE, "preserve": NOT_NEGATIVE,
     },
-    "ranking.learning.rank": {
+    "ranking.ordering.rank": {
         "steps": COUNT, "lr": POSITIVE, "batch_size": SOME, "warmup": SHARE, "max_grad_norm": POSITIVE,
     },
     "ranking.losses.get_ranking": {"beta": POSITIVE},

@@ -6,9 +6,9 @@ gives the inner products of the candidates' gradients, from which follows who is
 
 from __future__ import annotations
 
-from entanglement.ranking.learning import rank
 from entanglement.ranking.lists import RankedList, list_geometry, list_logps
 from entanglement.ranking.losses import RANKINGS, Ranking, get_ranking, list_rankings
+from entanglement.ranking.ordering import rank
 
 __all__ = [
     "RANKINGS",
