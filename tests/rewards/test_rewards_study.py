@@ -24,10 +24,10 @@ from entanglement_book.studies.ch14_rewards.copying import (
 )
 from entanglement_book.studies.ch14_rewards.grid import _read
 from entanglement_book.studies.ch14_rewards.own_pairs import drawn_pairs
-from entanglement_book.studies.ch14_rewards.prediction import agreement, single_steps
+from entanglement_book.studies.ch14_rewards.prediction import SHARES, agreement, single_steps
 from entanglement_book.studies.ch14_rewards.runs import numbers_of, scored
 
-SMALL = replace(sizes("smoke"), lessons=1200, teach_steps=150, teach_batch=48)
+SMALL = replace(sizes("smoke"), lessons=2500, teach_steps=360, teach_batch=48)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -87,6 +87,8 @@ def test_a_short_step_is_what_is_foretold_of_it(pupil, optimizer):
     if optimizer == "sgd":  # AdamW's step has momentum, which is no part of what is foretold
         np.testing.assert_allclose(found["change"], told, atol=0.03 * scale, rtol=0.05)
     assert found["change"].corr(told, method="spearman") > 0.6
+    np.testing.assert_allclose(found[list(SHARES)].sum(axis=1), found["plain"], rtol=1e-5, atol=1e-12)
+    assert (found.loc[found["right"], "own"] > 0).all() and (found.loc[~found["right"], "own"] < 0).all()
 
 
 def test_agreement_counts_right_answers_only():
@@ -120,16 +122,14 @@ def test_what_is_not_known_is_refused():
 
 def test_the_best_and_the_worst_draw_make_a_pair():
     model, tokenizer = load_model("nano")
-    asked = [
-        PreferencePair(f"The film was {word}\nSentiment:", "a", "b", word) for word in ("good", "bad", "long")
-    ]
+    asked = [PreferencePair(f"The film was {word} and", "a", "b", word) for word in ("good", "bad", "long")]
 
     def letters(answers):
-        return torch.tensor([float(text.count("e")) for text in answers.texts(tokenizer)])
+        return torch.tensor([float(len(text)) for text in answers.texts(tokenizer)])
 
     found, back = drawn_pairs(model, tokenizer, asked, letters, draws=6, tokens=6, seed=0)
     assert [pair.prompt for pair in found] == [pair.prompt for pair in asked] and 0.5 < back <= 1
-    assert all(pair.chosen.count("e") > pair.rejected.count("e") for pair in found)
+    assert all(len(pair.chosen) > len(pair.rejected) for pair in found)
     same, _ = drawn_pairs(model, tokenizer, asked, letters, draws=6, tokens=6, seed=0)
     other, _ = drawn_pairs(model, tokenizer, asked, letters, draws=6, tokens=6, seed=1)
     assert same == found and other != found

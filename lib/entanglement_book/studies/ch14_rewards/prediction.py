@@ -16,10 +16,12 @@ from entanglement.rewards import Answers, draw_answers, get_method, group_gram, 
 from entanglement.rewards.methods import Drawn
 from entanglement.updates.metric import preconditioner
 
-__all__ = ["METRICS", "agreement", "single_steps"]
+__all__ = ["METRICS", "SHARES", "agreement", "single_steps"]
 
 #: In which a step is foretold: of a plain step, or of the optimizer as it stands.
 METRICS = ("plain", "optimizer")
+#: Of the plain prediction: they add up to it.
+SHARES = ("own", "from_right", "from_wrong")
 
 
 def _log_pi(model: nn.Module, answers: Answers) -> torch.Tensor:
@@ -100,10 +102,17 @@ def single_steps(
         frame.insert(0, "prompt", prompt)
         frame["length"] = answers.lengths.numpy()
         frame["before"], frame["change"] = before.numpy(), change.numpy()
-        frame["plain"] = lr * group_gram(model, answers).change(weights).numpy()
+        gram = group_gram(model, answers)
+        frame["plain"] = lr * gram.change(weights).numpy()
         frame["optimizer"] = lr * group_gram(model, answers, metric=metric).change(weights).numpy()
+        # Of the plain one: what comes from the answer itself, from other right ones, and from wrong ones.
+        right = torch.tensor(frame["right"].to_numpy(copy=True))
+        own = gram.gram.diagonal() * weights
+        frame["own"] = lr * own.numpy()
+        frame["from_right"] = lr * (gram.change(weights * right) - own * right).numpy()
+        frame["from_wrong"] = lr * (gram.change(weights * ~right) - own * ~right).numpy()
         rows.append(frame)
-    columns = ["prompt", "answer", "right", "length", "before", "change", *METRICS]
+    columns = ["prompt", "answer", "right", "length", "before", "change", *METRICS, *SHARES]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
 
 
