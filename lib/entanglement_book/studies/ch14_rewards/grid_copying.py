@@ -90,8 +90,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "drawn": one row before and one after: right, hesitant (shares of what is drawn for held-out prompts),
             right_hesitant (share of all), right_among_hesitant (missing where none hesitates).
         "single", of GRPO alone: one row an optimizer and right answer: length, before, change, plain,
-        optimizer
-            (``single_steps``).
+            optimizer, own, from_right, from_wrong (``single_steps``).
     """
     numbers, arm, kind, seed = sizes(scale), ARMS[cell["arm"]], cell["kind"], int(cell["seed"])
     policy, tokenizer, parameters = start(scale, kind, seed)
@@ -123,7 +122,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         tables["single"] = single.loc[single["right"].astype(bool), columns].reset_index(drop=True)
     before = drawn("before")
     run = reinforce(
-        policy, tokenizer, seen, reward, method="grpo", steps=numbers.steps, lr=numbers.lr * arm.rate,
+        policy, tokenizer, seen, reward, method="grpo", optimizer="sgd", max_grad_norm=None,
+        steps=numbers.steps, lr=numbers.lr * arm.rate,
         batch_size=numbers.prompts, group=numbers.group, tokens=TOKENS, epochs=numbers.epochs, beta=0.0,
         weigh=arm.weigh, preserve=arm.preserve, seed=seed, append_eos=True,
         evaluate=held_out(kind, unseen, seed),
