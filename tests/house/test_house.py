@@ -16,7 +16,7 @@ MODULES = sorted(
 )
 #: A name that several rooms use for the same kind of thing.
 SAME_THING = {
-    "__init__", "__main__", "cli", "study", "grid", "tables", "figures", "numbers", "base", "stored",
+    "__init__", "__main__", "cli", "study", "grid", "tables", "figures", "numbers", "base", "stored", "runs",
 }  # fmt: skip
 LONGEST = 400
 

@@ -45,7 +45,7 @@ class Sizes:
         hesitant: share of lessons that hesitate.
         right_at_once, right_hesitant: shares of the right ones among them.
         steps, prompts, group, epochs, lr: of GRPO: batches of answers, prompts a step, answers a prompt,
-            optimizer steps a batch, rate (AdamW).
+            plain steps a batch, and their rate: nothing but gradients tells where the answers go.
         held_out: prompts whose answers are measured, and none of those that are trained on.
         single: groups on which one step is predicted and taken.
         seeds: how many.
@@ -68,25 +68,38 @@ class Sizes:
     seeds: NonNegativeInt
 
 
+# Advantages of a group sum to 0, so wrong answers can pull a right one down only while other right ones are
+# pulled up. Where hesitation is rare these hardly compete with it for the first word: its gradient is that
+# of a rare token, theirs of a likely one.
 _BOOK = Sizes(
     lessons=3000,
-    teach_steps=500,
+    teach_steps=700,
     teach_batch=64,
     teach_lr=3e-3,
-    hesitant=0.5,
-    right_at_once=0.9,
+    hesitant=0.1,
+    right_at_once=0.98,
     right_hesitant=0.25,
     steps=24,
-    prompts=4,
-    group=16,
+    prompts=2,
+    group=40,
     epochs=2,
-    lr=3e-4,
+    lr=0.03,
     held_out=20,
-    single=24,
+    single=12,
     seeds=5,
 )
 _SMOKE = replace(
-    _BOOK, lessons=600, teach_steps=80, teach_batch=32, steps=3, group=8, held_out=4, single=3, seeds=2
+    _BOOK,
+    lessons=600,
+    teach_steps=80,
+    teach_batch=32,
+    hesitant=0.5,
+    right_at_once=0.9,
+    steps=3,
+    group=8,
+    held_out=4,
+    single=3,
+    seeds=2,
 )
 
 

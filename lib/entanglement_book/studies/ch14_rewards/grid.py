@@ -20,7 +20,7 @@ from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import reinforce
 from entanglement.training import align, sft
-from entanglement_book.grids.grid import GRIDS, Grid, one_change
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.ch14_rewards.runs import DATA, learned_reward, numbers_of, scored
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
@@ -55,8 +55,7 @@ WAYS: dict[str, Way] = {
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: way × seed; those of a seed together, since they share a checkpoint and a reward."""
-    cells = [{"way": way, "seed": seed} for seed in range(recipe(scale, model).seeds) for way in WAYS]
-    return one_change(cells) if scale == "smoke" else cells
+    return [{"way": way, "seed": seed} for seed in range(recipe(scale, model).seeds) for way in WAYS]
 
 
 def _read(

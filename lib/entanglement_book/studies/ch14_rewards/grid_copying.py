@@ -14,7 +14,7 @@ from entanglement.rewards import Answers, draw_answers, reinforce
 from entanglement.rewards.learning import Weigher
 from entanglement.rewards.negative_tokens import constant_weights, hidden_weights
 from entanglement.uses import remembered
-from entanglement_book.grids.grid import GRIDS, Grid, one_change
+from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.ch14_rewards.copying import (
     KINDS,
     TOKENS,
@@ -25,7 +25,7 @@ from entanglement_book.studies.ch14_rewards.copying import (
     taught,
     worth,
 )
-from entanglement_book.studies.ch14_rewards.prediction import METRICS, single_steps
+from entanglement_book.studies.ch14_rewards.prediction import METRICS, SHARES, single_steps
 from entanglement_book.studies.shared.means import set_means
 
 __all__ = ["ARMS", "Arm", "describe", "grid_cells", "run_cell"]
@@ -46,13 +46,14 @@ class Arm:
     rate: float = 1.0
 
 
-#: GRPO itself; two mends from the literature; and two rivals that look at no answer.
+#: GRPO itself; two mends from the literature; two rivals that look at no answer; and no push down at all.
 ARMS: dict[str, Arm] = {
     "grpo": Arm(),
     "hidden": Arm(weigh=hidden_weights),
     "preserve": Arm(preserve=1.0),
     "constant": Arm(weigh=partial(constant_weights, weight=0.5)),
     "slow": Arm(rate=0.5),
+    "upward": Arm(weigh=partial(constant_weights, weight=0.0)),
 }
 #: Rates of the single steps.
 SINGLE = {"sgd": 0.005, "adamw": 3e-4}
@@ -65,13 +66,12 @@ WARM = 4
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: every arm where wrong answers share the right ones' words, GRPO where they do not."""
     seeds = range(sizes(scale).seeds)
-    cells = [
+    return [
         {"kind": kind, "arm": arm, "seed": seed}
         for seed in seeds
         for kind in KINDS
         for arm in (ARMS if kind == KINDS[0] else ("grpo",))
     ]
-    return one_change(cells) if scale == "smoke" else cells
 
 
 @remembered(maxsize=2)
@@ -90,8 +90,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "drawn": one row before and one after: right, hesitant (shares of what is drawn for held-out prompts),
             right_hesitant (share of all), right_among_hesitant (missing where none hesitates).
         "single", of GRPO alone: one row an optimizer and right answer: length, before, change, plain,
-        optimizer
-            (``single_steps``).
+            optimizer, own, from_right, from_wrong (``single_steps``).
     """
     numbers, arm, kind, seed = sizes(scale), ARMS[cell["arm"]], cell["kind"], int(cell["seed"])
     policy, tokenizer, parameters = start(scale, kind, seed)
@@ -119,11 +118,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             for name, lr in SINGLE.items()
         ]
         single = pd.concat(frames, ignore_index=True)
-        columns = ["optimized", "length", "before", "change", *METRICS]
+        columns = ["optimized", "length", "before", "change", *METRICS, *SHARES]
         tables["single"] = single.loc[single["right"].astype(bool), columns].reset_index(drop=True)
     before = drawn("before")
     run = reinforce(
-        policy, tokenizer, seen, reward, method="grpo", steps=numbers.steps, lr=numbers.lr * arm.rate,
+        policy, tokenizer, seen, reward, method="grpo", optimizer="sgd", max_grad_norm=None,
+        steps=numbers.steps, lr=numbers.lr * arm.rate,
         batch_size=numbers.prompts, group=numbers.group, tokens=TOKENS, epochs=numbers.epochs, beta=0.0,
         weigh=arm.weigh, preserve=arm.preserve, seed=seed, append_eos=True,
         evaluate=held_out(kind, unseen, seed),

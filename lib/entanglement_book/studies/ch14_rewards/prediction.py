@@ -13,14 +13,15 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.optimizers import make_optimizer
 from entanglement.rewards import Answers, draw_answers, get_method, group_gram, method_loss, read_answers
-from entanglement.rewards.learning import Weigher
 from entanglement.rewards.methods import Drawn
 from entanglement.updates.metric import preconditioner
 
-__all__ = ["METRICS", "agreement", "single_steps"]
+__all__ = ["METRICS", "SHARES", "agreement", "single_steps"]
 
 #: In which a step is foretold: of a plain step, or of the optimizer as it stands.
 METRICS = ("plain", "optimizer")
+#: Of the plain prediction: they add up to it.
+SHARES = ("own", "from_right", "from_wrong")
 
 
 def _log_pi(model: nn.Module, answers: Answers) -> torch.Tensor:
@@ -40,7 +41,6 @@ def single_steps(
     tokens: int,
     seed: int,
     warm: int = 4,
-    weigh: Weigher | None = None,
 ) -> pd.DataFrame:
     """Take one step of GRPO on each prompt's group alone, from the same parameters, and foretell it.
 
@@ -55,7 +55,6 @@ def single_steps(
         tokens: at which an answer is cut.
         seed: of the draws.
         warm: how many groups the optimizer has stepped on before.
-        weigh: what advantages are multiplied by; None for nothing.
 
     Returns:
         One row an answer whose group has a right and a wrong one: prompt, answer, right, length, before
@@ -70,7 +69,7 @@ def single_steps(
         zeros = torch.zeros(answers.mask.shape)
         scores = reward(answers)
         advantages, _ = method.credit(Drawn(scores, zeros, answers.mask, group, 0.0, zeros))
-        return advantages if weigh is None else advantages * weigh(model, answers, advantages)
+        return advantages
 
     def step(stepper: torch.optim.Optimizer, answers: Answers, advantages: torch.Tensor) -> None:
         logps = read_answers(model, answers).logps
@@ -97,17 +96,23 @@ def single_steps(
         change = _log_pi(model, answers) - before
         metric = preconditioner(model, stepper)
         model.load_state_dict(start)
-        # What a token's gradient is multiplied by is the same for all tokens of an answer unless they are
-        # weighed.
-        weights = (advantages * answers.mask).sum(dim=1) / answers.lengths.square() / group
+        # The loss is a mean over answers of the means over their tokens.
+        weights = advantages[:, 0] / answers.lengths / group
         frame = pd.DataFrame({"answer": np.arange(group), "right": reward(answers).numpy() > 0})
         frame.insert(0, "prompt", prompt)
         frame["length"] = answers.lengths.numpy()
         frame["before"], frame["change"] = before.numpy(), change.numpy()
-        frame["plain"] = lr * group_gram(model, answers).change(weights).numpy()
+        gram = group_gram(model, answers)
+        frame["plain"] = lr * gram.change(weights).numpy()
         frame["optimizer"] = lr * group_gram(model, answers, metric=metric).change(weights).numpy()
+        # Of the plain one: what comes from the answer itself, from other right ones, and from wrong ones.
+        right = torch.tensor(frame["right"].to_numpy(copy=True))
+        own = gram.gram.diagonal() * weights
+        frame["own"] = lr * own.numpy()
+        frame["from_right"] = lr * (gram.change(weights * right) - own * right).numpy()
+        frame["from_wrong"] = lr * (gram.change(weights * ~right) - own * ~right).numpy()
         rows.append(frame)
-    columns = ["prompt", "answer", "right", "length", "before", "change", *METRICS]
+    columns = ["prompt", "answer", "right", "length", "before", "change", *METRICS, *SHARES]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
 
 
