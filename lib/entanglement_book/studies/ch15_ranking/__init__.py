@@ -1,0 +1,1 @@
+"""Ranking, contrast, generation: what happens to several candidates at once."""
