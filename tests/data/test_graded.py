@@ -51,7 +51,7 @@ def test_the_splits_share_no_module_and_a_seed_gives_the_same():
 
 
 def test_too_many_and_one_package_are_refused():
-    with pytest.raises(ValueError, match=r"n=1000; only \d+ rankings in the train split"):
+    with pytest.raises(ValueError, match=r"n=1000; only \d+ pairs of kind 'sibling'"):
         graded_summaries(n=1000, docstrings=made())
     with pytest.raises(ValueError, match="all docstrings are of 'one'"):
         graded_summaries(docstrings=made(packages=("one",)))

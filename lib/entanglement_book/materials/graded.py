@@ -32,22 +32,20 @@ def graded_summaries(
         docstrings: already read ones, to save the reading.
 
     Raises:
-        ValueError: an unknown split, or more rankings than there are.
+        ValueError: an unknown split, more rankings than there are, or docstrings of one package only.
     """
     edited = {p.id: p for p in tldr_pairs("edited", split, seed=seed, docstrings=docstrings)}
-    siblings = [p for p in tldr_pairs("sibling", split, seed=seed, docstrings=docstrings) if p.id in edited]
+    siblings = tldr_pairs("sibling", split, n=n, seed=seed, docstrings=docstrings)
     by_package: dict[str, list[str]] = {}
-    for pair in siblings:
+    for pair in edited.values():
         by_package.setdefault(pair.id.partition(".")[0], []).append(pair.chosen)
     rng = random.Random(seed)
     found = []
-    for pair in siblings[: len(siblings) if n is None else n]:
+    for pair in siblings:
         others = [name for name in by_package if name != pair.id.partition(".")[0]]
         if not others:
             raise ValueError(f"graded_summaries: all docstrings are of {pair.id.partition('.')[0]!r}.")
         stranger = rng.choice(by_package[rng.choice(others)])
         candidates = (pair.chosen, edited[pair.id].rejected, pair.rejected, stranger)
         found.append(RankedList(pair.prompt, candidates, tuple(GRADES.values()), pair.id))
-    if n is not None and len(found) < n:
-        raise ValueError(f"n={n}; only {len(found)} rankings in the {split} split.")
     return found

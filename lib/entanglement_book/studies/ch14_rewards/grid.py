@@ -146,4 +146,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("rewards", Grid("rewards", grid_cells, run_cell, describe, models=("nano",)))
+GRIDS.add("rewards", Grid("rewards", grid_cells, run_cell, describe, models=(), smoke="nano"))

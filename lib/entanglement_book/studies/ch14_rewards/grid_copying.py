@@ -144,4 +144,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": recipe, "arms": arms, "single": SINGLE, "draws": DRAWS, "model": model}
 
 
-GRIDS.add("copying", Grid("copying", grid_cells, run_cell, describe, models=("nano",)))
+GRIDS.add("copying", Grid("copying", grid_cells, run_cell, describe, models=(), smoke="nano"))

@@ -177,4 +177,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("rankings", Grid("rankings", grid_cells, run_cell, describe, models=("nano",)))
+GRIDS.add("rankings", Grid("rankings", grid_cells, run_cell, describe, models=(), smoke="nano"))
