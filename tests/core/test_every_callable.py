@@ -41,6 +41,7 @@ from entanglement.outcomes.steps import model_steps, small_steps, step_ladder
 from entanglement.outcomes.turning import mean_gradients
 from entanglement.pairs import PreferencePair, collate
 from entanglement.sampling import continue_ids
+from entanglement.shared_prompt import quick_logps
 from entanglement.training import Trajectory
 from entanglement.updates import get_rule, get_update
 from entanglement.updates.base import Watch
@@ -58,6 +59,9 @@ MACHINERY = (
     "gradients.tape",
     "gradients.uncovered",
     "loglinear._exact",
+    "objectives.by_rules",
+    "objectives.reading",
+    "objectives.values",
     "signatures",
     "updates.halves",
     "uses",
@@ -93,6 +97,11 @@ NEVER_FINITE = {
     "training.measure.measure": "what was not measured is missing",
     "updates.base.StepReport": "the norm is nan before it is known",
     "updates.decoupled.Decoupled": "a budget may be infinite",
+}
+#: Arguments that may be anything: others make something of them.
+ANYTHING = {
+    ("objectives.objective_geometry", "batch"): "whatever the objectives take",
+    ("objectives.oracle.objective_gradients", "batch"): "whatever the objectives take",
 }
 #: What is looked up by name is called by its kind in the message.
 CALLED = {
@@ -193,7 +202,8 @@ class Stage:
             content="text", table=pd.DataFrame(), losses=two, n_pairs=2, what="loss", suffix=2, draws=3,
             value=1.0, source="", formula="", form="strict", needs_reference=True, default=0.1,
             spec=loss_spec("dpo"), hyper={"beta": 0.1}, successes=1, by=["group"], chosen_kl=two,
-            rejected_kl=two, policy=tokens, plain={}, grads={}, logp=0.0,
+            rejected_kl=two, policy=tokens, plain={}, grads={}, logp=0.0, gram=torch.eye(2),
+            objectives=lambda m, b: torch.stack(quick_logps(m, one), dim=1),
         )  # fmt: skip
         weight, state = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
         sequence = dict(
@@ -370,7 +380,7 @@ def infinite(value, depth=0):
 
 
 def test_the_lists_name_what_is_there(stage):
-    assert {short for short, _ in NOT_FINITE} | set(NEVER_FINITE) <= set(PUBLIC)
+    assert {short for short, _ in [*NOT_FINITE, *ANYTHING]} | set(NEVER_FINITE) <= set(PUBLIC)
     assert set(stage.by_callable) <= set(PUBLIC)
     assert all(isinstance(given, dict) for given in stage.by_callable.values())
 
@@ -383,7 +393,7 @@ def test_only_what_is_meant_is_taken(stage, short, monkeypatch, capsys):
     assert finite == (short not in NEVER_FINITE)
     wrong, excused = [], set()
     for name in valid:
-        for kind in JUNK:
+        for kind in JUNK if (short, name) not in ANYTHING else ():
             problem = what_is_wrong(stage, short, valid, name, kind)
             if problem == INFINITE and (not finite or (short, name) in NOT_FINITE):
                 excused.add((short, name))
