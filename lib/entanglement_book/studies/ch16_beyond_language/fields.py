@@ -122,39 +122,37 @@ def _scenes(split: str, n: int, seed: int) -> Split:
     return Split(found.images, torch.stack([found.first, found.second, odd, larger], dim=1))
 
 
-def _digits(examples: int, seed: int) -> Field:
-    held_out = _scenes("test", max(60, examples // 3), seed)
-    half = len(held_out) // 2
+def _digits(examples: int, held_out: int, seed: int) -> Field:
+    others = _scenes("test", 2 * held_out, seed)
     return Field(
         ("first", "second", "odd sum", "first larger"), (10, 10, 1, 1), _convolutions, lambda w: 4 * w,
-        _scenes("train", examples, seed), held_out[:half], held_out[half:],
+        _scenes("train", examples, seed), others[:held_out], others[held_out:],
     )  # fmt: skip
 
 
-def _genes(examples: int, seed: int) -> Field:
+def _genes(examples: int, held_out: int, seed: int) -> Field:
     generator = torch.Generator().manual_seed(seed)
     parts = []
-    for split in ("train", "test"):
+    for split, most in (("train", examples), ("test", 2 * held_out)):
         inputs, answers = yeast_genes(split)  # type: ignore[arg-type]
-        order = torch.randperm(len(inputs), generator=generator)[:examples]
+        order = torch.randperm(len(inputs), generator=generator)[:most]
         parts.append(Split(inputs[order], answers[order].long()))
-    train, held_out = parts
-    half = len(held_out) // 2
+    train, others = parts
+    half = len(others) // 2
     names = tuple(f"label {i + 1}" for i in range(14))
-    return Field(
-        names, (1,) * 14, _layers, lambda w: 4 * w, train, held_out[:half], held_out[half:]
-    )  # fmt: skip
+    return Field(names, (1,) * 14, _layers, lambda w: 4 * w, train, others[:half], others[half:])
 
 
-FIELDS: dict[str, Callable[[int, int], Field]] = {"digits": _digits, "genes": _genes}
+FIELDS: dict[str, Callable[[int, int, int], Field]] = {"digits": _digits, "genes": _genes}
 
 
-def make_field(name: str, examples: int, seed: int) -> Field:
+def make_field(name: str, examples: int, held_out: int, seed: int) -> Field:
     """Return the tasks and examples of a field.
 
     Args:
         name: of ``FIELDS``.
-        examples: to train on, at most; half as many or fewer are held out.
+        examples: to train on; fewer where there are no more.
+        held_out: to choose by, and as many to judge by; fewer where there are no more.
         seed: of the draw.
 
     Raises:
@@ -162,4 +160,4 @@ def make_field(name: str, examples: int, seed: int) -> Field:
     """
     if name not in FIELDS:
         raise ValueError(f"name={name!r}; expected one of {', '.join(FIELDS)}.")
-    return FIELDS[name](examples, seed)
+    return FIELDS[name](examples, held_out, seed)
