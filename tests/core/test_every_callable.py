@@ -60,6 +60,7 @@ MACHINERY = (
     "gradients.uncovered",
     "loglinear._exact",
     "objectives.by_rules",
+    "objectives.cone",
     "objectives.reading",
     "objectives.values",
     "signatures",
@@ -107,6 +108,7 @@ ANYTHING = {
 CALLED = {
     "name": "loss|update|model|name|model_facts",
     "path": "path|model",
+    "rule": "rule|aggregation",
     "at": "at|evaluate_at",
     "n_pairs": "n_pairs|pairs",
 }
@@ -265,6 +267,7 @@ class Stage:
             "models.check_model_folder": dict(path=LIBRARY / "checkpoints" / "nano"),
             "models.load_model": dict(name="nano"),
             "models.model_facts": dict(name="nano"),
+            "objectives.aggregation.aggregate": dict(rule="upgrad"),
             "optimizers.make_optimizer": dict(optimizer="sgd"),
             "outcomes.squeezing.first_difference": dict(chosen=[1, 2], rejected=[1, 3]),
             "outcomes.steps.log_linear_steps": dict(pairs=self._log_linear()),

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from entanglement.gradients.select import Parameters, select_parameters
+from entanglement.objectives.aggregation import aggregate
 from entanglement.objectives.by_rules import gram_by_batch, gram_by_example
 from entanglement.objectives.gram import ObjectiveGeometry
 from entanglement.objectives.oracle import objective_gradients
@@ -26,6 +27,7 @@ __all__ = [
     "ObjectiveGeometry",
     "Objectives",
     "Per",
+    "aggregate",
     "objective_geometry",
     "objective_gradients",
 ]

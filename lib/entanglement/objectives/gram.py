@@ -16,38 +16,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from entanglement.checks import non_empty, non_negative, shown, whole
 from entanglement.geometry import CAUCHY_SCHWARZ_TOLERANCE, TIE, Numbers, PairGeometry, as_float64
+from entanglement.objectives.cone import shortest_mixture
 from entanglement.signatures import checked
 
 __all__ = ["ObjectiveGeometry"]
 
 #: Unit gradients whose shortest mixture has a square below this point nowhere together: that is rounding.
 TOUCHING = 1e-12
-
-
-def _nearest(cosine: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the weights, at least 0 and of sum 1, of the shortest mixture of k gradients.
-
-    Among v ≥ 0 of one direction, vᵀGv + (Σv − 1)² is least at q/(1 + q), where q is the square of the mixture
-    that v/Σv makes, and this grows with q. So a least-squares problem with v ≥ 0 has the same direction. It
-    is posed for gradients of length 1, so that very different lengths do no harm.
-
-    Args:
-        cosine: (k, k).
-        lengths: (k,) positive norms of the gradients.
-    """
-    values, vectors = np.linalg.eigh(cosine)
-    values[values < len(cosine) * np.finfo(float).eps] = 0.0
-    roots = np.sqrt(values)[:, None] * vectors.T  # rootsᵀ roots = cosine
-    sums = lengths.min() / lengths
-    found, _ = nnls(np.vstack([roots, sums]), np.append(np.zeros(len(cosine)), 1.0))
-    mixture = found / lengths * lengths.min()
-    return mixture / mixture.sum()
 
 
 @checked(gram=None)
@@ -241,7 +220,7 @@ class ObjectiveGeometry:
                 found[b] = zero / zero.sum()
                 continue
             lengths = torch.ones_like(norms) if unit else norms
-            found[b] = torch.from_numpy(_nearest(cosine.numpy().copy(), lengths.numpy()))
+            found[b] = torch.from_numpy(shortest_mixture(cosine.numpy(), lengths.numpy()))
         return found
 
     @property
