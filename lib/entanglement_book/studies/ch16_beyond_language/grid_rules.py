@@ -16,12 +16,7 @@ from torch import nn
 
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.ch16_beyond_language.fields import Field, make_field
-from entanglement_book.studies.ch16_beyond_language.together import (
-    RULES,
-    passes,
-    rule_weights,
-    train_together,
-)
+from entanglement_book.studies.ch16_beyond_language.together import RULES, passes, train_together
 
 __all__ = ["CONSTANTS", "WAYS", "WIDTHS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
@@ -104,7 +99,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     chance = chance_losses(field)
     looks = {round(steps * (i + 1) / numbers.looks) for i in range(numbers.looks)}
     if way in RULES:
-        weights: Any = rule_weights(way, seed)
+        weights: Any = way
     else:
         power = chance ** -CONSTANTS.get(way, 0.0)
         weights = (k * power / power.sum()).tolist()

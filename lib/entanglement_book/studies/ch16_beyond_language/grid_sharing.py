@@ -21,11 +21,7 @@ from torch import nn
 from entanglement.objectives import ObjectiveGeometry
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.ch16_beyond_language.fields import Field, make_field
-from entanglement_book.studies.ch16_beyond_language.together import (
-    gradient_rows,
-    plain_steps,
-    train_together,
-)
+from entanglement_book.studies.ch16_beyond_language.together import gradient_rows, plain_steps, train_together
 
 __all__ = ["CASES", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
@@ -208,8 +204,10 @@ def _count(said: np.ndarray, seen: np.ndarray, last: np.ndarray | None) -> dict[
     falls, rises = seen < 0, seen > 0
     found = {"falls": falls.sum(), "rises": rises.sum()}
     found |= {"falls_seen": (falls & (said < 0)).sum(), "rises_seen": (rises & (said > 0)).sum()}
-    kept = (np.nan, np.nan) if last is None else ((falls & (last < 0)).sum(), (rises & (last > 0)).sum())
-    return {name: float(n) for name, n in (found | dict(zip(("falls_kept", "rises_kept"), kept))).items()}
+    found |= {"falls_kept": np.nan, "rises_kept": np.nan}
+    if last is not None:
+        found |= {"falls_kept": (falls & (last < 0)).sum(), "rises_kept": (rises & (last > 0)).sum()}
+    return {name: float(number) for name, number in found.items()}
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from entanglement.archive import DataError
+from entanglement.objectives import aggregate
 
 __all__ = [
     "PASSES",
@@ -21,21 +21,13 @@ __all__ = [
     "gradient_rows",
     "passes",
     "plain_steps",
-    "rule_weights",
-    "task_rows",
     "train_together",
 ]
 
 #: (network, rows of the training set) → the k losses, each a mean over the rows.
 Losses = Callable[[nn.Module, torch.Tensor], torch.Tensor]
-#: Rules of torchjd by the names of their classes there: k gradients → the weights of their sum.
-RULES: dict[str, str] = {
-    "pcgrad": "PCGradWeighting",
-    "mgda": "MGDAWeighting",
-    "upgrad": "UPGradWeighting",
-    "cagrad": "CAGradWeighting",
-    "imtl-g": "IMTLGWeighting",
-}
+#: Rules of ``entanglement.objectives.aggregate`` that are compared.
+RULES: tuple[str, ...] = ("pcgrad", "mgda", "cagrad", "upgrad", "imtl-g")
 #: How many forward passes a backward one costs.
 PASSES = 2
 
@@ -56,34 +48,6 @@ def gradient_rows(net: nn.Module, losses: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def rule_weights(rule: str, seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a rule of torchjd: Gram matrix (k, k) → weights (k,).
-
-    Raises:
-        ValueError: an unknown rule.
-        DataError: torchjd is not installed.
-    """
-    if rule not in RULES:
-        raise ValueError(f"rule={rule!r}; expected one of {', '.join(RULES)}.")
-    try:
-        from torchjd import aggregation
-    except ImportError as error:
-        raise DataError("the package 'torchjd' is not installed; install requirements.lock.") from error
-    kind = getattr(aggregation, RULES[rule])
-    made = kind(c=0.5) if rule == "cagrad" else kind()
-    if rule != "pcgrad":
-        return made
-    generator = torch.Generator().manual_seed(seed)
-
-    def drawn(gram: torch.Tensor) -> torch.Tensor:
-        # PCGrad takes the other objectives in random order, from the global generator: here from its own.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-            return made(gram)
-
-    return drawn
-
-
 def train_together(
     net: nn.Module,
     losses: Losses,
@@ -93,8 +57,7 @@ def train_together(
     lr: float,
     batch: int,
     seed: int,
-    weights: Sequence[float] | Callable[[torch.Tensor], torch.Tensor] = (),
-    first: int = 0,
+    weights: Sequence[float] | str = (),
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Iterator[int]:
     """Train with Adam; yield the number of steps done, before the first and after each.
@@ -104,22 +67,21 @@ def train_together(
         losses: of the network on some rows.
         rows: of the training set.
         steps, lr, batch, seed: of the training; a batch is drawn anew from all rows at each step.
-        weights: constants (k,), 1 each by default, or a rule that takes the Gram matrix.
-        first: steps that were done before: their batches are drawn and left out.
-        optimizer: that did them.
+        weights: constants (k,), 1 each by default, or the name of a rule, which weighs anew at each step by
+            the Gram matrix of the batch's gradients.
+        optimizer: another one than Adam with its defaults.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = optimizer or torch.optim.Adam(net.parameters(), lr)
     for step in range(steps):
         drawn = torch.randint(rows, (batch,), generator=generator)
-        if step < first:
-            continue
         yield step
         found = losses(net, drawn)
         optimizer.zero_grad()
-        if callable(weights):
+        if isinstance(weights, str):
             jacobian = gradient_rows(net, found)
-            whole = weights(jacobian @ jacobian.T) @ jacobian
+            gram = jacobian.double() @ jacobian.double().T
+            whole = aggregate(gram, weights, seed=seed + step).to(jacobian.dtype) @ jacobian
             start = 0
             for parameter in net.parameters():
                 parameter.grad = whole[start : start + parameter.numel()].view_as(parameter).clone()
@@ -143,14 +105,3 @@ def plain_steps(
         (found.sum() if task is None else found[task]).backward()
         optimizer.step()
     return copy
-
-
-def task_rows(names: Sequence[str], values: torch.Tensor) -> list[dict[str, float | str]]:
-    """Return one row an ordered pair of tasks: by (which is stepped on), task, and the value (k, k) of the
-    second in the column of the first.
-    """
-    return [
-        {"task": one, "by": other, "value": float(values[i, j])}
-        for i, one in enumerate(names)
-        for j, other in enumerate(names)
-    ]

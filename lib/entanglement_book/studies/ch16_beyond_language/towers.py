@@ -141,9 +141,7 @@ def recalls(net: nn.Module, examples: Examples, among: int = 20) -> dict[str, fl
     films that a user likes later is among the first of taste's ranking, and how often the next film is among
     the first of intent's.
     """
-    best = [
-        logits.masked_fill(examples.long > 0, -torch.inf).topk(among).indices for logits in net(examples)
-    ]
+    best = [logits.masked_fill(examples.long > 0, -torch.inf).topk(among).indices for logits in net(examples)]
     taste = (examples.later > 0).gather(1, best[0]).sum(1) / (examples.later > 0).sum(1)
     intent = (best[1] == examples.next[:, None]).any(1)
     return {"taste": float(taste.double().mean()), "intent": float(intent.double().mean())}
