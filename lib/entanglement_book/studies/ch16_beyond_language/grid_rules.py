@@ -41,11 +41,11 @@ class Recipe:
 
     examples: int = 6000
     held_out: int = 1500
-    steps: tuple[tuple[str, int], ...] = (("digits", 600), ("genes", 160))
+    steps: tuple[tuple[str, int], ...] = (("digits", 400), ("genes", 120))
     lr: float = 0.005
     batch: int = 64
     looks: int = 4
-    seeds: int = 4
+    seeds: int = 3
 
 
 _SMOKE = Recipe(

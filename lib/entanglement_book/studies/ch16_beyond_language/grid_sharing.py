@@ -51,15 +51,15 @@ class Recipe:
     """
 
     examples: int = 6000
-    held_out: int = 1500
+    held_out: int = 1200
     steps: int = 700
     lr: float = 0.005
     batch: int = 64
     moments: tuple[int, ...] = (100, 200, 300, 400, 500, 600)
-    measured: int = 1500
+    measured: int = 1200
     length: float = 0.03
     ahead: int = 10
-    seeds: int = 4
+    seeds: int = 3
 
 
 _SMOKE = Recipe(examples=200, held_out=60, steps=14, moments=(4, 8, 12), measured=60, ahead=2, seeds=2)

@@ -51,12 +51,12 @@ class Recipe:
     moments: int = 12
     users: int | None = None
     width: int = 16
-    steps: int = 500
+    steps: int = 400
     lr: float = 0.005
     batch: int = 128
-    looks: int = 10
-    measured: int = 1500
-    seeds: int = 4
+    looks: int = 8
+    measured: int = 1000
+    seeds: int = 3
 
 
 _SMOKE = Recipe(moments=3, users=30, width=4, steps=6, batch=16, looks=2, measured=20, seeds=2)
@@ -111,7 +111,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             geometry = ObjectiveGeometry.from_vectors(
                 gradient_rows(net, losses(net, measured))[None].double(), OBJECTIVES
             )
-            row = {"step": step, "passes": step * passes(2, rule=isinstance(weights, str))}
+            row: dict[str, float] = {"step": step, "passes": step * passes(2, rule=isinstance(weights, str))}
             row |= _pair(geometry)
             for split in ("choice", "judged"):
                 found = recalls(net, data[split])

@@ -17,15 +17,19 @@ from entanglement.objectives import aggregate
 __all__ = [
     "PASSES",
     "RULES",
+    "Direction",
     "Losses",
     "gradient_rows",
     "passes",
     "plain_steps",
+    "priorities",
     "train_together",
 ]
 
 #: (network, rows of the training set) → the k losses, each a mean over the rows.
 Losses = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+#: Gradients (k, P) → direction (P,).
+Direction = Callable[[torch.Tensor], torch.Tensor]
 #: Rules of ``entanglement.objectives.aggregate`` that are compared.
 RULES: tuple[str, ...] = ("pcgrad", "mgda", "cagrad", "upgrad", "imtl-g")
 #: How many forward passes a backward one costs.
@@ -48,6 +52,28 @@ def gradient_rows(net: nn.Module, losses: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
+def priorities(jacobian: torch.Tensor) -> torch.Tensor:
+    """Return the sum of gradients (k, P) that are ordered from the most important on: where one points
+    against one before it, all that it has in common with those before is taken out of it first.
+
+    To first order a step on the sum then changes the first objective at the rate of the first gradient alone,
+    or faster.
+    """
+    kept: list[torch.Tensor] = []
+    basis: list[torch.Tensor] = []
+    for gradient in jacobian.double():
+        if any(float(gradient @ before) < 0 for before in kept):
+            for axis in basis:
+                gradient = gradient - (gradient @ axis) * axis
+        kept.append(gradient)
+        rest = gradient
+        for axis in basis:
+            rest = rest - (rest @ axis) * axis
+        if float(rest.norm()) > 1e-12:
+            basis.append(rest / rest.norm())
+    return torch.stack(kept).sum(0).to(jacobian.dtype)
+
+
 def train_together(
     net: nn.Module,
     losses: Losses,
@@ -57,7 +83,7 @@ def train_together(
     lr: float,
     batch: int,
     seed: int,
-    weights: Sequence[float] | str = (),
+    weights: Sequence[float] | str | Direction = (),
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Iterator[int]:
     """Train with Adam; yield the number of steps done, before the first and after each.
@@ -67,8 +93,8 @@ def train_together(
         losses: of the network on some rows.
         rows: of the training set.
         steps, lr, batch, seed: of the training; a batch is drawn anew from all rows at each step.
-        weights: constants (k,), 1 each by default, or the name of a rule, which weighs anew at each step by
-            the Gram matrix of the batch's gradients.
+        weights: constants (k,), 1 each by default; or the name of a rule, which weighs anew at each step by
+            the Gram matrix of the batch's gradients; or what makes a direction of the gradients themselves.
         optimizer: another one than Adam with its defaults.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -78,10 +104,13 @@ def train_together(
         yield step
         found = losses(net, drawn)
         optimizer.zero_grad()
-        if isinstance(weights, str):
+        if isinstance(weights, str) or callable(weights):
             jacobian = gradient_rows(net, found)
-            gram = jacobian.double() @ jacobian.double().T
-            whole = aggregate(gram, weights, seed=seed + step).to(jacobian.dtype) @ jacobian
+            if isinstance(weights, str):
+                gram = jacobian.double() @ jacobian.double().T
+                whole = aggregate(gram, weights, seed=seed + step).to(jacobian.dtype) @ jacobian
+            else:
+                whole = weights(jacobian)
             start = 0
             for parameter in net.parameters():
                 parameter.grad = whole[start : start + parameter.numel()].view_as(parameter).clone()
