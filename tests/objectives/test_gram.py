@@ -42,7 +42,7 @@ def test_the_shape():
 
 
 @pytest.mark.parametrize("weights", [1.0, [0.3, 2.0]])
-def test_two_objectives_are_a_pair(weights):
+def test_thm_objectives_ii_two_objectives_are_a_pair(weights):
     draw = torch.Generator().manual_seed(1)
     g_w, g_l = (torch.randn(60, 4, generator=draw).double() for _ in range(2))
     g_l = g_l + 1.5 * g_w
@@ -164,6 +164,14 @@ def test_thm_objectives_iv_who_is_dragged_is_pulled_harder_than_it_pulls():
     assert dragged > 20 and bounded > 20
 
 
+def test_thm_objectives_iv_normalized_gradients_are_safe_for_two_and_not_for_three():
+    two = ObjectiveGeometry.from_vectors(drawn(2, 3))
+    assert not two.dragged(1 / two.norms).any() and two.dragged().any()
+    three = ObjectiveGeometry.from_vectors([[1.0, 0.0], [-0.6, 0.8], [-0.6, 0.8]])
+    assert three.dragged(1 / three.norms).tolist() == [[True, False, False]]
+    assert three.can_all_rise.all()
+
+
 def test_thm_objectives_v_how_long_a_step_may_be():
     shorter = 0
     for f, g, geometry, w in steps(3, 6, together=1.0):
@@ -183,6 +191,22 @@ def test_thm_objectives_v_how_long_a_step_may_be():
             assert worst(float(1.01 * limit[i]) * u)[i] < start[i]
             shorter += 1
     assert shorter > 20
+
+
+def test_thm_objectives_v_along_the_shortest_mixture_all_rise_up_to_two_over_the_bend():
+    sharp = 0
+    for f, g, geometry, _ in steps(3, 6, together=1.5):
+        w = geometry.shortest
+        assert geometry.can_all_rise.all()
+        m = (w @ g)[0]
+        for bend in (f.h, -torch.ones_like(f.h)):
+            f.h = bend
+            for lr in (0.01, 1.0, 1.99):
+                assert (f(lr * m) > 0).all()
+        beyond = f(2.01 * m) < 0
+        assert beyond[w[0] > 1e-9].all()  # each that has a weight in the mixture
+        sharp += int(beyond.sum())
+    assert sharp > 20
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
