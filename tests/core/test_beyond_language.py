@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from entanglement.archive import DataError
-from entanglement.objectives import aggregate
+from entanglement.objectives import aggregate, objective_gradients
 from entanglement_book.studies.ch16_beyond_language import driving, grid_sharing, numbers as tell
 from entanglement_book.studies.ch16_beyond_language.fields import make_field
 from entanglement_book.studies.ch16_beyond_language.grid_rules import chance_losses
+from entanglement_book.studies.ch16_beyond_language.tables import by_picture, cosine_curve, trained
 from entanglement_book.studies.ch16_beyond_language.together import (
     gradient_rows,
     passes,
@@ -400,14 +401,15 @@ def test_drivers_are_compared_seed_by_seed_and_at_the_end():
             for seed in (0, 1)
         ]
     )
-    assert tell.apart_by_seed(driven, "crashes", "a", "b").value == pytest.approx(0.3)
     assert list(tell.closed_loop(driven, "crashes")) == ["a", "b"]
     rows = [
         {"way": "a", "seed": seed, "step": step, "objective": "safety", "held_out": 0.1 * step}
         for seed in (0, 1)
         for step in (0, 5)
     ]
-    assert tell.expected(pd.DataFrame(rows), "safety")["a"].value == pytest.approx(0.5)
+    more = pd.DataFrame([*rows, *({**row, "way": "b", "held_out": 0.1 * row["seed"]} for row in rows)])
+    assert tell.expected(more, "safety")["a"].value == pytest.approx(0.5)
+    assert tell.driver_difference(more, "safety", "a", "b").value == pytest.approx(0.45)
     cosines = pd.DataFrame(
         [
             {"way": "a", "seed": seed, "step": step, "objective": "safety", "other": "progress"}
@@ -417,6 +419,40 @@ def test_drivers_are_compared_seed_by_seed_and_at_the_end():
         ]
     )
     assert tell.first_cosines(cosines, "a", ("safety", "progress")).value == pytest.approx(-0.9)
-    assert tell.named("x", tell.first_cosines(cosines, "a", ("safety", "progress")), 2)["x"] == pytest.approx(
-        -1.8
+    towers = cosines.assign(way="b", cosine=cosines["cosine"] / 2)
+    assert tell.last_cosine(towers, "b").value == pytest.approx(0.45)
+    assert tell.last_cosine(towers, "b", first=True).value == pytest.approx(-0.45)
+    found = tell.percent(tell.first_cosines(cosines, "a", ("safety", "progress")))
+    assert found.value == pytest.approx(-90) and found.low < -90 < found.high and found.n == 2
+    assert tell.titled({"b": 1, "a": 2}, {"a": "A", "c": "C", "b": "B"}) == {"A": 2, "B": 1}
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digits", "genes"])
+def test_the_geometry_of_examples_adds_up_to_that_of_the_losses(name):
+    field = make_field(name, 12, 6, 0)
+    net = trained(field, 2, 3, 0)
+    found = by_picture(net, field, field.judged)
+    assert found.names == field.tasks and len(found) == 6
+    whole = objective_gradients(net, lambda net, split: -field.losses(net, split), field.judged, per="batch")
+    rows = gradient_rows(net, field.losses(net, field.judged))
+    assert torch.allclose(whole[0].float(), -rows, atol=1e-6)
+    alone = by_picture(net, field, field.judged[:1]).gram[0]
+    one = gradient_rows(net, field.losses(net, field.judged[:1])).double()
+    assert torch.allclose(alone, one @ one.T, atol=1e-5)
+
+
+def test_a_curve_of_cosines_stays_within_its_range():
+    looks = pd.DataFrame(
+        [
+            {"way": way, "seed": seed, "step": step, "cosine": value + 0.04 * seed}
+            for way, value in (("a", 0.95), ("b", -0.5))
+            for seed in (0, 1)
+            for step in (0, 5)
+        ]
     )
+    curve = cosine_curve(looks, "a")
+    assert curve["step"].tolist() == [0, 5] and curve["value"].tolist() == pytest.approx([0.97, 0.97])
+    assert (curve["high"] == 1).all() and (curve["low"] < 0.97).all()

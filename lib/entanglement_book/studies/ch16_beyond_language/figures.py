@@ -14,7 +14,16 @@ from entanglement_book.drawing.narrow import narrow_figure
 from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement_book.materials import DigitScenes
 
-__all__ = ["foretold_bars", "left", "pair_lines", "recalls", "road", "safety_and_progress", "scenes"]
+__all__ = [
+    "foretold_bars",
+    "left",
+    "pair_lines",
+    "recalls",
+    "road",
+    "safety_and_progress",
+    "scenes",
+    "tower_cosines",
+]
 
 _PALETTE = (CHOSEN, REJECTED, ACCENT, "#148f5c", "#b58100", "#b553b0")
 
@@ -43,6 +52,7 @@ def pair_lines(pairs: pd.DataFrame, widths: Sequence[int]) -> Figure:
         some = pairs[(pairs["width"] == width) & (pairs["network"] == "shared")]
         for color, ((one, other), rows) in zip(_PALETTE, some.groupby(["task", "other"]), strict=False):
             line = rows.groupby("step")["ratio"].mean()
+            ax.plot(rows["step"], rows["ratio"], ".", color=color, ms=4, alpha=0.5)
             ax.plot(line.index, line, color=color, lw=1.6, marker="o", ms=3, label=f"{one}, {other}")
         ax.set_yscale("symlog", linthresh=1)
         ax.set_ylim(-20, 20)

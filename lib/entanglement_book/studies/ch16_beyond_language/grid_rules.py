@@ -41,8 +41,8 @@ class Recipe:
 
     examples: int = 6000
     held_out: int = 1500
-    steps: tuple[tuple[str, int], ...] = (("digits", 400), ("genes", 120))
-    lr: float = 0.005
+    steps: tuple[tuple[str, int], ...] = (("digits", 250), ("genes", 80))
+    lr: float = 0.01
     batch: int = 64
     looks: int = 4
     seeds: int = 3
@@ -97,14 +97,12 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     net = field.network(WIDTHS[cell["field"]], shared=way != "separate", seed=seed)
     steps, k = dict(numbers.steps)[cell["field"]], len(field.tasks)
     chance = chance_losses(field)
-    looks = {round(steps * (i + 1) / numbers.looks) for i in range(numbers.looks)}
-    if way in RULES:
-        weights: Any = way
-    else:
-        power = chance ** -CONSTANTS.get(way, 0.0)
-        weights = (k * power / power.sum()).tolist()
-        longer = steps * passes(k, rule=True) / passes(k, rule=False)
-        looks |= {round(longer * (i + 1) / numbers.looks) for i in range(numbers.looks)}
+    power = chance ** -CONSTANTS.get(way, 0.0)
+    weights: Any = way if way in RULES else (k * power / power.sum()).tolist()
+    # Separate networks are run once each: forward and backward.
+    cost = k * passes(1, rule=False) if way == "separate" else passes(k, rule=way in RULES)
+    as_many = steps * passes(k, rule=True) / cost
+    looks = {round(last * (i + 1) / numbers.looks) for i in range(numbers.looks) for last in (steps, as_many)}
 
     def losses(net: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         return field.losses(net, field.train[rows])
@@ -115,7 +113,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         weights=weights,
     ):  # fmt: skip
         if step in looks:
-            done = {"step": step, "passes": step * passes(k, rule=way in RULES)}
+            done = {"step": step, "passes": step * cost}
             with torch.no_grad():
                 left = [field.losses(net, split) / chance for split in (field.choice, field.judged)]
             for i, (task, right) in enumerate(

@@ -12,16 +12,24 @@ from entanglement.stats import Interval, mean_interval
 __all__ = [
     "RULE_TITLES",
     "advantages",
+    "ahead_of_habit",
     "at_the_end",
     "changed_apart",
     "chosen",
     "closed_loop",
+    "driver_difference",
+    "expected",
+    "first_cosines",
     "foretold",
     "geometry_by_width",
+    "last_cosine",
     "left_at_the_end",
-    "named",
+    "narrow_minus_wide",
+    "percent",
     "recall_points",
     "signs",
+    "smaller_loss",
+    "titled",
 ]
 
 #: What the ways of the grid ``tasks`` are called.
@@ -38,13 +46,9 @@ RULE_TITLES: dict[str, str] = {
 }
 
 
-def named(name: str, interval: Interval, scale: float = 1.0) -> dict[str, float]:
-    """Return an interval as three numbers for the text: name, name_low, name_high."""
-    return {
-        name: scale * float(interval.value),
-        f"{name}_low": scale * float(interval.low),
-        f"{name}_high": scale * float(interval.high),
-    }
+def percent(interval: Interval) -> Interval:
+    """Return an interval of a share in percent."""
+    return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high, interval.n)
 
 
 # --- tasks that share a trunk -------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ def chosen(table: pd.DataFrame, field: str, ways: Sequence[str], *, equal: str) 
     """
     rows = _mean_left(table[table["field"] == field])
     most = rows[rows["way"] == "pcgrad"][equal].max()
-    some = rows[rows["way"].isin(ways) & (rows[equal] <= most + 1)]
+    some = rows[rows["way"].isin(ways) & (rows[equal] <= 1.01 * most)]  # steps are whole numbers
     return some.loc[some.groupby("seed")["choice"].idxmin()].set_index("seed").sort_index()
 
 
@@ -191,6 +195,13 @@ def smaller_loss(looks: pd.DataFrame, way: str) -> Interval:
     return mean_interval((apart[names] - here[names]).min(axis=1).to_numpy())
 
 
+def last_cosine(looks: pd.DataFrame, way: str, *, first: bool = False) -> Interval:
+    """Return the cosine of both gradients after a way's training, or before it, over seeds."""
+    rows = looks[looks["way"] == way]
+    step = rows["step"].min() if first else rows["step"].max()
+    return bounded_interval(rows[rows["step"] == step]["cosine"].to_numpy(), -1, 1)
+
+
 # --- driving ------------------------------------------------------------------------------------------------
 
 
@@ -211,9 +222,12 @@ def expected(training: pd.DataFrame, objective: str, column: str = "held_out") -
     }
 
 
-def apart_by_seed(values: pd.DataFrame, column: str, one: str, other: str) -> Interval:
-    """Return a column's difference between two ways, seed by seed."""
-    means = values.groupby(["way", "seed"])[column].mean()
+def driver_difference(training: pd.DataFrame, objective: str, one: str, other: str) -> Interval:
+    """Return by how much more of an objective one way ends with than another, in new situations, seed by
+    seed.
+    """
+    rows = training[(training["objective"] == objective) & (training["step"] == training["step"].max())]
+    means = rows.groupby(["way", "seed"])["held_out"].mean()
     return mean_interval((means[one] - means[other]).to_numpy())
 
 
