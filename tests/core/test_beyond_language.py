@@ -13,7 +13,13 @@ from torch import nn
 
 from entanglement.archive import DataError
 from entanglement.objectives import aggregate, objective_gradients
-from entanglement_book.studies.ch16_beyond_language import driving, grid_sharing, numbers as tell
+from entanglement_book.grids.load import load_tables
+from entanglement_book.studies.ch16_beyond_language import (
+    driving,
+    facts as told,
+    grid_sharing,
+    numbers as tell,
+)
 from entanglement_book.studies.ch16_beyond_language.fields import make_field
 from entanglement_book.studies.ch16_beyond_language.grid_rules import chance_losses
 from entanglement_book.studies.ch16_beyond_language.tables import by_picture, cosine_curve, trained
@@ -456,3 +462,40 @@ def test_a_curve_of_cosines_stays_within_its_range():
     curve = cosine_curve(looks, "a")
     assert curve["step"].tolist() == [0, 5] and curve["value"].tolist() == pytest.approx([0.97, 0.97])
     assert (curve["high"] == 1).all() and (curve["low"] < 0.97).all()
+
+
+# --- what the page says -------------------------------------------------------------------------------------
+
+
+def test_what_is_quoted_is_what_the_stored_tables_hold():
+    """Worked out once more, by hand, from the tables of the book."""
+    sharing, driven_tables = load_tables("sharing", "book"), load_tables("driving", "book")
+    facts = told.of_sharing(sharing) | told.of_driving(driven_tables)
+    seen = sharing["foretold"]
+    assert facts["changed_apart"] == 0 == facts["cosine_apart"] == facts["driver_apart"]
+    shared = seen[(seen["field"] == "digits") & (seen["network"] == "shared") & (seen["kind"] == "one")]
+    sums = shared.groupby("seed")[["falls", "falls_seen", "rises", "rises_seen"]].sum()
+    by_hand = (sums["falls_seen"] / sums["falls"] + sums["rises_seen"] / sums["rises"]) / 2
+    assert facts["share_one"].value == pytest.approx(by_hand.mean())
+    assert facts["one"].value == pytest.approx(100 * by_hand.mean())
+    train = driven_tables["training"]
+    last = train[(train["step"] == train["step"].max()) & (train["objective"] == "safety")]
+    means = last.groupby("way")["held_out"].mean()
+    assert facts["order_safer"].value == pytest.approx(means["priorities"] - means["1 to 1 to 1"])
+    assert facts["safety_three"].value == pytest.approx(means["separate"])
+    driven = driven_tables["driving"]
+    crashed = driven[driven["way"] == "1 to 1 to 1"]["crashes"].mean()
+    assert facts["crashes_sum"] == pytest.approx(100 * crashed)
+
+
+def test_recalls_and_rules_are_quoted_from_the_stored_tables():
+    looks, tasks = load_tables("towers", "book")["looks"], load_tables("tasks", "book")["tasks"]
+    facts = told.of_towers(looks) | told.of_tasks(tasks)
+    end = looks[(looks["way"] == "1 to 1") & (looks["step"] == looks["step"].max())]
+    assert facts["tower_cosine"].low <= end["cosine"].mean() <= facts["tower_cosine"].high
+    assert facts["tower_apart"] == 0
+    assert facts["cost_digits"] == 3 and facts["cost_genes"] == pytest.approx(29 / 3)
+    left = {name: facts[f"{name}_passes_digits"].value for name in ("sum", "separate")}
+    assert min(left.values()) > 0 and max(left.values()) < 1
+    # Constants are compared with the best of themselves: the plain sum cannot beat them on the choice set.
+    assert facts["sum_to_const_digits"].n == tasks["seed"].nunique()
