@@ -394,6 +394,7 @@ def test_a_look_is_chosen_on_the_ninth_tenth_and_judged_on_the_last():
         ]
     looks = pd.DataFrame(rows)
     assert tell.smaller_loss(looks, "1 to 1").value == pytest.approx(0.1)
+    assert tell.loss_of_one(looks, "1 to 1", "intent").value == pytest.approx(0.4 - 0.15)
     points = tell.recall_points(looks, ["taste only", "separate"])
     assert points["taste only"][0].value == pytest.approx(0.1)
     assert [p.value for p in points["separate"]] == pytest.approx([0.3, 0.4])

@@ -7,6 +7,7 @@ import pandas as pd
 from entanglement.stats import Interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch16_beyond_language import numbers as tell
+from entanglement_book.studies.ch16_beyond_language.fields import make_field
 from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes
 
@@ -49,6 +50,7 @@ def of_sharing(sharing: Stored) -> Facts:
     for field in _FIELDS:
         some = moments[(moments["field"] == field) & (moments["network"] == "shared")]
         found[f"conflicts_{field}"] = 100 * float(some["conflicts"].mean())
+    found["n_genes"] = float(len(make_field("genes", 10**6, 10**6, 0).judged))
     return found
 
 
@@ -88,7 +90,7 @@ def of_towers(looks: pd.DataFrame) -> Facts:
         "tower_first": tell.last_cosine(looks, "1 to 1", first=True),
         "tower_apart": tell.last_cosine(looks, "separate").value,
         "towers_lose": tell.smaller_loss(looks, "1 to 1"),
-        "intent_only_loses": tell.smaller_loss(looks, "intent only"),
+        "taste_lost": tell.loss_of_one(looks, "intent only", "taste"),
     }
     ways = {"1 to 1": "both", "separate": "alone", "pcgrad": "pcgrad", "mgda": "mgda", "upgrad": "upgrad"}
     ways |= {"taste only": "taste_only", "intent only": "intent_only"}

@@ -164,11 +164,13 @@ def road(vehicles: pd.DataFrame, case: pd.DataFrame, actions: Sequence[str]) -> 
         color = ACCENT if own else INK
         above.add_patch(Rectangle((x - 2.5, y - 1), 5, 2, color=color, alpha=0.9, lw=0))
         above.text(x, y + 2.6, f"{speed:.0f}", ha="center", va="center", fontsize=9.5, color=color)
-    above.set(xlim=(-30, 90), ylim=(11, -3), yticks=[], xlabel="m ahead of the driver")
+    above.set(xlim=(-30, 90), ylim=(12.5, -3), yticks=[], xlabel="m ahead of the driver")
     above.grid(visible=False)
-    for color, (_, row) in zip((REJECTED, NEUTRAL, CHOSEN), case.iterrows(), strict=False):
+    looks = ((REJECTED, "o", -0.15), (NEUTRAL, "^", 0.0), (CHOSEN, "s", 0.15))
+    for (color, marker, shift), (_, row) in zip(looks, case.iterrows(), strict=False):
+        places = [place + shift for place in range(len(actions))]
         values = [float(row[action]) for action in actions]
-        below.plot(range(len(actions)), values, "o", color=color, ms=7, alpha=0.8, label=row["objective"])
+        below.plot(places, values, marker, color=color, ms=7, label=row["objective"])
     below.set_xticks(range(len(actions)), [action.replace(" ", "\n") for action in actions])
     below.set(ylim=(-0.08, 1.08), ylabel="value")
     fig.legend(loc="outside lower center", ncols=3)

@@ -24,6 +24,7 @@ __all__ = [
     "geometry_by_width",
     "last_cosine",
     "left_at_the_end",
+    "loss_of_one",
     "narrow_minus_wide",
     "percent",
     "recall_points",
@@ -193,6 +194,12 @@ def smaller_loss(looks: pd.DataFrame, way: str) -> Interval:
     apart, here = (at_the_end(looks, name) for name in ("separate", way))
     names = ["taste_judged", "intent_judged"]
     return mean_interval((apart[names] - here[names]).min(axis=1).to_numpy())
+
+
+def loss_of_one(looks: pd.DataFrame, way: str, objective: str) -> Interval:
+    """Return what a way loses to separate towers in one objective, recall@20 over seeds."""
+    apart, here = (at_the_end(looks, name)[f"{objective}_judged"] for name in ("separate", way))
+    return mean_interval((apart - here).to_numpy())
 
 
 def last_cosine(looks: pd.DataFrame, way: str, *, first: bool = False) -> Interval:
