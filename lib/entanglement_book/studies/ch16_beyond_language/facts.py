@@ -39,6 +39,7 @@ def of_sharing(sharing: Stored) -> Facts:
     for name, share in shares.items():
         found |= {name: tell.percent(share), f"share_{name}": share}
     found["ahead_of_habit"] = tell.ahead_of_habit(seen, "one")
+    found["ahead"] = tell.percent(tell.ahead_of_habit(seen, "one"))
     found["changed_apart"] = tell.changed_apart(seen)
     cosines = tell.geometry_by_width(moments, "cosine")
     beyond = tell.geometry_by_width(moments, "beyond")
@@ -92,6 +93,7 @@ def of_towers(looks: pd.DataFrame) -> Facts:
         "towers_lose": tell.smaller_loss(looks, "1 to 1"),
         "taste_lost": tell.loss_of_one(looks, "intent only", "taste"),
     }
+    found["lost"] = tell.percent(tell.smaller_loss(looks, "1 to 1"))
     ways = {"1 to 1": "both", "separate": "alone", "pcgrad": "pcgrad", "mgda": "mgda", "upgrad": "upgrad"}
     ways |= {"taste only": "taste_only", "intent only": "intent_only"}
     for way, (taste, intent) in tell.recall_points(looks, list(ways)).items():
