@@ -276,6 +276,8 @@ class Stage:
             "outcomes.steps.case_of_changes": dict(chosen=[1.0, -1.0], rejected=[-1.0, 1.0]),
             "pairs.PairBatch": {f.name: getattr(batch, f.name) for f in fields(batch)},
             "pairs.PreferencePair": dict(chosen=" good", rejected=" bad"),
+            "ranking.Ranking": dict(name="ranknet", beta=0.1),
+            "ranking.get_ranking": dict(name="ranknet"),
             "sampling.Continuations": dict(input_ids=ids, attention_mask=torch.ones_like(ids), tokens=1),
             "sampling.continuation_logps": dict(some=continue_ids(model, ids, torch.ones_like(ids), 2)),
             "stats.share_interval": dict(n=3),

@@ -160,7 +160,7 @@ def test_thm_one_token_v_any_step_size(seed, vocab, tau, more):
 
 
 @given(seed=seeds, vocab=st.integers(2, 8))
-def test_thm_one_token_vi_other_kernels(seed, vocab):
+def test_thm_one_token_ii_other_kernels(seed, vocab):
     m = random_one_token(N, vocab, scale=1.0, generator=rng(seed))
     k = 0.1 + torch.rand(N, vocab, generator=rng(seed + 1), dtype=torch.float64)
     nu = torch.randn(N, vocab, generator=rng(seed + 2), dtype=torch.float64)
@@ -496,6 +496,18 @@ def test_thm_suffix_signs_decomposition(seed, prefix, suffix):
     terms = overlap * (at_w - at_l)
     terms[:, prefix] = 0
     torch.testing.assert_close(chosen.cross_talk, terms.sum(-1), atol=1e-9, rtol=1e-9)
+
+
+def test_obs_mask_a_step_on_the_differing_token_alone():
+    # A longer rejected suffix: the whole step lowers the chosen answer, that on the differing token does not.
+    m = suffixes("scaled", 1.25)
+    step = m.blocks("chosen")[:, 0] - m.blocks("rejected")[:, 0]  # D_w − D_l, (B, V, d)
+    chosen, _ = m.gap_terms(0)
+    rate = (m.gradients()[0] * step).sum((1, 2))
+    torch.testing.assert_close(rate, chosen.token + chosen.cross_talk, atol=1e-9, rtol=1e-9)
+    moved = [after.logps()[0] - m.logps()[0] for after in (m.apply(1e-6 * step), m.step(1e-6))]
+    torch.testing.assert_close(moved[0] / 1e-6, rate, atol=1e-3, rtol=1e-3)
+    assert bool((moved[0] > 0).all()) and bool((moved[1] < 0).all())
 
 
 def test_thm_suffix_signs_i_a_long_suffix_alone_breaks_nothing():

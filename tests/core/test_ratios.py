@@ -215,6 +215,72 @@ def test_costs_and_ratios_come_from_the_stored_tables():
     assert numbers.median_ratios(steps) == {"ratio_normalized": 1.4, "ratio_band": 1.0}
 
 
+def foretold(chosen, rejected, margins=(0.5, 1.5), seeds=2):
+    rows = [
+        {"seed": s, "direction": way, "margin": m, "chosen": chosen + s / 1000, "rejected": rejected}
+        for s in range(seeds)
+        for way in ("plain", "sign")
+        for m in margins
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_what_was_told_stands_beside_what_was_found():
+    table = ratios.told_beside_found(foretold(1.006, 1.02), made())  # of two of its seeds nothing was told
+    assert sorted(table["seed"].unique()) == [0, 1] and table["gained"].unique().tolist() == [1.0]
+    chosen = table[table["answer"] == "chosen"].set_index("seed")
+    assert chosen["told"].tolist() == [1.006, 1.007]
+    assert chosen["found"].tolist() == ratios.turns_found(constants.at_the_end(made()))["chosen"][:2].tolist()
+    assert ratios.foretold_turns(foretold(1.0, 1.0), "sign", {9: 1.0}).isna().all(axis=None)  # no such seed
+    short = ratios.told_beside_found(foretold(1.006, 1.02, margins=(0.25, 0.5)), made())
+    assert short["told"].isna().all() and short["found"].notna().all()
+
+
+def test_every_optimizer_and_rate_that_was_run_has_its_rows():
+    runs = pd.concat([made(), made(optimizer="sgd").assign(rate=2.0)])
+    table = ratios.everywhere({"near": {"nano": (foretold(1.006, 1.02), runs)}})
+    assert list(dict.fromkeys(table["setting"])) == ["nano, AdamW", "nano, plain × 2"]
+    assert set(table["data"]) == {"near"} and len(table) == 8
+
+
+def test_how_far_off_one_setting_was_is_judged_by_its_worse_answer_and_beside_the_guess():
+    runs = pd.concat([made(), made(optimizer="sgd").assign(rate=2.0)])
+    table = ratios.everywhere({"near": {"nano": (foretold(1.006, 1.02), runs)}})
+    turned = ratios.turns_found(constants.at_the_end(made())).loc[[0, 1]]
+    off, guess = numbers.off_there(table, "near", "nano, AdamW")
+    told = pd.DataFrame({"chosen": [1.006, 1.007], "rejected": [1.02, 1.02]})
+    apart = (turned - told).abs().mean()
+    assert off.value == pytest.approx(apart.max()) and off.n == 2
+    assert guess.value == pytest.approx((turned - 1).abs().mean().max())
+
+
+def order_of(told):
+    """Return a table of four settings with told and found turning points, two seeds."""
+    found = [1.0, 1.01, 1.3, 1.4]
+    rows = [
+        {"data": "near-copies" if f < 1.1 else "far", "setting": str(f), "answer": "chosen", "seed": s}
+        | {"told": t, "found": f}
+        for s in range(2)
+        for t, f in zip(told, found, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_order_of_turning_points_is_judged_beside_who_knows_the_data_set_alone():
+    found = numbers.of_elsewhere(order_of([1.01, 1.02, 1.5, 1.6]))
+    assert found["order"].value == pytest.approx(1.0)
+    assert found["order_rival"].value == pytest.approx(np.sqrt(0.8))  # ties within a data set
+    assert found["too_low_far"].value == pytest.approx(-0.2) and found["n_told"] == 8
+    assert found["too_low_near"].value == pytest.approx(-0.01)
+    assert (found["first_far"], found["last_far"]) == (1.3, 1.4)
+    assert numbers.of_elsewhere(order_of([1.6, 1.5, 1.02, 1.01]))["order"].value == pytest.approx(-1.0)
+    assert numbers.of_elsewhere(order_of([1.01, np.nan, 1.5, 1.6]))["n_told_not"] == 2
+    # A seed of a few settings only has no order of its own.
+    few = order_of([1.6, 1.5, 1.02, 1.01]).query("data == 'far'").assign(seed=7)
+    more = numbers.of_elsewhere(pd.concat([order_of([1.01, 1.02, 1.5, 1.6]), few]))
+    assert more["n_told_seeds"] == 2 and more["order"].value == pytest.approx(1.0)
+
+
 def test_what_the_page_says_of_summaries():
     runs = made().replace({"ratio": {1.005: 1.4}})
     found = numbers.of_summaries(pd.concat([runs, made(optimizer="sgd"), made(rate=2.0)]))

@@ -191,6 +191,10 @@ def test_the_numbers_of_the_lessons():
     assert (found["rose_same"], found["rose_other"]) == (100, 0)
     assert (found["one_refused"], found["one_drawn"]) == (2, 20)
     assert list(tell.spoken(said, numbers).sum(axis=1)) == pytest.approx([100.0] * 9)
+    table = tell.compliance(course, numbers)
+    assert list(table.columns) == [f"step {numbers.early}", f"step {numbers.refuse_steps}"]
+    assert table.loc["NLL alone"].str.startswith("+1.00").all()
+    assert table.loc["DPO + NLL, other words"].str.startswith("-1.00").all()
 
 
 def test_the_numbers_of_the_student():

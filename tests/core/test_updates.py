@@ -63,7 +63,7 @@ def test_the_loss_itself_is_not_safe():
 
 
 @given(pairs_of_norms)
-def test_ratios_are_those_of_the_books_table(numbers):
+def test_prf_rules_ratios_are_those_of_the_books_table(numbers):
     a, b, rho, _, _ = numbers
     rho = abs(rho) + 1e-6
     pair = geometry(a, b, min(rho, 0.999))
@@ -82,7 +82,7 @@ def test_ratios_are_those_of_the_books_table(numbers):
 
 
 @given(pairs_of_norms)
-def test_mgda_is_the_shortest_mixture_and_both_sides_gain_alike(numbers):
+def test_prf_rules_mgda_is_the_shortest_mixture_and_both_sides_gain_alike(numbers):
     a, b, rho, d_w, d_l = numbers
     pair = geometry(a, b, abs(rho))
     u_w, u_l = get_rule("mgda").weights(pair, one(d_w), one(d_l))
@@ -141,7 +141,7 @@ def test_thm_normalized_in_another_metric_needs_that_metrics_norms():
 
 
 @given(pairs_of_norms)
-def test_normalized_is_the_answer_to_both_questions(numbers):
+def test_prf_rules_normalized_is_the_answer_to_both_questions(numbers):
     a, b, rho, _, _ = numbers
     rho = abs(rho)
     g_w = torch.tensor([a, 0.0], dtype=torch.float64)

@@ -25,12 +25,8 @@ from entanglement_book.studies.shared import start, titles
 
 NAMES = list(GRIDS)
 KEYS = [(name, key) for name in NAMES for key in GRIDS[name].cells("smoke", "nano")[0]]
-#: For keys that have one value at smoke: another one that the grid could have.
-OTHERS = {
-    ("knobs", "data"): "summaries", ("ratio", "data"): "one_token", ("ratio", "rate"): 4.0,
-    ("ratio-rates", "data"): "one_token", ("foretold", "data"): "one_token",
-    ("ratio-summaries", "data"): "one_token", ("sharing", "network"): "separate",
-}  # fmt: skip
+#: For keys that have one value among a grid's smoke cells: another one that it could have.
+OTHERS = {"data": "one_token", "rate": 4.0, "network": "separate"}
 TRAINING = ("align", "sft", "train_together")
 
 
@@ -102,14 +98,13 @@ def spied(grid, model, cell):
 def pair_of(name, key):
     """Return two smoke cells that differ in this key alone; unless it is the seed, that is 1."""
     found = GRIDS[name].cells("smoke", "nano")
-    if (name, key) in OTHERS:
-        cell = next(cell for cell in found if cell["seed"] == 1)
-        return cell, {**cell, key: OTHERS[name, key]}
     for one, other in combinations(found, 2):
         apart = [k for k in one if one[k] != other[k]]
         if apart == [key] and (key == "seed" or one["seed"] == 1):
             return one, other
-    raise AssertionError(f"no two cells of {name} differ in {key} alone; name another value in OTHERS")
+    assert key in OTHERS, f"no two cells of {name} differ in {key} alone; name another value in OTHERS"
+    cell = next(cell for cell in found if cell["seed"] == 1)
+    return cell, {**cell, key: OTHERS[key]}
 
 
 def numbers(tables):

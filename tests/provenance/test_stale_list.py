@@ -8,6 +8,7 @@ must be what is written down here: pages (``status``), published verdicts (``cla
 import json
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from entanglement_book.bench.trainings import STEPS as MEASURED_STEPS
 from entanglement_book.grids.freshness import problems_of
 from entanglement_book.grids.grid import GRIDS
 from entanglement_book.grids.made_by import Code
+from entanglement_book.grids.stored import folder_of
 from entanglement_book.layout import Book, Settings, is_report
 from entanglement_book.ledger.verdicts import VerdictFile
 from entanglement_book.press.depends import depends_on
@@ -150,7 +152,23 @@ WITH_DPO = (TRAINING - {"token_by_token"}) | {
 SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
 ALL = TRAINING | WITH_DPO | {"shared_suffix", "where_the_probability_goes"}
-ALL_GRIDS = set(GRIDS)
+
+
+def grids_whose_module(says):
+    """Return the grids of whose module this is true: a new grid is found, and need not be named here."""
+    return {name for name, grid in GRIDS.items() if says(sys.modules[grid.run_cell.__module__])}
+
+
+def grids_that_used(kind, of):
+    """Return the grids whose tables at smoke were made with an entry of a registry."""
+    found = set()
+    for name, grid in GRIDS.items():
+        (model,) = grid.kept("smoke")
+        uses = json.loads((folder_of(ROOT, name, "smoke", model) / "provenance.json").read_text())["uses"]
+        found |= {name} if [kind, of] in uses else set()
+    return found
+
+
 STEPS = {line.ours for line in LINES if line.ours in MEASURED_STEPS}
 ENTANGLEMENT = "notebooks/03_gradient_entanglement.ipynb"
 SHARING = ("shared/means", "ch11_one_number/grid", "ch12_which_tokens/grid", "ch13_control/grid")
@@ -226,7 +244,7 @@ EDITS = {
         Stale.of(
             # the chapter on probability reads where the pairs' scores began
             pages={"sentiment_gpt2", "token_by_token", "where_the_probability_goes"},
-            grids={"dial", "first-token", "optimizers", "rates", "sentiment"},
+            grids=grids_whose_module(lambda module: ".ch08_sentiment." in module.__name__),
         ),
     ),
     "change the grid of another chapter": (
@@ -271,17 +289,19 @@ EDITS = {
         ],
         Stale.of(
             pages=WITH_SET_MEANS | {"training_dynamics"},  # which shows the constant ratio
-            grids={"controlling", "masking", "ratio", "ratio-rates", "ratio-summaries", "untangling"},
+            grids=grids_whose_module(lambda module: hasattr(module, "set_means")),
         ),
     ),
     "change an optimizer": (
         [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
-        Stale.of(pages=TRAINING, grids=ALL_GRIDS, bench=STEPS),
+        Stale.of(pages=TRAINING, grids=grids_that_used("optimizer", "adamw"), bench=STEPS),
     ),
     "change the lock file": ([("requirements.lock", "==", "==9")], Stale.of(pages=ALL, verdicts=())),
     "change a checkpoint": (
         [("lib/entanglement/checkpoints/nano/config.json", '"n_head": 4', '"n_head": 2')],
-        Stale.of(pages=TRAINING | {"gradient_entanglement"}, grids=ALL_GRIDS, bench=STEPS),
+        Stale.of(
+            pages=TRAINING | {"gradient_entanglement"}, grids=grids_that_used("model", "nano"), bench=STEPS
+        ),
     ),
     "change a stored table": (
         [("book/results/smoke/dynamics-nano/means.csv", "0.0,", "0.1,")],

@@ -85,14 +85,14 @@ def aggregate(gram: Numbers | ObjectiveGeometry, rule: str, *, seed: int = 0) ->
     Args:
         gram: (k, k) or (B, k, k) inner products of the gradients of objectives that are to be raised, or
             their geometry. (With the gradients of losses the weights are the same: both signs turn.)
-        rule: of ``AGGREGATIONS``: "mean", "pcgrad" (Yu et al. 2020), "mgda" (Désidéri 2012, by Frank–Wolfe;
-            ``ObjectiveGeometry.shortest`` is exact), "cagrad" (Liu et al. 2021, radius ½), "upgrad" and
-            "dualproj" (Quinton and Rey 2024, and of the kind of GEM), "imtl-g" (Liu et al. 2021),
-            "aligned-mtl" (Senushkin et al. 2023).
+        rule: of ``AGGREGATIONS``: "mean", "pcgrad" (Yu et al. 2020), "mgda" (Désidéri 2012; by Frank–Wolfe,
+            exact for two, while ``ObjectiveGeometry.shortest`` is exact for all), "cagrad" (Liu et al. 2021,
+            radius ½), "upgrad" and "dualproj" (Quinton and Rey 2024; the second as in GEM), "imtl-g" (Liu et
+            al. 2021), "aligned-mtl" (Senushkin et al. 2023).
         seed: of the order in which PCGrad takes three or more objectives. No other random numbers are drawn.
 
     Returns:
-        (k,) or (B, k), float64. Their scale is the rule's own: PCGrad's sum to at least k, the mean's to 1.
+        (k,) or (B, k), float64, of the rule's own scale (the mean's sum to 1, PCGrad's to at least k).
 
     Raises:
         ValueError: an unknown rule, a gram that no gradients have, or weights that are not finite.

@@ -43,7 +43,7 @@ def gram_by_example(
                 if not tape.copied:
                     raise
                 values = None
-            if values is None or (tape.copied and not _alike(values, first)):
+            if values is None or (tape.copied and not _alike(values[0], first)):
                 lookups = "left" if lookups == "each" else None
                 continue
             gram = _read(tape, values, where, strict=strict)
@@ -57,25 +57,28 @@ def gram_by_example(
     )
 
 
-def _alike(values: torch.Tensor, first: torch.Tensor) -> bool:
+def _alike(value: torch.Tensor, first: torch.Tensor) -> bool:
     """Whether the first objective is what it was when nothing was recorded."""
     there = first[:, 0] if first.ndim == 2 else first
-    now = values.detach()[:, 0].to(there)
+    now = value.detach().to(there)
     return now.shape == there.shape and torch.allclose(now, there, rtol=torch.finfo(there.dtype).eps ** 0.5)
 
 
 def _values(
     tape: ObjectiveTape, model: nn.Module, functions: Sequence[Objective], batch: Any, where: str
-) -> torch.Tensor:
-    """Return the objectives' values, (B, k), the forward passes recorded."""
+) -> list[torch.Tensor]:
+    """Return the objectives' values, (B,) each, the forward passes recorded."""
     with tape.recording(model):
         return objective_values(functions, model, batch, "example", where)
 
 
-def _read(tape: ObjectiveTape, values: torch.Tensor, where: str, *, strict: bool) -> torch.Tensor | None:
+def _read(
+    tape: ObjectiveTape, values: Sequence[torch.Tensor], where: str, *, strict: bool
+) -> torch.Tensor | None:
     """Return the Gram matrices, or None if the examples are not apart."""
-    n, k = values.shape
-    plan = tape.plan(values)
+    n, k = len(values[0]), len(values)
+    together = torch.stack(list(values), dim=1)  # (B, k)
+    plan = tape.plan(together)
     if plan.roots:
         outputs = outputs_of(plan.roots)
 
@@ -83,21 +86,25 @@ def _read(tape: ObjectiveTape, values: torch.Tensor, where: str, *, strict: bool
             tape.current = name
             torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True)
 
-        for objective in range(k):
-            backward(values[:, objective].sum(), objective)
+        for objective, value in enumerate(values):
+            if value.requires_grad:  # else it does not depend on the selected parameters
+                backward(value.sum(), objective)
         if n > 1:
             some = torch.zeros(n, dtype=torch.bool)
             some[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: n // 2]] = True
-            backward(values[some.to(values.device)].sum(), _CHECK)
+            backward(together[some.to(together.device)].sum(), _CHECK)
             if tape.mixes(range(k), _CHECK, some):
                 return None
     gram = tape.grams(range(k))
     if plan.uncovered:
         announce(plan.uncovered, where, "an objective of an example", strict=strict)
         slow = [tape.selected[name] for name in plan.uncovered]
+        live = [i for i, value in enumerate(values) if value.requires_grad]
+        rows = torch.zeros(k, sum(p.numel() for p in slow), dtype=torch.float64)
         with tape.paused():
             for example in range(n):
-                rows = slow_gradients(values[example], slow).double().cpu()  # (k, p)
+                for i in live:
+                    rows[i] = slow_gradients(values[i][[example]], slow)[0]
                 gram[example] += rows @ rows.T
     return gram
 
@@ -114,7 +121,7 @@ def gram_by_batch(
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         with measuring(model, selected), fused_activations(model):
-            (values,) = objective_values(functions, model, batch, "batch", where)  # (k,)
+            values = objective_values(functions, model, batch, "batch", where)  # (1,) each
             found = [
                 torch.autograd.grad(value, list(selected.values()), retain_graph=True, allow_unused=True)
                 if value.requires_grad

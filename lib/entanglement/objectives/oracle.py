@@ -33,7 +33,7 @@ def objective_gradients(
     check_state(model, per, where)
     selected = select_parameters(model, parameters)
     with measuring(model, selected):
-        values = objective_values(functions, model, batch, per, where)
+        values = torch.stack(objective_values(functions, model, batch, per, where), dim=1)
         rows = []
         for value in values.flatten():
             found: tuple[torch.Tensor | None, ...] = (None,) * len(selected)

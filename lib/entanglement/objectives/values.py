@@ -68,8 +68,8 @@ def check_state(model: nn.Module, per: Per, where: str) -> None:
 
 def objective_values(
     functions: Sequence[Objective], model: nn.Module, batch: Any, per: Per, where: str
-) -> torch.Tensor:
-    """Return the objectives' values, (B, k) by example or (1, k) by batch, with their graph.
+) -> list[torch.Tensor]:
+    """Return the values of the k objectives, (B,) each by example or (1,) by batch, with their graphs.
 
     Raises:
         ValueError: a value that is no tensor of floating point, of another shape, not finite, or that depends
@@ -85,6 +85,7 @@ def objective_values(
             raise ValueError(
                 f"{where}: the objectives have shape {shape}; expected {form} with k of at least 2."
             )
+        parts = list(value.unbind(1))
     else:
         first = parts[0]
         for number, part in enumerate(parts, start=1):
@@ -94,15 +95,14 @@ def objective_values(
                     f"{where}: objective {number} has shape {tuple(part.shape)}; expected "
                     f"{tuple(first.shape) if first.ndim == 1 else '(B,)'}, one number an example."
                 )
-        value = (
-            torch.stack([part.mean() for part in parts])[None] if per == "batch" else torch.stack(parts, 1)
-        )
-    bad = ~torch.isfinite(value.detach())
-    if bool(bad.any()):
-        example, objective = bad.nonzero()[0].tolist()
-        whose = "" if per == "batch" else f" for example {example}"
-        raise ValueError(f"{where}: the value of objective {objective + 1}{whose} is not finite.")
-    return value
+        if per == "batch":
+            parts = [part.mean()[None] for part in parts]
+    for number, part in enumerate(parts, start=1):
+        bad = ~torch.isfinite(part.detach())
+        if bool(bad.any()):
+            whose = "" if per == "batch" else f" for example {int(bad.nonzero()[0])}"
+            raise ValueError(f"{where}: the value of objective {number}{whose} is not finite.")
+    return parts
 
 
 def _value(function: Objective, number: int, model: nn.Module, batch: Any, where: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from entanglement_book.studies.ch02_margin.study import (
 )
 from entanglement_book.studies.shared.toys import KINDS, Sizes
 
-__all__ = ["Number", "changes", "of_refusals", "of_student", "spoken", "spoken_by_student"]
+__all__ = ["Number", "changes", "compliance", "of_refusals", "of_student", "spoken", "spoken_by_student"]
 
 Number = float | Interval
 
@@ -36,6 +36,31 @@ def changes(course: pd.DataFrame, way: str, kind: str, step: int, side: str = "r
     rows = course[(course["way"] == way) & (course["kind"] == kind)]
     by = rows.pivot_table(index="seed", columns="step", values=side, aggfunc="mean")
     return by[step] - by[0]
+
+
+def compliance(course: pd.DataFrame, numbers: Sizes) -> pd.DataFrame:
+    """Return by how much lessons on all pairs change the compliance's log π, nats, with intervals over seeds:
+    one row a lesson, one column a moment.
+
+    Args:
+        course: as of ``run_refusals``, of several seeds.
+        numbers: sizes of the runs.
+    """
+    lessons = {
+        "DPO": (ALL, KINDS[0]),
+        "DPO + NLL": (ALL_NLL, KINDS[0]),
+        "NLL alone": (ONLY_LIKELIHOOD, KINDS[0]),
+        "DPO + NLL, other words": (ALL_NLL, KINDS[1]),
+    }
+    moments = (numbers.early, numbers.refuse_steps)
+    rows = {
+        name: {
+            f"step {step}": f"{mean_interval(changes(course, *which, step).to_numpy()):+.2f}"
+            for step in moments
+        }
+        for name, which in lessons.items()
+    }
+    return pd.DataFrame(rows).T
 
 
 def _percent(values: pd.Series) -> Interval:

@@ -21,7 +21,7 @@ from entanglement.training import Account, Trajectory, align, sft
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.materials.tweets import VARIANTS, sentiment_pairs
 
-__all__ = ["CONDITIONS", "Recipe", "grid_cells", "recipe", "run_cell"]
+__all__ = ["CONDITIONS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
 #: The factor on DPO's learning rate in the condition of that name.
 LARGE_STEP = 4

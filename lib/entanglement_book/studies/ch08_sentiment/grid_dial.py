@@ -7,18 +7,16 @@ is the main run's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from entanglement.losses import get_loss
-from entanglement.models import about_model, load_model
+from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
-from entanglement.training import align, sft
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.materials.tweets import sentiment_pairs
-from entanglement_book.studies.ch08_sentiment.grid import recipe
+from entanglement_book.studies.ch08_sentiment import grid
+from entanglement_book.studies.ch08_sentiment.runs import two_steps
 
 __all__ = ["SFT_STEPS", "SUFFIX", "WORDS", "grid_cells", "run_cell", "with_suffix"]
 
@@ -57,38 +55,20 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Run one cell and return its table.
-
-    Returns:
-        "means": one row a phase ("sft", "dpo") and step, means over held-out pairs (``Trajectory.means``).
-    """
-    numbers = recipe(scale, model)
-    words, steps, seed = int(cell["words"]), int(cell["sft"]), int(cell["seed"])
+    """Run one cell and return its table, "means" (``runs.two_steps``)."""
+    numbers = grid.recipe(scale, model)
+    words, seed = int(cell["words"]), int(cell["seed"])
     policy, tokenizer = load_model(model)
     train = with_suffix(words, "train")
-    test = {"test": with_suffix(words, "test", n=numbers.test_pairs, seed=seed)}
-    tuned = sft(
-        policy, tokenizer, train, steps=steps, lr=numbers.sft_lr, batch_size=numbers.sft_batch, seed=seed,
-        evaluate=test, evaluate_at=(0, steps), geometry_pairs=numbers.geometry_pairs,
-    )  # fmt: skip
-    aligned = align(
-        policy, tokenizer, train, loss=get_loss("dpo", beta=numbers.beta), steps=numbers.dpo_steps,
-        lr=numbers.dpo_lr, batch_size=numbers.dpo_batch, seed=seed,
-        evaluate=test, evaluate_at=numbers.moments, geometry_pairs=numbers.geometry_pairs,
-    )  # fmt: skip
-    phases = {"sft": tuned, "dpo": aligned}
-    return {"means": pd.concat([run.means().assign(phase=name) for name, run in phases.items()])}
+    test = with_suffix(words, "test", n=numbers.test_pairs, seed=seed)
+    means = two_steps(policy, tokenizer, train, test, numbers, sft_steps=int(cell["sft"]), seed=seed)
+    return {"means": means}
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe and the dials, for the provenance of a table."""
     dials = {"suffix": " ".join(SUFFIX), "words": WORDS, "sft_steps": sft_steps(scale, model)}
-    return {
-        "recipe": asdict(recipe(scale, model)),
-        "dials": dials,
-        "model": model,
-        "about": about_model(model),
-    }
+    return {**grid.describe(scale, model), "dials": dials}
 
 
 GRIDS.add("dial", Grid("dial", grid_cells, run_cell, describe, models=("smollm2-135m", "nano"), smoke="nano"))

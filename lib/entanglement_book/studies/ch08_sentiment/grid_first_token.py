@@ -8,14 +8,13 @@ The runs with its own are those of the grid "dial".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from entanglement.models import about_model, load_model
+from entanglement.models import load_model
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
-from entanglement_book.studies.ch08_sentiment.grid import recipe
+from entanglement_book.studies.ch08_sentiment import grid
 from entanglement_book.studies.ch08_sentiment.grid_dial import sft_steps, with_suffix
 from entanglement_book.studies.ch08_sentiment.runs import two_steps
 
@@ -37,7 +36,7 @@ def grid_cells(scale: str, model: str = "smollm2-135m") -> list[dict[str, Any]]:
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its table, "means" (``runs.two_steps``)."""
-    numbers, seed = recipe(scale, model), int(cell["seed"])
+    numbers, seed = grid.recipe(scale, model), int(cell["seed"])
     policy, tokenizer = load_model(model)
     tokenizer.bos_token = FIRST[cell["first"]]
     train = with_suffix(WORDS, "train")
@@ -49,13 +48,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
-    """Return the recipe and the model's description, for the provenance of a table."""
-    return {
-        "recipe": asdict(recipe(scale, model)),
-        "first": list(FIRST),
-        "model": model,
-        "about": about_model(model),
-    }
+    """Return the recipe and what is varied, for the provenance of a table."""
+    return {**grid.describe(scale, model), "first": list(FIRST)}
 
 
 GRIDS.add(

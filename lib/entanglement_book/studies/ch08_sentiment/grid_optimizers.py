@@ -7,7 +7,7 @@ conditions "main" (AdamW with all three) and "plain" (none of them) are the two 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from entanglement.losses import get_loss
-from entanglement.models import about_model, load_model
+from entanglement.models import load_model
 from entanglement.optimizers import OptimizerFactory
 from entanglement.training import Account, align, sft
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.materials.tweets import sentiment_pairs
-from entanglement_book.studies.ch08_sentiment.grid import recipe
+from entanglement_book.studies.ch08_sentiment import grid
 
 __all__ = ["OPTIMIZERS", "VARIANTS", "Way", "grid_cells", "run_cell"]
 
@@ -60,7 +60,7 @@ def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
         {"optimizer": optimizer, "variant": variant, "seed": seed}
         for optimizer in OPTIMIZERS
         for variant in VARIANTS
-        for seed in range(recipe(scale, model).seeds)
+        for seed in range(grid.recipe(scale, model).seeds)
     ]
     return one_change(cells) if scale == "smoke" else cells
 
@@ -72,7 +72,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "means": one row a DPO step that is measured, means over held-out pairs (``Trajectory.means``).
         "account": one row a step, set and response: the terms and the total, means over pairs (nats).
     """
-    numbers = recipe(scale, model)
+    numbers = grid.recipe(scale, model)
     variant, seed, way = cell["variant"], int(cell["seed"]), OPTIMIZERS[cell["optimizer"]]
     policy, tokenizer = load_model(model)
     train = sentiment_pairs(variant, "train")
@@ -93,13 +93,4 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     return {"means": run.means(), "account": account}
 
 
-def describe(scale: str, model: str) -> dict[str, Any]:
-    """Return the recipe and the model's description, for the provenance of a table."""
-    return {
-        "recipe": asdict(recipe(scale, model)),
-        "model": model,
-        "about": about_model(model),
-    }
-
-
-GRIDS.add("optimizers", Grid("optimizers", grid_cells, run_cell, describe, models=("nano",)))
+GRIDS.add("optimizers", Grid("optimizers", grid_cells, run_cell, grid.describe, models=("nano",)))

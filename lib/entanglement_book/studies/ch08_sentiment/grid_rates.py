@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from entanglement.models import about_model, load_model
+from entanglement.models import load_model
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.materials.tweets import sentiment_pairs
-from entanglement_book.studies.ch08_sentiment.grid import recipe
+from entanglement_book.studies.ch08_sentiment import grid
 from entanglement_book.studies.ch08_sentiment.runs import two_steps
 
 __all__ = ["RATES", "grid_cells", "run_cell"]
@@ -22,13 +21,15 @@ RATES = (0.2, 0.5)
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: rate × seed."""
-    cells = [{"rate": rate, "seed": seed} for rate in RATES for seed in range(recipe(scale, model).seeds)]
+    cells = [
+        {"rate": rate, "seed": seed} for rate in RATES for seed in range(grid.recipe(scale, model).seeds)
+    ]
     return one_change(cells) if scale == "smoke" else cells
 
 
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its table, "means" (``runs.two_steps``)."""
-    numbers, seed = recipe(scale, model), int(cell["seed"])
+    numbers, seed = grid.recipe(scale, model), int(cell["seed"])
     policy, tokenizer = load_model(model)
     train = sentiment_pairs("one_token", "train")
     test = sentiment_pairs("one_token", "test", n=numbers.test_pairs, seed=seed)
@@ -46,13 +47,8 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
-    """Return the recipe and the model's description, for the provenance of a table."""
-    return {
-        "recipe": asdict(recipe(scale, model)),
-        "rates": RATES,
-        "model": model,
-        "about": about_model(model),
-    }
+    """Return the recipe and what is varied, for the provenance of a table."""
+    return {**grid.describe(scale, model), "rates": RATES}
 
 
 GRIDS.add("rates", Grid("rates", grid_cells, run_cell, describe, models=("nano",)))

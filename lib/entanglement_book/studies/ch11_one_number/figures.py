@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Wedge
 
 from entanglement.stats import Interval
@@ -18,6 +19,7 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
+    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -31,6 +33,7 @@ __all__ = [
     "sweeps",
     "together_and_apart",
     "told_and_found",
+    "told_elsewhere",
 ]
 
 _SHADES = (CASE_COLORS["both_down"], ACCENT, "#1d8c93", "#b58100", NEUTRAL)
@@ -267,4 +270,47 @@ def told_and_found(
         ax.set(title=title, xlabel="margin that the virtual step gains (nats)")
     axes[0][0].set_ylabel("r − 1 at which it stays (%)")
     axes[0][0].legend(loc="upper left")
+    return fig
+
+
+def told_elsewhere(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw told beside found turning points, one panel a data set, one row a setting.
+
+    Args:
+        panels: title → ``ratios.told_beside_found`` with a column setting, in the order of the rows. Marks
+            are means over the seeds for which there is a value, lines go from the smallest to the largest.
+    """
+    heights = [table["setting"].nunique() for table in panels.values()]
+    fig, axes = figure(
+        rows=len(panels),
+        width=NARROW,
+        height=(1.1 + 0.42 * sum(heights)) / len(heights),
+        squeeze=False,
+        gridspec_kw={"height_ratios": [height + 0.6 for height in heights]},
+    )
+    looks = (("chosen", CHOSEN, "o", -0.16), ("rejected", REJECTED, "s", 0.16))
+    for ax, (title, table) in zip(axes[:, 0], panels.items(), strict=True):
+        settings = list(dict.fromkeys(table["setting"]))
+        ax.axvline(1, color=INK, lw=0.8, alpha=0.7)
+        for row, setting in enumerate(settings):
+            for answer, color, marker, lift in looks:
+                mine = table[(table["setting"] == setting) & (table["answer"] == answer)]
+                for column, down, filled in (("found", 0.0, True), ("told", 0.14, False)):
+                    values = mine[column].dropna()
+                    if values.empty:
+                        continue
+                    y = row + lift + (down if lift > 0 else -down)
+                    ax.plot([values.min(), values.max()], [y, y], color=color, lw=1.6, alpha=0.5)
+                    face = color if filled else "none"
+                    ax.plot(values.mean(), y, marker, color=color, mfc=face, ms=5.5)
+        ax.set_yticks(range(len(settings)), settings)
+        ax.set_ylim(len(settings) - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(visible=False, axis="y")
+        ax.set_title(title)
+    axes[-1][0].set_xlabel("ratio r: found (filled), told (hollow)")
+    handles = [
+        Line2D([], [], color=color, marker=marker, ls="none", label=name) for name, color, marker, _ in looks
+    ]
+    fig.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=8.5)
     return fig

@@ -115,6 +115,5 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 
 GRIDS.add("foretold", Grid("foretold", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
 GRIDS.add(
-    "foretold-summaries",
-    Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano", "smollm2-135m")),
+    "foretold-summaries", Grid("foretold-summaries", summary_cells, run_cell, describe, models=("nano",))
 )

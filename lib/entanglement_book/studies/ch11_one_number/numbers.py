@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch11_one_number import ratios
@@ -16,12 +18,14 @@ from entanglement_book.studies.shared.update_tables import at_end, inside
 __all__ = [
     "costs",
     "median_ratios",
+    "of_elsewhere",
     "of_foretelling",
     "of_rates",
     "of_ratios",
     "of_recipe",
     "of_rules",
     "of_summaries",
+    "off_there",
 ]
 
 Number = float | Interval
@@ -121,6 +125,53 @@ def _off(told: pd.DataFrame, turned: pd.DataFrame) -> Interval:
     each = [mean_interval(apart[name].to_numpy()) for name in ("chosen", "rejected")]
     worst = max(each, key=lambda interval: interval.value)
     return worst._replace(low=max(worst.low, 0.0))  # no distance is below 0
+
+
+def off_there(table: pd.DataFrame, data: str, setting: str) -> tuple[Interval, Interval]:
+    """Return by how much what was told was off in one setting, for the answer at which it was off most, and
+    the same for the guess that both answers turn at 1; over the seeds in which nothing of it is missing.
+
+    Args:
+        table: of ``ratios.everywhere``.
+        data, setting: which rows.
+    """
+    rows = table[(table["data"] == data) & (table["setting"] == setting)]
+    by = rows.pivot(index="seed", columns="answer", values=["told", "found"]).dropna()
+    return _off(by["told"], by["found"]), _off(by["told"] * 0 + 1, by["found"])
+
+
+def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
+    """Return how well the order of turning points was foretold over models, data, optimizers and rates.
+
+    Args:
+        table: of ``ratios.everywhere``. Seeds that some setting lacks are left out.
+
+    Returns:
+        order: rank correlation of told and found over settings and answers, over seeds; order_rival: the same
+        for who knows the data set and the answer alone, and has the mean of what was found there; n_told: the
+        pairs of told and found; n_told_not: settings, answers and seeds where one of them is missing;
+        n_told_seeds. For each data set, named by the part before a hyphen: too_low_<data>, by how much the
+        told are too low, mean over answers and settings, over seeds; first_<data> and last_<data>, the
+        smallest and the largest that was found, each the mean over seeds of a setting.
+    """
+    settings = table.groupby("seed").apply(lambda rows: len(rows[["data", "setting"]].drop_duplicates()))
+    table = table[table["seed"].isin(settings.index[settings == settings.max()])]
+    known = table.dropna(subset=["told", "found"])
+    rival = known.groupby(["data", "answer"])["found"].transform("mean")
+    by_seed = known.assign(rival=rival).groupby("seed")
+
+    def order(by: str) -> Interval:
+        each = [rows[by].corr(rows["found"], method="spearman") for _, rows in by_seed]
+        return bounded_interval(np.array(each), low=-1.0, high=1.0)
+
+    found: dict[str, Number] = {"order": order("told"), "order_rival": order("rival")}
+    found |= {"n_told": len(known), "n_told_not": len(table) - len(known), "n_told_seeds": len(by_seed)}
+    for data, rows in known.assign(low=known["found"] - known["told"]).groupby("data"):
+        short = str(data).partition("-")[0]
+        each = rows.groupby(["setting", "answer"])["found"].mean()
+        found[f"too_low_{short}"] = mean_interval(rows.groupby("seed")["low"].mean().to_numpy())
+        found |= {f"first_{short}": float(each.min()), f"last_{short}": float(each.max())}
+    return found
 
 
 def of_summaries(sweep: pd.DataFrame) -> dict[str, Number]:

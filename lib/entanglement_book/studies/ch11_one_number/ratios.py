@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
-from entanglement_book.studies.shared.constant_ratios import smaller_gain
+from entanglement_book.studies.shared.constant_ratios import at_the_end, smaller_gain
 from entanglement_book.studies.shared.update_tables import at_margin, inside
 
 __all__ = [
     "DIRECTIONS",
     "after_steps",
+    "everywhere",
     "foretold_turns",
     "gain_interval",
     "gains_at_margin",
     "standing",
     "sweep",
+    "told_beside_found",
     "told_by_margin",
     "turns_found",
     "turns_of_mean",
@@ -98,17 +100,67 @@ def foretold_turns(turns: pd.DataFrame, direction: str, margins: Mapping[Any, fl
         margins: seed → margin, nats.
 
     Returns:
-        Index seed; columns chosen, rejected; missing for a seed of which no step gains as much.
+        Index seed; columns chosen, rejected; missing for a seed of which no step gains as much,
+        or which was not looked at.
     """
     found = {}
     for seed, margin in margins.items():
         rows = turns[(turns["seed"] == seed) & (turns["direction"] == direction) & (turns["margin"] > 0)]
         rows = rows.dropna(subset=list(_ANSWERS)).sort_values("margin")
         far = float("nan")
-        found[seed] = {
-            name: float(np.interp(margin, rows["margin"], rows[name], right=far)) for name in _ANSWERS
-        }
+        found[seed] = dict.fromkeys(_ANSWERS, far)
+        if len(rows):
+            found[seed] = {
+                name: float(np.interp(margin, rows["margin"], rows[name], right=far)) for name in _ANSWERS
+            }
     return pd.DataFrame(found).T.rename_axis("seed")
+
+
+def told_beside_found(
+    turns: pd.DataFrame, means: pd.DataFrame, *, optimizer: str = "adamw", rate: float = 1.0
+) -> pd.DataFrame:
+    """Return what was foretold at the margin of DPO's run beside what training found, seed by seed.
+
+    Args:
+        turns: the table of the grid ``foretold`` of the same model and data.
+        means: of the grid of constant ratios.
+        optimizer, rate: of which runs.
+
+    Returns:
+        One row an answer and seed that both tables have: answer, seed, gained (the margin, nats), told and
+        found (ratios), the latter two missing where there is none.
+    """
+    ends = at_the_end(means, optimizer=optimizer, rate=rate)
+    gained = ends[ends["ratio"] == 1].set_index("seed")["margin"]
+    gained = gained[gained.index.isin(turns["seed"])]
+    told = foretold_turns(turns, DIRECTIONS[optimizer], gained.to_dict())
+    found = turns_found(ends).loc[gained.index]
+    parts = [
+        pd.DataFrame({"answer": name, "gained": gained, "told": told[name], "found": found[name]})
+        for name in _ANSWERS
+    ]
+    return pd.concat(parts).rename_axis("seed").reset_index()
+
+
+def everywhere(runs: Mapping[str, Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]]) -> pd.DataFrame:
+    """Return what was foretold beside what was found, for every optimizer and rate that was run.
+
+    Args:
+        runs: data → model → (table of the grid ``foretold``, of the grid of constant ratios).
+
+    Returns:
+        ``told_beside_found`` of all, with columns data and setting (the model, the optimizer, and the rate
+        where it is not the recipe's).
+    """
+    names, parts = {"adamw": "AdamW", "sgd": "plain"}, []
+    for data, models in runs.items():
+        for model, (turns, means) in models.items():
+            ways = means[["optimizer", "rate"]].drop_duplicates().sort_values(["optimizer", "rate"])
+            for optimizer, rate in ways.itertuples(index=False):
+                found = told_beside_found(turns, means, optimizer=optimizer, rate=rate)
+                setting = f"{model}, {names[optimizer]}" + ("" if rate == 1 else f" × {rate:g}")
+                parts.append(found.assign(data=data, setting=setting))
+    return pd.concat(parts, ignore_index=True)
 
 
 def gain_interval(rows: pd.DataFrame, way: str) -> Interval:
