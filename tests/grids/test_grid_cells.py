@@ -26,8 +26,8 @@ from entanglement_book.studies.shared import start, titles
 NAMES = list(GRIDS)
 KEYS = [(name, key) for name in NAMES for key in GRIDS[name].cells("smoke", "nano")[0]]
 #: For keys that have one value among a grid's smoke cells: another one that it could have.
-OTHERS = {"data": "one_token", "rate": 4.0}
-TRAINING = ("align", "reinforce", "sft")
+OTHERS = {"data": "one_token", "rate": 4.0, "network": "separate"}
+TRAINING = ("align", "rank", "reinforce", "sft", "train_together")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_another_seed_measures_other_pairs_and_other_answers(cells, name):
     (_, one, drawn), (_, other, _) = (cells(name, cell) for cell in pair_of(name, "seed"))
     for mine, theirs in zip(one, other, strict=True):
         assert mine["function"] == theirs["function"]
-        for which, pairs in (mine["evaluate"] or {}).items():
+        for which, pairs in (mine.get("evaluate") or {}).items():
             assert {p.prompt for p in pairs} != {p.prompt for p in theirs["evaluate"][which]}, which
     grid_draws = set(vars(sys.modules[GRIDS[name].run_cell.__module__])) & {"answer_quality", "answer_moves"}
     assert grid_draws <= {called for called, _ in drawn}

@@ -1,0 +1,1 @@
+"""Beyond language: several objectives in one network, of pictures, genes, films and driving."""
