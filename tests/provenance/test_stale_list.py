@@ -151,7 +151,7 @@ WITH_DPO = (TRAINING - {"token_by_token"}) | {
 }  # fmt: skip
 SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
-ALL = TRAINING | WITH_DPO | {"shared_suffix", "where_the_probability_goes"}
+ALL = TRAINING | WITH_DPO | {"beyond_language", "shared_suffix", "where_the_probability_goes"}
 
 
 def grids_whose_module(says):
