@@ -1,4 +1,4 @@
-"""Chapter 14's study: the toy that hesitates, what is foretold of it, and pairs of a policy's own."""
+"""The study of rewards: the toy that hesitates, what is foretold of it, and pairs of a policy's own."""
 
 from dataclasses import replace
 
