@@ -136,8 +136,9 @@ def off_there(table: pd.DataFrame, data: str, setting: str) -> tuple[Interval, I
         data, setting: which rows.
     """
     rows = table[(table["data"] == data) & (table["setting"] == setting)]
-    by = rows.pivot(index="seed", columns="answer", values=["told", "found"]).dropna()
-    return _off(by["told"], by["found"]), _off(by["told"] * 0 + 1, by["found"])
+    whole = rows.groupby("seed").filter(lambda some: some[["told", "found"]].notna().all(axis=None))
+    told, found = (whole.pivot(index="seed", columns="answer", values=name) for name in ("told", "found"))
+    return _off(told, found), _off(told * 0 + 1, found)
 
 
 def of_elsewhere(table: pd.DataFrame) -> dict[str, Number]:
