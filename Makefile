@@ -64,7 +64,7 @@ status: env ## which notebooks would run, and why
 claims: env ## the ledger of claims with its verdicts
 	@"$(PY)" -m entanglement_book claims $(GIVEN)
 
-results: env ## compute the grids that are too big for a notebook (resumable; about four and a half hours on two idle cores)
+results: env ## compute the grids that are too big for a notebook (resumable; five to ten hours on two cores, by the machine)
 	@"$(PY)" -m entanglement_book results run $(GIVEN) $(PARALLEL)
 
 bench: env ## time the gradient geometry and a training step against other ways (half an hour alone on two cores; wants 22 GB of memory)

@@ -82,7 +82,7 @@ def run(
 ) -> int:
     """Compute what is missing and write the tables; it may be stopped, and goes on where it was.
 
-    Tables that are of today's code stay as they are. All of them take about four and a half hours on two
+    Tables that are of today's code stay as they are. All of them take five to ten hours on two
     cores.
 
     Examples:
