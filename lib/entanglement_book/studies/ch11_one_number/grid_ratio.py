@@ -118,6 +118,6 @@ def describe(scale: str, model: str) -> dict[str, Any]:
 GRIDS.add("ratio", Grid("ratio", grid_cells, run_cell, describe, models=("nano", "smollm2-135m")))
 GRIDS.add(
     "ratio-rates",
-    Grid("ratio-rates", rate_cells, run_cell, describe, models=("smollm2-135m",), smoke="nano"),
+    Grid("ratio-rates", rate_cells, run_cell, describe, models=("nano", "smollm2-135m")),
 )
 GRIDS.add("ratio-summaries", Grid("ratio-summaries", summary_cells, run_cell, describe, models=("nano",)))
