@@ -151,7 +151,10 @@ WITH_DPO = (TRAINING - {"token_by_token"}) | {
 }  # fmt: skip
 SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
-ALL = TRAINING | WITH_DPO | {"beyond_language", "shared_suffix", "where_the_probability_goes"}
+#: All chapters but the report; a new one is found, and need not be named here.
+ALL = {
+    path.stem.partition("_")[2] for path in (ROOT / "notebooks").glob("*.ipynb") if not is_report(path.stem)
+}
 
 
 def grids_whose_module(says):

@@ -26,6 +26,7 @@ __all__ = [
     "of_rules",
     "of_summaries",
     "off_there",
+    "records",
 ]
 
 Number = float | Interval
@@ -271,3 +272,20 @@ def of_rates(rates: Mapping[str, pd.DataFrame]) -> dict[str, Number]:
         if turn.notna().all():
             found[f"turn_{name}"] = mean_interval(turn.to_numpy())
     return found
+
+
+def records(facts: Mapping[str, Number]) -> dict[str, tuple[Number, Number]]:
+    """Return what the ledger records of the grids: claim → (what was found, its control).
+
+    Args:
+        facts: of the functions above.
+    """
+    sources = {
+        "ratio-parts": ("gain_end", "gain_end_dpo"),
+        "ratio-parts-larger": ("smol_gain_end", "smol_gain_end_dpo"),
+        "ratio-foretold": ("off_adamw", "guess_off"),
+        "ratio-foretold-larger": ("off_smol", "guess_smol"),
+        "ratio-foretold-order": ("order", "order_rival"),
+        "ratio-rules-better": ("rule_minus", "dpo_minus"),
+    }
+    return {claim: (facts[found], facts[control]) for claim, (found, control) in sources.items()}

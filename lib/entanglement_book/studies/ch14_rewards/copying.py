@@ -22,6 +22,7 @@ from entanglement.logps import row_logps
 from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair, collate
 from entanglement.rewards.answers import Answers
+from entanglement_book.studies.shared.scales import at_scale
 
 __all__ = ["KINDS", "Sizes", "held_out", "hesitant", "prompts", "sizes", "taught", "worth"]
 
@@ -109,10 +110,7 @@ def sizes(scale: str) -> Sizes:
     Raises:
         ValueError: not smoke, book or paper.
     """
-    found = {"smoke": _SMOKE, "book": _BOOK, "paper": _BOOK}.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
+    return at_scale(scale, _SMOKE, _BOOK, _BOOK)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

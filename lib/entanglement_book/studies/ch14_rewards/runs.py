@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import Answers, RewardModel, draw_answers, reward_accuracy, train_reward
 from entanglement.uses import remembered
+from entanglement_book.studies.shared.scales import at_scale
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
 
 __all__ = ["DATA", "Numbers", "learned_reward", "numbers_of", "scored"]
@@ -76,10 +77,7 @@ def numbers_of(scale: str) -> Numbers:
     Raises:
         ValueError: not smoke, book or paper.
     """
-    found = {"smoke": _SMOKE, "book": _BOOK, "paper": _BOOK}.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
+    return at_scale(scale, _SMOKE, _BOOK, _BOOK)
 
 
 @remembered(maxsize=1)

@@ -11,7 +11,7 @@ from entanglement_book.studies.ch16_beyond_language.fields import make_field
 from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes
 
-__all__ = ["of_driving", "of_sharing", "of_tasks", "of_towers"]
+__all__ = ["of_driving", "of_settings", "of_sharing", "of_tasks", "of_towers"]
 
 Number = float | Interval
 Facts = dict[str, Number]
@@ -53,6 +53,18 @@ def of_sharing(sharing: Stored) -> Facts:
         found[f"conflicts_{field}"] = 100 * float(some["conflicts"].mean())
     found["n_genes"] = float(len(make_field("genes", 10**6, 10**6, 0).judged))
     return found
+
+
+def of_settings(sharing: Stored, driving: Stored) -> Facts:
+    """Return what the stored runs were made with, as the text quotes it.
+
+    Args:
+        sharing, driving: tables of these grids.
+    """
+    shared, drives = sharing.provenance["recipe"], driving.provenance["recipe"]
+    found: Facts = {f"set_{name}": float(shared[name]) for name in ("batch", "ahead", "seeds")}
+    found |= {f"set_{name}": float(drives[name]) for name in ("length", "episodes", "seconds")}
+    return found | {"set_moments": float(len(shared["moments"]))}
 
 
 def of_tasks(tasks: pd.DataFrame) -> Facts:

@@ -27,6 +27,7 @@ from entanglement_book.studies.ch16_beyond_language.together import (
     priorities,
     train_together,
 )
+from entanglement_book.studies.shared.scales import at_scale
 
 __all__ = ["WAYS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
@@ -80,10 +81,7 @@ def recipe(scale: str) -> Recipe:
         ValueError: an unknown scale.
     """
     paper = replace(Recipe(), situations=1000, trained=800, episodes=50, seconds=40, seeds=5)
-    found = {"smoke": _SMOKE, "book": Recipe(), "paper": paper}.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
+    return at_scale(scale, _SMOKE, Recipe(), paper)
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch import nn
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.ch16_beyond_language.fields import Field, make_field
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes, train_together
+from entanglement_book.studies.shared.scales import at_scale
 
 __all__ = ["CONSTANTS", "WAYS", "WIDTHS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
@@ -59,10 +60,7 @@ def recipe(scale: str) -> Recipe:
     Raises:
         ValueError: an unknown scale.
     """
-    found = {"smoke": _SMOKE, "book": Recipe(), "paper": replace(Recipe(), seeds=10)}.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
+    return at_scale(scale, _SMOKE, Recipe(), replace(Recipe(), seeds=10))
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from entanglement_book.studies.ch16_beyond_language.towers import (
     recalls,
     tower_losses,
 )
+from entanglement_book.studies.shared.scales import at_scale
 
 __all__ = ["CONSTANTS", "WAYS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
 
@@ -68,10 +69,7 @@ def recipe(scale: str) -> Recipe:
     Raises:
         ValueError: an unknown scale.
     """
-    found = {"smoke": _SMOKE, "book": Recipe(), "paper": replace(Recipe(), seeds=10)}.get(scale)
-    if found is None:
-        raise ValueError(f"scale={scale!r}; expected smoke, book or paper.")
-    return found
+    return at_scale(scale, _SMOKE, Recipe(), replace(Recipe(), seeds=10))
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from entanglement.bounded import bounded_interval
+from entanglement.objectives.aggregation import AGGREGATIONS
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.ch16_beyond_language.together import RULES
 
 __all__ = [
-    "RULE_TITLES",
     "advantages",
     "ahead_of_habit",
     "at_the_end",
@@ -31,20 +32,15 @@ __all__ = [
     "signs",
     "smaller_loss",
     "titled",
+    "way_titles",
 ]
 
-#: What the ways of the grid ``tasks`` are called.
-RULE_TITLES: dict[str, str] = {
-    "sum": "plain sum",
-    "by chance": "weights 1/chance",
-    "by chance²": "weights 1/chance²",
-    "pcgrad": "PCGrad",
-    "mgda": "MGDA",
-    "cagrad": "CAGrad",
-    "upgrad": "UPGrad",
-    "imtl-g": "IMTL-G",
-    "separate": "separate networks",
-}
+
+def way_titles() -> dict[str, str]:
+    """Return what ways of training several tasks are called in print, in the order of the figure."""
+    titles = {"sum": "plain sum", "by chance": "weights 1/chance", "by chance²": "weights 1/chance²"}
+    titles |= {rule: AGGREGATIONS[rule].title for rule in RULES}
+    return titles | {"separate": "separate networks"}
 
 
 def percent(interval: Interval) -> Interval:
@@ -148,7 +144,7 @@ def left_at_the_end(table: pd.DataFrame, field: str, *, equal: str) -> dict[str,
     """
     return {
         way: mean_interval(chosen(table, field, [way], equal=equal)["judged"].to_numpy())
-        for way in RULE_TITLES
+        for way in way_titles()
     }
 
 
