@@ -291,6 +291,9 @@ class Stage:
             ),
             "training.account.StepAccount": dict(before={}),
             "training.observers.Account": dict(pairs=1),
+            "training.stepping.step_on": dict(
+                loss=torch.ones((), requires_grad=True), stepper=torch.optim.SGD(model.parameters(), lr=0.0)
+            ),
             "training.align.align": dict(steps=1, batch_size=2),
             "training.sft.sft": dict(steps=1, batch_size=2),
             "training.trajectory.Trajectory": dict(losses=pd.DataFrame()),

@@ -12,6 +12,8 @@ from entanglement.losses import get_loss
 from entanglement.pairs import PreferencePair, collate
 from entanglement.training import Account, Trajectory, align, measure, sft
 from entanglement.training.account import TERMS
+from entanglement.training.stepping import step_on
+from entanglement.updates.base import NotFinite
 
 
 @pytest.fixture
@@ -160,3 +162,18 @@ def test_the_rows_of_the_means_are_in_order_of_step_and_set():
     )  # fmt: skip
     means = Trajectory(table, pd.DataFrame()).means()
     assert list(zip(means["step"], means["set"], strict=True)) == [(0, "a"), (0, "b"), (4, "a"), (4, "b")]
+
+
+def test_a_step_on_a_loss_clips_and_refuses_before_it_spreads(tiny_model):
+    model = tiny_model("gpt2-tied")
+    weight = next(model.parameters())
+    before = weight.detach().clone()
+    stepper = torch.optim.SGD(model.parameters(), lr=1.0)
+    norm = step_on(model, stepper, 3.0 * weight.sum(), 1e-3, 1)
+    assert norm == pytest.approx(3.0 * weight.numel() ** 0.5)
+    assert float((weight.detach() - before).norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert bool((weight.detach() <= before).all())  # downhill
+    now = weight.detach().clone()
+    with pytest.raises(NotFinite, match="step 7: the loss is nan; lower the learning rate"):
+        step_on(model, stepper, weight.sum() * float("nan"), None, 7)
+    assert torch.equal(weight.detach(), now)

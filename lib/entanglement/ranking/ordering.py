@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -14,13 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.batches import shuffled
 from entanglement.checks import non_empty, positive, share, torch_seed, whole
 from entanglement.gradients.select import fused_activations
-from entanglement.optimizers import OptimizerFactory, make_optimizer, trainable
+from entanglement.optimizers import OptimizerFactory, make_optimizer
 from entanglement.ranking.lists import RankedList, list_logps, relevance_of
 from entanglement.ranking.losses import Ranking, get_ranking
 from entanglement.signatures import checked
 from entanglement.training.settings import moments_of, rate_share
+from entanglement.training.stepping import step_on
 from entanglement.training.trajectory import Trajectory
-from entanglement.updates.base import NotFinite
 
 __all__ = ["rank"]
 
@@ -79,7 +78,7 @@ def rank(
         raise ValueError(f"batch_size={batch_size} is more than the {len(lists)} lists.")
     moments = moments_of(steps, evaluate_at)
     model.eval()
-    stepper, parameters = make_optimizer(optimizer, model, lr), trainable(model)
+    stepper = make_optimizer(optimizer, model, lr)
     batches = list(shuffled(len(lists), steps, batch_size, seed))
     tables, losses = [], []
 
@@ -99,17 +98,8 @@ def rank(
             logps = list_logps(model, tokenizer, some, append_eos=append_eos)
             then = torch.stack([frozen[i] for i in rows]).to(logps)
             mean = loss(logps, relevance_of(some).to(logps.device), then).mean()
-            stepper.zero_grad(set_to_none=True)
-            mean.backward()
-            norm = float(nn.utils.clip_grad_norm_(parameters, max_grad_norm or math.inf))
-            found = {"loss": float(mean.detach()), "gradient's norm": norm}
-            if all(map(math.isfinite, found.values())):
-                stepper.step()
-                found["norm of the parameters"] = float(nn.utils.get_total_norm(parameters))
-            for name, value in found.items():
-                if not math.isfinite(value):
-                    raise NotFinite(f"step {step}: the {name} is {value}; lower the learning rate.")
-            losses.append({"step": step, "loss": found["loss"], "lr": rate, "grad_norm": norm})
+            norm = step_on(model, stepper, mean, max_grad_norm, step)
+            losses.append({"step": step, "loss": float(mean.detach()), "lr": rate, "grad_norm": norm})
             look(step)
     return Trajectory(
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),

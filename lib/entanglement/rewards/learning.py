@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.batches import shuffled
 from entanglement.checks import non_empty, non_negative, positive, share, torch_seed, whole
 from entanglement.gradients.select import fused_activations
-from entanglement.optimizers import OptimizerFactory, make_optimizer, trainable
+from entanglement.optimizers import OptimizerFactory, make_optimizer
 from entanglement.rewards.advantages import masked_mean
 from entanglement.rewards.answers import Answers, Read, draw_answers, read_answers
 from entanglement.rewards.methods import Drawn, Method, get_method
@@ -23,8 +22,8 @@ from entanglement.rewards.policy_losses import clipped_loss, clipped_share, fall
 from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.settings import moments_of, rate_share
+from entanglement.training.stepping import step_on
 from entanglement.training.trajectory import Trajectory
-from entanglement.updates.base import NotFinite
 
 __all__ = ["Reward", "Weigher", "method_loss", "reinforce"]
 
@@ -176,7 +175,7 @@ def reinforce(
                 loss = method_loss(method, logps, before, frozen, advantages, mask, beta=beta, clip=clip)
                 if preserve:
                     loss = loss + preserve * falls(logps, before, advantages, mask)
-                norm = _step(model, stepper, loss, max_grad_norm, step)
+                norm = step_on(model, stepper, loss, max_grad_norm, step)
                 if values is not None:
                     values.step(read, targets, mask)
             with torch.no_grad():
@@ -228,24 +227,6 @@ def _scores(reward: Reward, answers: Answers) -> torch.Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise ValueError("reward gave a number that is not finite.")
     return scores.detach()
-
-
-def _step(
-    model: nn.Module, stepper: torch.optim.Optimizer, loss: torch.Tensor, limit: float | None, step: int
-) -> float:
-    """Step on a loss; return the gradient's norm."""
-    stepper.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = trainable(model)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
-    found = {"loss": float(loss.detach()), "gradient's norm": norm}
-    if all(map(math.isfinite, found.values())):
-        stepper.step()
-        found["norm of the parameters"] = float(torch.nn.utils.get_total_norm(parameters))
-    for name, value in found.items():
-        if not math.isfinite(value):
-            raise NotFinite(f"step {step}: the {name} is {value}; lower the learning rate.")
-    return norm
 
 
 def _seen(
