@@ -149,6 +149,82 @@ def models() -> None:
         print(f"{name}: {known.about}")
 
 
+@app.command()
+def audit(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A file of comparisons (.jsonl, .json, .csv, .parquet, also .gz), a folder that "
+            "datasets has saved, or an id of the hub.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="As `entanglement models` lists them, a folder or a hub id.")
+    ] = "nano",
+    loss: Annotated[str, typer.Option(help="As `entanglement losses` lists them.")] = "dpo",
+    beta: Annotated[
+        float | None, typer.Option(help="Of a loss that has one.", show_default="the loss's")
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    lr: Annotated[float, typer.Option(help="The run's highest rate.")] = 1e-6,
+    schedule: Annotated[
+        str, typer.Option(help="How the rate goes: linear (down to zero) or constant.")
+    ] = "linear",
+    batch_size: Annotated[int, typer.Option(help="Pairs a step of the run.")] = 8,
+    epochs: Annotated[float, typer.Option(help="Times that the run goes over the file.")] = 3.0,
+    steps: Annotated[int | None, typer.Option(help="Of the run.", show_default="by epochs")] = None,
+    sample: Annotated[int, typer.Option(help="Pairs that are looked at.")] = 512,
+    held_out: Annotated[
+        float, typer.Option(help="Share of them that give no gradient and are rehearsed.")
+    ] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    tokens: Annotated[
+        str, typer.Option(help="trl for what TRL's trainer sees, collate for this library's.")
+    ] = "trl",
+    max_length: Annotated[int, typer.Option(help="Longest sequence, tokens.")] = 1024,
+    shape: Annotated[
+        str | None, typer.Option("--format", help="Shape of the rows.", show_default="recognized")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a data set that has several.")] = "train",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row that is not sound.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(help="Tokens that are computed at a time: the memory.")] = 4096,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ….", show_default="$ENTANGLEMENT_DEVICE or cpu")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the tables.", show_default="none is written")
+    ] = None,
+) -> None:
+    """Say what each row of a file is, and what a training on it will do to responses that it never sees.
+
+    The model is moved along the direction that the run's optimizer will walk, by the run's length; held-out
+    responses are measured, and the step is undone. Defaults are those of TRL's DPOTrainer.
+
+    Examples:
+
+    - `entanglement audit --data pairs.jsonl`
+    - `entanglement audit --data pairs.jsonl --model smollm2-135m --lr 5e-6 --out report`
+    """
+    from entanglement.audit import audit as look
+    from entanglement.losses import get_loss
+    from entanglement.models import load_model
+
+    loaded = load_model(model, device=device)
+    report = look(
+        loaded.model, loaded.tokenizer, data, loss=get_loss(loss, **({} if beta is None else {"beta": beta})),
+        optimizer=optimizer, lr=lr, schedule=schedule, batch_size=batch_size, epochs=epochs,  # type: ignore[arg-type]
+        steps=steps, sample=sample, held_out=held_out, seed=seed, tokens=tokens,  # type: ignore[arg-type]
+        max_length=max_length, shape=shape, split=split, strict=strict, max_tokens=max_tokens, progress=True,
+    )  # fmt: skip
+    print(f"{data}: rows of the shape {report.summary['run']['shape']}\n\n{report}")
+    if out is not None:
+        print("\nwritten: " + ", ".join(str(path) for path in report.write(out)))
+
+
 @checked()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""

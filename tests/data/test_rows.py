@@ -132,7 +132,9 @@ def test_a_line_that_cannot_be_read_is_a_row(tmp_path):
 
 def test_csv_rows_with_lines_in_their_fields_and_rows_that_are_too_short(tmp_path):
     path = tmp_path / "pairs.csv"
-    path.write_bytes(b'prompt,chosen,rejected\n"two\nlines",a,b\nshort,a\n\nx,"' + b"y" * 200_000 + b'",\xff\n')
+    path.write_bytes(
+        b'prompt,chosen,rejected\n"two\nlines",a,b\nshort,a\n\nx,"' + b"y" * 200_000 + b'",\xff\n'
+    )
     found = list(read_rows(path))
     assert [row.place for row in found] == [2, 4, 6]
     assert found[0].value["prompt"] == "two\nlines"
@@ -341,7 +343,12 @@ def test_collate_has_the_same_verdicts_where_it_can(tokenizer):
     theirs = judge(rows, "explicit", tokenizer, tokens="trl", max_length=40)
     # An empty prompt has a beginning of sequence here, and it is the prompt that is shortened, from its left.
     differ = {one.place for one, other in zip(mine, theirs, strict=True) if one.verdict != other.verdict}
-    assert {HOSTILE[place][1] for place in differ} <= {"empty", "too_long", "identical_after_truncation", "ok"}
+    assert {HOSTILE[place][1] for place in differ} <= {
+        "empty",
+        "too_long",
+        "identical_after_truncation",
+        "ok",
+    }
     assert {one.place for one in mine if one.verdict == "bad_type"} == {
         one.place for one in theirs if one.verdict == "bad_type"
     }
@@ -400,11 +407,17 @@ def test_messages_have_the_tokens_that_trl_makes():
     tokenizer = load_model("smollm2-135m").tokenizer
     rows = [
         {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
-        {"prompt": [said("system", "Be short."), ASKED], "chosen": [said("assistant", "")], "rejected": [BAD]},
+        {
+            "prompt": [said("system", "Be short."), ASKED],
+            "chosen": [said("assistant", "")],
+            "rejected": [BAD],
+        },
     ]
     theirs = _by_trl(tokenizer, rows, 1024)
     assert _ours(tokenizer, rows, "conversational", 1024) == theirs
-    whole = [{"chosen": [*r["prompt"], *r["chosen"]], "rejected": [*r["prompt"], *r["rejected"]]} for r in rows]
+    whole = [
+        {"chosen": [*r["prompt"], *r["chosen"]], "rejected": [*r["prompt"], *r["rejected"]]} for r in rows
+    ]
     assert _ours(tokenizer, whole, "conversations", 1024) == _by_trl(tokenizer, whole, 1024) == theirs
 
 

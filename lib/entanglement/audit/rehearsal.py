@@ -1,0 +1,134 @@
+"""The rehearsal: what a run will do to responses that it never sees, by steps that are taken back.
+
+Along the direction in which the run will walk (``walk``), the model is moved by the length of the planned
+run, the responses are measured, and the step is undone. What the data cannot decide yet is told by the halves
+of the run's batches: where they disagree on a response, nothing is said about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import pandas as pd
+import torch
+from scipy.optimize import brentq
+from torch import nn
+
+from entanglement.audit.walk import Half, Walk, stepped
+from entanglement.checks import non_empty, positive
+from entanglement.pairs import PairBatch
+from entanglement.shared_prompt import quick_logps
+from entanglement.signatures import checked
+
+__all__ = ["Number", "rehearse", "turning_number"]
+
+#: Share of the run's length that stands for the small step, in which curvature does not count.
+SMALL = 0.05
+#: A ratio is looked for between 1/WIDEST and WIDEST.
+WIDEST = 8.0
+_FIRST = 0.002  # on the log scale: how far is looked at first
+
+
+@torch.no_grad()
+def _measured(model: nn.Module, groups: Sequence[PairBatch]) -> torch.Tensor:
+    """Return log π_w and log π_l of all pairs, (B, 2), float64, nats."""
+    parts = [torch.stack(quick_logps(model, group), dim=1).double().cpu() for group in groups]
+    return torch.cat(parts)
+
+
+def _after(
+    model: nn.Module, groups: Sequence[PairBatch], walk: Walk, ratio: float, length: float
+) -> torch.Tensor:
+    with stepped(model, walk.along(ratio), length):
+        return _measured(model, groups)
+
+
+@checked(groups=non_empty, length=positive)
+def rehearse(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: float) -> pd.DataFrame:
+    """Return what the run's direction does to each response.
+
+    Args:
+        model: as training will find it; left as it was, to the bit.
+        walk: of the run.
+        groups: pairs whose responses are measured, held-out ones say, padded together in groups.
+        length: of the run: its steps times its mean rate.
+
+    Returns:
+        One row a pair, in order, with (for chosen and rejected each) logp (now), small (change after a
+        twentieth of the run), whole (after all of it), even, odd (after all of it, along half of the batches
+        each), nats; and says: 1 if it will rise, −1 if it will fall, 0 where the halves or the two lengths
+        disagree.
+    """
+    before = _measured(model, groups)
+    changes: dict[str, torch.Tensor] = {}
+    plans: list[tuple[str, Half, float]] = [
+        ("small", "all", SMALL * length), ("whole", "all", length), ("even", "even", length),
+        ("odd", "odd", length),
+    ]  # fmt: skip
+    for name, half, long in plans:
+        with stepped(model, walk.along(1.0, half), long):
+            changes[name] = _measured(model, groups) - before
+    signs = torch.stack([found.sign() for found in changes.values()])
+    says = torch.where((signs == signs[0]).all(dim=0), signs[0], torch.zeros_like(signs[0]))
+    table: dict[str, object] = {"pair": [name for group in groups for name in group.ids]}
+    for k, side in enumerate(("chosen", "rejected")):
+        table[f"{side}_logp"] = before[:, k].numpy()
+        for name, found in changes.items():
+            table[f"{side}_{name}"] = found[:, k].numpy()
+        table[f"{side}_says"] = says[:, k].int().numpy()
+    return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Number:
+    """The ratios r, by which d_w/d_l is multiplied, at which the mean response stays where it was.
+
+    Attributes:
+        chosen, rejected: above it, that response rises; nan where there is none between 1/8 and 8.
+        at_one: changes of the mean chosen and rejected response at r = 1, nats.
+        between: the same half way between the two ratios (on the log scale); (nan, nan) where one is missing.
+    """
+
+    chosen: float
+    rejected: float
+    at_one: tuple[float, float]
+    between: tuple[float, float]
+
+
+@checked(groups=non_empty, length=positive)
+def turning_number(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: float) -> Number:
+    """Return at which ratios the mean chosen and the mean rejected response turn, by steps that are undone.
+
+    Args:
+        model: as training will find it; left as it was.
+        walk: of the run.
+        groups: held-out pairs.
+        length: of the run: its steps times its mean rate.
+    """
+    before = _measured(model, groups).mean(dim=0)
+
+    @cache
+    def at(ratio: float) -> tuple[float, float]:
+        found = _after(model, groups, walk, ratio, length).mean(dim=0) - before
+        return float(found[0]), float(found[1])
+
+    chosen, rejected = (_turn(lambda r, k=k: at(r)[k]) for k in (0, 1))  # type: ignore[misc]
+    middle = (chosen * rejected) ** 0.5
+    between = at(middle) if middle == middle else (float("nan"), float("nan"))
+    return Number(chosen, rejected, at(1.0), between)
+
+
+def _turn(change: Callable[[float], float]) -> float:
+    """Return where a change that grows with the ratio is zero; nan if nowhere near."""
+    here = change(1.0)
+    if here == 0:
+        return 1.0
+    inner, reach = 1.0, 2.718281828**_FIRST
+    while reach <= WIDEST:
+        outer = reach if here < 0 else 1 / reach
+        if change(outer) * here <= 0:
+            return float(brentq(change, *sorted((inner, outer)), xtol=1e-4, rtol=1e-4))
+        inner, reach = outer, reach**3
+    return float("nan")

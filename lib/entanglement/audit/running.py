@@ -1,0 +1,192 @@
+"""An audit from a file to its findings."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+from torch import nn
+from tqdm import tqdm
+
+from entanglement.audit.alikeness import alikeness
+from entanglement.audit.findings import AuditReport, summary_of
+from entanglement.audit.rehearsal import rehearse, turning_number
+from entanglement.audit.walk import Optimizer, plan_walk
+from entanglement.checks import positive, share, whole
+from entanglement.logps import model_device
+from entanglement.losses import Loss, get_loss
+from entanglement.pairs import PairBatch
+from entanglement.rows import TRAINED, EncodedPair, Judged, Row, TokensAs, judge, padded, read_rows, recognize
+from entanglement.rows.shapes import LOOKED_AT
+from entanglement.signatures import checked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Schedule", "audit", "by_tokens"]
+
+Schedule = Literal["linear", "constant"]
+#: Fewer pairs make no two batches and no held-out ones.
+_FEWEST = 4
+
+
+@checked(max_tokens=whole(1))
+def by_tokens(pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
+    """Split the positions of pairs into groups of similar length, none with more than ``max_tokens`` tokens,
+    padding counted, unless a pair alone has more.
+    """
+    long = [max(len(prompt) + len(response) for prompt, response in pair.sides) for pair in pairs]
+    groups: list[list[int]] = []
+    for i in sorted(range(len(pairs)), key=lambda i: (long[i], i)):
+        if groups and 2 * long[i] * (len(groups[-1]) + 1) <= max_tokens:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _batches(pairs: Sequence[EncodedPair], max_tokens: int, eos: bool) -> list[PairBatch]:
+    return [
+        padded([pairs[i] for i in group], padding_side="left", append_eos=eos)
+        for group in by_tokens(pairs, max_tokens)
+    ]
+
+
+def _shape_and_rows(data: str | Path, split: str, shape: str | None) -> tuple[str, Iterator[Row]]:
+    rows = read_rows(data, split=split)
+    if shape is not None:
+        return shape, rows
+    first = list(islice(rows, LOOKED_AT))
+    return recognize(first), chain(first, rows)
+
+
+@checked(
+    lr=positive, batch_size=whole(1), steps=whole(1), epochs=positive, sample=whole(_FEWEST), held_out=share,
+    max_length=whole(1), max_tokens=whole(1),
+)  # fmt: skip
+def audit(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    data: str | Path,
+    *,
+    loss: Loss | str = "dpo",
+    optimizer: Optimizer = "adamw",
+    lr: float = 1e-6,
+    schedule: Schedule = "linear",
+    batch_size: int = 8,
+    epochs: float = 3.0,
+    steps: int | None = None,
+    sample: int = 512,
+    held_out: float = 0.25,
+    seed: int = 0,
+    tokens: TokensAs = "trl",
+    max_length: int | None = 1024,
+    shape: str | None = None,
+    split: str = "train",
+    strict: bool = False,
+    max_tokens: int = 4096,
+    progress: bool = False,
+) -> AuditReport:
+    """Read a file of comparisons, say what each row is, and rehearse a training on it.
+
+    Defaults are those of ``trl.DPOConfig`` 1.16 where it has one.
+
+    Args:
+        model: as training will find it, in evaluation mode; left as it was. It is its own reference.
+        tokenizer: the model's.
+        data: as in ``read_rows``.
+        loss: a loss or its name.
+        optimizer: "adamw" or "sgd".
+        lr: the highest rate.
+        schedule: how the rate goes: "linear" down to zero, or "constant".
+        batch_size: pairs a step.
+        epochs: times that the run goes over the file, where ``steps`` is None.
+        steps: of the run.
+        sample: pairs that are looked at, drawn from the rows that can be trained on.
+        held_out: share of them whose responses are rehearsed and that give no gradient.
+        seed: of the draw.
+        tokens: "trl" for the trainer's own tokens, "collate" for this library's.
+        max_length: longest sequence, tokens; None for no limit.
+        shape: of the rows (a name of ``SHAPES``); None to recognize it.
+        split: of a data set that has several.
+        strict: stop at the first row that cannot be trained on.
+        max_tokens: tokens that are computed at a time, padding counted: the memory.
+        progress: show how far it is, on stderr.
+
+    Raises:
+        ValueError: a file that cannot be read, an unknown shape, or a row that cannot be trained on
+            (``strict``).
+    """
+    wanted = get_loss(loss) if isinstance(loss, str) else loss
+    shape, rows = _shape_and_rows(data, split, shape)
+    judged = judge(
+        _shown(rows, progress, "rows"), shape, tokenizer, tokens=tokens, max_length=_limit(model, max_length)
+    )
+    if strict:
+        _refuse_first(judged)
+    table = pd.DataFrame(
+        [(one.place, one.verdict, one.said, one.verdict in TRAINED) for one in judged],
+        columns=["place", "verdict", "said", "trained"],
+    )
+    usable = [one for one in judged if one.verdict in TRAINED]
+    drawn = random.Random(seed).sample(usable, min(sample, len(usable)))
+    n_held = round(held_out * len(drawn))
+    total = steps if steps is not None else max(1, math.ceil(epochs * len(usable) / batch_size))
+    run = {
+        "data": Path(data).name, "shape": shape, "loss": wanted.name, "hyper": dict(wanted.hyper),
+        "optimizer": optimizer, "lr": lr, "schedule": schedule, "batch_size": batch_size, "steps": total,
+        "seed": seed, "tokens": tokens,
+    }  # fmt: skip
+    pairs = [(one, one.encoded) for one in drawn if one.encoded is not None]
+    about = pd.DataFrame(
+        [
+            {
+                "place": one.place, "held_out": k < n_held, "chosen_len": len(pair.chosen),
+                "rejected_len": len(pair.rejected),
+            } | alikeness(pair)
+            for k, (one, pair) in enumerate(pairs)
+        ]
+    )  # fmt: skip
+    test, train = [pair for _, pair in pairs[:n_held]], [pair for _, pair in pairs[n_held:]]
+    size = min(batch_size, max(1, len(train) // 2))
+    if len(pairs) < _FEWEST or not test or len(train) < 2:
+        return AuditReport(table, about.head(0), summary_of(table, about.head(0), None, run))
+    eos = tokens == "trl"
+    device = model_device(model)
+    starts = range(0, len(train) - size + 1, size)
+    batches = [
+        [group.to(device) for group in _batches(train[start : start + size], max_tokens, eos)]
+        for start in _shown(starts, progress, "batches padded")
+    ]
+    walk = plan_walk(model, batches, wanted, optimizer=optimizer)
+    order = [i for group in by_tokens(test, max_tokens) for i in group]
+    groups = [group.to(device) for group in _batches(test, max_tokens, eos)]
+    length = total * lr * (0.5 if schedule == "linear" else 1.0)
+    rehearsed = rehearse(model, walk, groups, length).drop(columns="pair")
+    rehearsed.index = pd.Index(order)
+    about = about.join(rehearsed)
+    number = asdict(turning_number(model, walk, groups, length))
+    return AuditReport(table, about, summary_of(table, about, number, run))
+
+
+def _shown(things: Iterable[Row] | range, progress: bool, what: str) -> Any:
+    return tqdm(things, desc=what, disable=not progress, leave=False)
+
+
+def _limit(model: nn.Module, max_length: int | None) -> int | None:
+    """The shorter of what was asked for and what the model's positions reach."""
+    reach = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    known = [n for n in (reach, max_length) if n is not None]
+    return min(known) if known else None
+
+
+def _refuse_first(judged: Sequence[Judged]) -> None:
+    for one in judged:
+        if one.verdict not in TRAINED:
+            raise ValueError(f"row {one.place} is {one.verdict}: {one.said}")
