@@ -6,12 +6,12 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from entanglement.audit import AuditReport, audit, plan_walk, rehearse, turning_number
 from entanglement.audit.alikeness import alikeness, edit_distance
-from entanglement.audit.findings import in_words
 from entanglement.audit.rehearsal import SMALL
 from entanglement.audit.running import by_tokens
 from entanglement.audit.walk import stepped
@@ -311,7 +311,7 @@ SAID = {
 )
 def test_the_words_follow_the_number(chosen, rejected, words):
     number = {"chosen": chosen, "rejected": rejected, "at_one": (-0.5, -1.5), "between": (0.3, -0.4)}
-    text = in_words(SAID | {"number": number})
+    text = str(AuditReport(pd.DataFrame(), pd.DataFrame(), SAID | {"number": number}))
     for word in words:
         assert word in text
     assert "chosen: \u22120.50 nats in the mean; 50% will fall, 25% will rise" in text

@@ -31,6 +31,7 @@ from torch import nn
 
 import entanglement
 from entanglement.archive import DataError
+from entanglement.audit import plan_walk
 from entanglement.cli import app
 from entanglement.files import sha256
 from entanglement.geometry import PairGeometry
@@ -42,6 +43,7 @@ from entanglement.outcomes.turning import mean_gradients
 from entanglement.pairs import PreferencePair, collate
 from entanglement.ranking import RankedList
 from entanglement.rewards import METHODS, RewardModel, draw_answers
+from entanglement.rows import Comparison, EncodedPair, Row
 from entanglement.sampling import continue_ids
 from entanglement.shared_prompt import quick_logps
 from entanglement.training import Trajectory
@@ -72,8 +74,8 @@ MACHINERY = (
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
 HANDED_OUT = (
-    "Drawn", "GapTerms", "Interval", "LoadedModel", "Plan", "PrefixTerms", "Reached", "Read", "SteppedPair",
-    "Turns", "VirtualStep",
+    "AuditReport", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "Number", "Plan", "PrefixTerms",
+    "Reached", "Read", "SteppedPair", "Turns", "VirtualStep",
 )  # fmt: skip
 
 INFINITE = "an answer that is not finite"
@@ -89,6 +91,7 @@ NOT_FINITE = {
 }
 #: Answers that are not finite in an ordinary call.
 NEVER_FINITE = {
+    "audit.running.audit": "pairs that give the gradient are not rehearsed",
     "losses.base.Hyper": "an end may be infinite",
     "losses.base.Loss": "holds hyper-parameters, whose ends may be infinite",
     "losses.base.get_loss": "the same",
@@ -106,9 +109,11 @@ NEVER_FINITE = {
 ANYTHING = {
     ("objectives.objective_geometry", "batch"): "whatever the objectives take",
     ("objectives.oracle.objective_gradients", "batch"): "whatever the objectives take",
+    ("rows.shapes.Comparison", "tools"): "whatever a chat template takes",
 }
 #: What is looked up by name is called by its kind in the message.
 CALLED = {
+    "data": "data|source",
     "name": "loss|update|model|name|model_facts|method",
     "path": "path|model",
     "rule": "rule|aggregation",
@@ -362,6 +367,35 @@ class Stage:
             "rewards.negative_tokens.token_alikeness": own,
         }
 
+        walk = plan_walk(model, [[batch], [batch]], get_loss("dpo"))
+        encoded = EncodedPair((1,), (2, 3), (4,))
+        some = folder.with_name(f"{folder.name}-rows") / "rows.jsonl"
+        some.parent.mkdir()
+        some.write_text(
+            "\n".join(f'{{"prompt": "a", "chosen": " b{i}", "rejected": " c"}}' for i in range(8))
+        )
+        comparison = Comparison("the film", " good", " bad")
+        self.by_name |= dict(pair=encoded, walk=walk, groups=[batch], comparison=comparison)
+        self.by_callable |= {
+            "audit.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
+            "audit.rehearsal.rehearse": dict(length=0.1),
+            "audit.rehearsal.turning_number": dict(length=0.001),
+            "audit.running.audit": dict(data=some),
+            "audit.running.by_tokens": dict(pairs=[encoded], max_tokens=8),
+            "audit.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
+            "audit.walk.plan_walk": dict(batches=[[batch], [batch]]),
+            "audit.walk.stepped": dict(step=walk.along(), length=0.1),
+            "rows.encoded.EncodedPair": {f.name: getattr(encoded, f.name) for f in fields(encoded)},
+            "rows.encoded.padded": dict(pairs=[encoded]),
+            "rows.reading.Row": dict(place=1, value={}),
+            "rows.reading.read_rows": dict(source=some),
+            "rows.reading.row_of": dict(row=Row(1, {})),
+            "rows.shapes.Comparison": dict(prompt="the film", chosen=" good", rejected=" bad"),
+            "rows.shapes.Shape": dict(fits=lambda row: True, read=lambda row: comparison),
+            "rows.shapes.recognize": dict(rows=[Row(1, {"prompt": "", "chosen": "", "rejected": ""})]),
+            "rows.verdicts.judge": dict(rows=[Row(1, None, "broken")], shape="explicit"),
+        }
+
     @staticmethod
     def _log_linear():
         from entanglement.loglinear import random_log_linear
@@ -493,6 +527,17 @@ COUNT, SOME, NOT_NEGATIVE = ((-1,), (0,)), ((0,), (1,)), ((-1e-9,), (0,))
 LEVEL = {"level": INSIDE}
 #: Callable → argument → what is refused just beyond the ends of its range, and what is taken just within.
 ENDS = {
+    "audit.rehearsal.rehearse": {"length": POSITIVE, "groups": (([], ()), ())},
+    "audit.rehearsal.turning_number": {"length": POSITIVE, "groups": (([], ()), ())},
+    "audit.running.audit": {
+        "lr": POSITIVE, "batch_size": SOME, "epochs": POSITIVE, "steps": SOME, "sample": ((3,), (4,)),
+        "held_out": SHARE, "max_length": SOME, "max_tokens": SOME,
+    },
+    "audit.running.by_tokens": {"max_tokens": SOME},
+    "audit.walk.plan_walk": {"max_grad_norm": POSITIVE, "batches": (([], ()), ())},
+    "rows.encoded.encode": {"max_length": SOME},
+    "rows.encoded.padded": {"pairs": (([], ()), ())},
+    "rows.verdicts.judge": {"max_length": SOME},
     "training.align.align": {
         "steps": COUNT, "warmup": SHARE, "max_grad_norm": POSITIVE, "geometry_pairs": COUNT,
         "batch_size": SOME,

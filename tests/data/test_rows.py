@@ -78,8 +78,8 @@ def test_parquet_folders_and_splits(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "error"),
     [
-        ("pairs.txt", b"", r"pairs\.txt: expected a file that ends in \.jsonl"),
-        ("pairs.json", b"[1, 2", r"pairs\.json: no JSON: .* in line 1"),
+        ("pairs.txt", b"", r"pairs\.txt'; expected a file that ends in \.jsonl"),
+        ("pairs.json", b"[1, 2", r"pairs\.json': no JSON: .* in line 1"),
         ("pairs.json", b"7", "expected a list of rows, got a int"),
         ("pairs.json", b'[{"a": "\xff"}]', "no text in UTF-8"),
         ("pairs.csv", b"a,a\n1,2\n", "a column's name stands there twice"),

@@ -20,7 +20,7 @@ def _same(one: Sequence[int], other: Sequence[int]) -> int:
 @checked()
 def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
     """Return how many tokens must be put in, left out or replaced to make one of the other (Levenshtein)."""
-    first, second = np.asarray(one), np.asarray(other)
+    first, second = list(one), np.asarray(list(other))
     places = np.arange(len(second) + 1)
     row = places.copy()
     for k, token in enumerate(first, 1):

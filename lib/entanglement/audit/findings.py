@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 
 from entanglement.files import write_all
-from entanglement.rows import TRAINED, VERDICTS
+from entanglement.rows import VERDICTS
 from entanglement.signatures import checked
 
-__all__ = ["SCHEMA", "AuditReport", "in_words", "summary_of"]
+__all__ = ["SCHEMA", "AuditReport"]
 
 #: Of ``report.json``: it grows when a field changes its meaning.
 SCHEMA = 1
 
 
+@checked()
 @dataclass(frozen=True)
 class AuditReport:
     """The result of an audit.
@@ -34,7 +35,7 @@ class AuditReport:
     summary: dict[str, Any]
 
     def __str__(self) -> str:
-        return in_words(self.summary)
+        return _in_words(self.summary)
 
     @checked()
     def write(self, folder: str | Path) -> list[Path]:
@@ -50,7 +51,7 @@ class AuditReport:
             out / "rows.csv": self.rows.to_csv(index=False),
             out / "pairs.csv": self.pairs.to_csv(index=False),
             out / "report.json": json.dumps(_plain(self.summary), indent=1, ensure_ascii=False) + "\n",
-            out / "report.txt": in_words(self.summary) + "\n",
+            out / "report.txt": _in_words(self.summary) + "\n",
         }
         write_all(contents)
         return list(contents)
@@ -63,39 +64,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return None if isinstance(value, float) and value != value else value
-
-
-@checked()
-def summary_of(
-    rows: pd.DataFrame, pairs: pd.DataFrame, number: dict[str, Any] | None, run: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the numbers of an audit.
-
-    Args:
-        rows: as in ``AuditReport``.
-        pairs: as in ``AuditReport``.
-        number: of ``turning_number``, by field; None where nothing could be rehearsed.
-        run: what was asked for.
-    """
-    counts = rows["verdict"].value_counts()
-    found: dict[str, Any] = {"schema": SCHEMA, "run": run, "rows": len(rows)}
-    found["verdicts"] = {name: int(counts[name]) for name in VERDICTS if name in counts}
-    found["trained"] = int(rows["verdict"].isin(TRAINED).sum())
-    found["sampled"] = len(pairs)
-    found["number"] = number
-    held = pairs[pairs["held_out"]] if len(pairs) else pairs
-    found["held_out"] = len(held)
-    for side in ("chosen", "rejected"):
-        if not len(held):
-            continue
-        says = held[f"{side}_says"]
-        found[side] = {
-            "change": float(held[f"{side}_whole"].mean()),
-            "rise": float((says > 0).mean()),
-            "fall": float((says < 0).mean()),
-            "undecided": float((says == 0).mean()),
-        }
-    return found
 
 
 def _signed(value: float) -> str:
@@ -155,8 +123,7 @@ def _of_number(number: dict[str, Any]) -> str:
     )
 
 
-@checked()
-def in_words(summary: dict[str, Any]) -> str:
+def _in_words(summary: dict[str, Any]) -> str:
     """Return what an audit found, as a reader is told it."""
     parts = [_of_rows(summary)]
     if "chosen" in summary:

@@ -15,14 +15,25 @@ from torch import nn
 from tqdm import tqdm
 
 from entanglement.audit.alikeness import alikeness
-from entanglement.audit.findings import AuditReport, summary_of
+from entanglement.audit.findings import SCHEMA, AuditReport
 from entanglement.audit.rehearsal import rehearse, turning_number
 from entanglement.audit.walk import Optimizer, plan_walk
 from entanglement.checks import positive, share, whole
 from entanglement.logps import model_device
 from entanglement.losses import Loss, get_loss
 from entanglement.pairs import PairBatch
-from entanglement.rows import TRAINED, EncodedPair, Judged, Row, TokensAs, judge, padded, read_rows, recognize
+from entanglement.rows import (
+    TRAINED,
+    VERDICTS,
+    EncodedPair,
+    Judged,
+    Row,
+    TokensAs,
+    judge,
+    padded,
+    read_rows,
+    recognize,
+)
 from entanglement.rows.shapes import LOOKED_AT
 from entanglement.signatures import checked
 
@@ -156,7 +167,7 @@ def audit(
     test, train = [pair for _, pair in pairs[:n_held]], [pair for _, pair in pairs[n_held:]]
     size = min(batch_size, max(1, len(train) // 2))
     if len(pairs) < _FEWEST or not test or len(train) < 2:
-        return AuditReport(table, about.head(0), summary_of(table, about.head(0), None, run))
+        return AuditReport(table, about.head(0), _summary(table, about.head(0), None, run))
     eos = tokens == "trl"
     device = model_device(model)
     starts = range(0, len(train) - size + 1, size)
@@ -172,7 +183,39 @@ def audit(
     rehearsed.index = pd.Index(order)
     about = about.join(rehearsed)
     number = asdict(turning_number(model, walk, groups, length))
-    return AuditReport(table, about, summary_of(table, about, number, run))
+    return AuditReport(table, about, _summary(table, about, number, run))
+
+
+def _summary(
+    rows: pd.DataFrame, pairs: pd.DataFrame, number: dict[str, Any] | None, run: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the numbers of an audit.
+
+    Args:
+        rows: as in ``AuditReport``.
+        pairs: as in ``AuditReport``.
+        number: of ``turning_number``, by field; None where nothing could be rehearsed.
+        run: what was asked for.
+    """
+    counts = rows["verdict"].value_counts()
+    found: dict[str, Any] = {"schema": SCHEMA, "run": run, "rows": len(rows)}
+    found["verdicts"] = {name: int(counts[name]) for name in VERDICTS if name in counts}
+    found["trained"] = int(rows["verdict"].isin(TRAINED).sum())
+    found["sampled"] = len(pairs)
+    found["number"] = number
+    held = pairs[pairs["held_out"]] if len(pairs) else pairs
+    found["held_out"] = len(held)
+    for side in ("chosen", "rejected"):
+        if not len(held):
+            continue
+        says = held[f"{side}_says"]
+        found[side] = {
+            "change": float(held[f"{side}_whole"].mean()),
+            "rise": float((says > 0).mean()),
+            "fall": float((says < 0).mean()),
+            "undecided": float((says == 0).mean()),
+        }
+    return found
 
 
 def _shown(things: Iterable[Row] | range, progress: bool, what: str) -> Any:

@@ -34,6 +34,7 @@ Half = Literal["all", "even", "odd"]
 _EPS = 1e-8  # AdamW's
 
 
+@checked()
 @dataclass(frozen=True)
 class Walk:
     """The mean gradients of a run's rows, by parameter name, and what its optimizer makes of them.

@@ -31,6 +31,7 @@ TokensAs = Literal["trl", "collate"]
 TRL_LENGTH = 1024
 
 
+@checked()
 @dataclass(frozen=True)
 class EncodedPair:
     """The token ids of one comparison.

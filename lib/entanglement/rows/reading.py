@@ -18,15 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from entanglement.checks import shown
 from entanglement.signatures import checked
 
-__all__ = ["KINDS", "Row", "read_rows"]
+__all__ = ["KINDS", "Row", "read_rows", "row_of"]
 
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 #: A folder that the library datasets has written has one of these.
 _SAVED = ("state.json", "dataset_dict.json")
 
 
+@checked()
 @dataclass(frozen=True)
 class Row:
     """One row of a file.
@@ -40,6 +42,18 @@ class Row:
     place: int
     value: Mapping[str, Any] | None
     wrong: str = ""
+
+
+@checked(row=None)
+def row_of(row: object) -> Row:
+    """Return what is a row as it is.
+
+    Raises:
+        ValueError: something else among the rows.
+    """
+    if not isinstance(row, Row):
+        raise ValueError(f"row={shown(row)}; expected rows as read_rows gives them.")
+    return row
 
 
 def _no_double(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -180,7 +194,9 @@ def _saved(folder: Path, split: str) -> Iterator[Row]:
     found = datasets.load_from_disk(str(folder))
     if isinstance(found, Mapping):
         if split not in found:
-            raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(map(str, found))}.")
+            raise ValueError(
+                f"source={str(folder)!r}: no split {split!r}; it has {', '.join(map(str, found))}."
+            )
         found = found[split]
     for place, value in enumerate(found, 1):
         yield _row(place, value)
@@ -193,7 +209,7 @@ def _of_hub(name: str, split: str) -> Iterator[Row]:
     except Exception as error:  # no network, no such name, a script: all are told by one line
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{name!r} is no file or folder here, and no dataset of the hub that can be read: {reason}"
+            f"source={name!r}: no file or folder here, and no dataset of the hub that can be read: {reason}"
         ) from None
     for place, value in enumerate(found, 1):
         yield _row(place, value)
@@ -215,7 +231,9 @@ def read_rows(source: str | Path, *, split: str = "train") -> Iterator[Row]:
     path = Path(source)
     if path.is_dir():
         if not any((path / name).exists() for name in _SAVED):
-            raise ValueError(f"{path}: a folder, but none that datasets has saved (it has no {_SAVED[0]}).")
+            raise ValueError(
+                f"source={str(path)!r}: a folder, but none that datasets has saved (it has no {_SAVED[0]})."
+            )
         yield from _saved(path, split)
         return
     names = [suffix.lower() for suffix in path.suffixes]
@@ -228,7 +246,9 @@ def read_rows(source: str | Path, *, split: str = "train") -> Iterator[Row]:
         if not path.exists() and _REPOSITORY.fullmatch(str(source)):
             yield from _of_hub(str(source), split)  # a dot is allowed in an id
             return
-        raise ValueError(f"{path}: expected a file that ends in {', '.join(KINDS)}, also with .gz behind.")
+        raise ValueError(
+            f"source={str(path)!r}; expected a file that ends in {', '.join(KINDS)}, also with .gz behind."
+        )
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(path.open("rb"))
         if packed:
@@ -236,4 +256,4 @@ def read_rows(source: str | Path, *, split: str = "train") -> Iterator[Row]:
         try:
             yield from KINDS[kind[0]](file)
         except (ValueError, EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"source={str(path)!r}: {error}") from None

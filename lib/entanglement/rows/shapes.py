@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from entanglement.registry import Registry
-from entanglement.rows.reading import Row
+from entanglement.rows.reading import Row, row_of
 from entanglement.signatures import checked
 
 __all__ = ["SHAPES", "Comparison", "Misfit", "Shape", "recognize"]
@@ -32,6 +32,7 @@ class Misfit(ValueError):  # noqa: N818 - what the row is
         self.verdict = verdict
 
 
+@checked()
 @dataclass(frozen=True)
 class Comparison:
     """A prompt and two responses: all three texts, or all three lists of messages.
@@ -54,6 +55,7 @@ class Comparison:
         return not isinstance(self.prompt, str)
 
 
+@checked()
 @dataclass(frozen=True)
 class Shape:
     """A shape of rows.
@@ -358,14 +360,15 @@ def recognize(rows: Iterable[Row]) -> str:
     for number, row in enumerate(rows):
         if number == LOOKED_AT:
             break
-        if row.value is None:
+        value = row_of(row).value
+        if value is None:
             continue
-        columns[", ".join(map(str, row.value))] += 1
-        name = next((name for name, shape in SHAPES.items() if shape.fits(row.value)), None)
+        columns[", ".join(map(str, value))] += 1
+        name = next((name for name, shape in SHAPES.items() if shape.fits(value)), None)
         if name is not None:
             found[name] += 1
     if not found:
         seen = f"the columns are {columns.most_common(1)[0][0]}" if columns else "there is no row to read"
         known = "; ".join(f"{name} ({shape.about})" for name, shape in SHAPES.items())
-        raise ValueError(f"no known shape: {seen}. Known are {known}.")
+        raise ValueError(f"rows of no known shape: {seen}. Known are {known}.")
     return found.most_common(1)[0][0]

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from entanglement.checks import whole
 from entanglement.rows.encoded import TRL_LENGTH, EncodedPair, TokensAs, encode
-from entanglement.rows.reading import Row
+from entanglement.rows.reading import Row, row_of
 from entanglement.rows.shapes import SHAPES, Comparison, Misfit
 from entanglement.signatures import checked
 
@@ -117,7 +118,7 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [str(token) for token in tokenizer.all_special_tokens]
 
 
-@checked(max_length=None)
+@checked(max_length=whole(1))
 def judge(
     rows: Iterable[Row],
     shape: str,
@@ -146,7 +147,7 @@ def judge(
     found: list[Judged] = []
     first: dict[tuple[str, str, str], int] = {}  # (prompt, chosen, rejected) → where it stands in ``found``
     for row in rows:
-        one = _looked_at(row, shape, tokenizer, tokens, max_length)
+        one = _looked_at(row_of(row), shape, tokenizer, tokens, max_length)
         found.append(one)
         if one.comparison is None or one.encoded is None:
             continue
