@@ -12,6 +12,8 @@ import torch
 
 from entanglement.audit import AuditReport, audit, plan_walk, rehearse, turning_number
 from entanglement.audit.alikeness import alikeness, edit_distance
+from entanglement.audit.page import _ticks
+from entanglement.audit.pulls import pulls, token_pulls
 from entanglement.audit.rehearsal import SMALL
 from entanglement.audit.running import by_tokens
 from entanglement.audit.walk import stepped
@@ -253,11 +255,23 @@ def test_an_audit(model, tokenizer, file, tmp_path):
     assert shares["change"] == pytest.approx(held["chosen_whole"].mean())
     assert held["chosen_logp"].notna().all()
     assert report.pairs.loc[~report.pairs["held_out"], "chosen_logp"].isna().all()
+    parts = report.pairs.loc[~report.pairs["held_out"]]
+    np.testing.assert_allclose(parts["from_chosen"] + parts["from_rejected"], parts["pull"])
+    assert [row["pull"] for row in report.worst] == sorted(parts["pull"])[: len(report.worst)]
+    for row in report.worst:  # the tokens' parts add up to the row's
+        assert sum(pull for side in ("chosen", "rejected") for _, pull in row[side]) == pytest.approx(
+            row["pull"]
+        )
+    assert report.ratios["ratio"].is_monotonic_increasing
+    at_one = report.ratios[np.isclose(report.ratios["ratio"], 1)].iloc[0]
+    assert (at_one["chosen"], at_one["rejected"]) == pytest.approx(report.summary["number"]["at_one"])
     text = str(report)
     assert "18 rows, of which 16" in text
     assert "bad_json: the row could not be read" in text
     paths = report.write(tmp_path / "out")
-    assert {path.name for path in paths} == {"rows.csv", "pairs.csv", "report.json", "report.txt"}
+    assert {path.name for path in paths} == {
+        "rows.csv", "pairs.csv", "ratios.csv", "report.json", "report.txt", "report.html",
+    }  # fmt: skip
     assert json.loads((tmp_path / "out" / "report.json").read_text())["trained"] == 16
     first = [path.read_bytes() for path in paths]
     audit(model, tokenizer, file, batch_size=2, lr=1e-3, seed=1).write(tmp_path / "out")
@@ -311,7 +325,7 @@ SAID = {
 )
 def test_the_words_follow_the_number(chosen, rejected, words):
     number = {"chosen": chosen, "rejected": rejected, "at_one": (-0.5, -1.5), "between": (0.3, -0.4)}
-    text = str(AuditReport(pd.DataFrame(), pd.DataFrame(), SAID | {"number": number}))
+    text = str(AuditReport(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), [], SAID | {"number": number}))
     for word in words:
         assert word in text
     assert "chosen: \u22120.50 nats in the mean; 50% will fall, 25% will rise" in text
@@ -354,3 +368,73 @@ def test_what_a_user_got_wrong_is_one_line(file, options, error, capsys):
     assert status in (1, 2)
     assert error in told
     assert "Traceback" not in told
+
+
+# ── pulls ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_pulls_add_up_to_the_rate_of_the_held_out_chosen(model, batches, held_out, optimizer):
+    """⟨mean held-out chosen gradient, D⟩ by autograd is the mean of the rows' pulls."""
+    loss = get_loss("dpo")
+    walk = plan_walk(model, batches, loss, optimizer=optimizer, max_grad_norm=None)
+    groups = [groups[0] for groups in batches]
+    table = pulls(model, walk, groups, held_out, loss)
+    parameters = dict(model.named_parameters())
+    chosen = torch.cat([response_logps(model, batch)[0] for batch in held_out]).mean()
+    gradient = torch.autograd.grad(chosen, list(parameters.values()))
+    step = walk.along()
+    rate = sum(float((g * step[n]).sum()) for n, g in zip(parameters, gradient, strict=True))
+    assert table["pull"].mean() == pytest.approx(rate, rel=1e-4)
+    assert list(table["pair"]) == WORDS
+    tokens = token_pulls(model, walk, groups, held_out, loss)
+    whole = torch.cat([part.sum(dim=2) for part in tokens], dim=1)
+    np.testing.assert_allclose(whole[0] + whole[1], table["pull"])
+    for part, group in zip(tokens, groups, strict=True):
+        outside = ~group.response_mask.view(2, len(group), -1)
+        assert float(part[outside].abs().max()) == 0
+    assert table["pull"].min() < 0 < table["pull"].max() or table["pull"].abs().min() > 0
+
+
+def test_a_row_that_is_turned_round_pulls_the_other_way(model, batches, held_out, tokenizer):
+    loss = get_loss("dpo")
+    walk = plan_walk(model, batches, loss, optimizer="sgd", max_grad_norm=None)
+    turned = [PreferencePair(p.prompt, p.rejected, p.chosen, p.id) for p in PAIRS]
+    one, other = (
+        pulls(model, walk, [collate(some, tokenizer)], held_out, loss)["pull"] for some in (PAIRS, turned)
+    )
+    np.testing.assert_allclose(one, -other, rtol=1e-6)
+
+
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_page_holds_what_the_file_said_and_runs_none_of_it(model, tokenizer, tmp_path):
+    """Texts are somebody else's: none of them becomes part of the page."""
+    path = tmp_path / "pairs.jsonl"
+    evil = "<script>alert(1)</script>"
+    rows = [{"prompt": f"{w} {evil}", "chosen": f" a{evil}", "rejected": f" b {w}"} for w in WORDS]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    report = audit(model, tokenizer, path, batch_size=2, max_length=60)
+    report.write(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<circle") >= report.summary["held_out"]
+
+
+def test_a_page_without_a_rehearsal(model, tokenizer, tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text('{"prompt": "a", "chosen": " b", "rejected": " c"}\n{broken')
+    audit(model, tokenizer, path).write(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Too few rows" in page
+    assert "bad_json" in page
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.999, 1.0061), (-250.0, 3.0), (0.0, 1e-6)])
+def test_ticks_are_few_and_inside(low, high):
+    found = _ticks(low, high)
+    assert 2 <= len(found) <= 7
+    assert all(low <= tick <= high for tick in found)

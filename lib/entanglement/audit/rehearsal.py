@@ -22,7 +22,7 @@ from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["Number", "rehearse", "turning_number"]
+__all__ = ["Number", "rehearse", "sweep", "turning_number"]
 
 #: Share of the run's length that stands for the small step, in which curvature does not count.
 SMALL = 0.05
@@ -118,6 +118,30 @@ def turning_number(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], le
     middle = (chosen * rejected) ** 0.5
     between = at(middle) if middle == middle else (float("nan"), float("nan"))
     return Number(chosen, rejected, at(1.0), between)
+
+
+@checked(groups=non_empty, length=positive, ratios=non_empty)
+def sweep(
+    model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: float, ratios: Sequence[float]
+) -> pd.DataFrame:
+    """Return where the mean responses go at some ratios.
+
+    Args:
+        model: as training will find it; left as it was.
+        walk: of the run.
+        groups: held-out pairs.
+        length: of the run: its steps times its mean rate.
+        ratios: by which d_w/d_l is multiplied.
+
+    Returns:
+        One row a ratio: ratio, chosen, rejected (mean changes, nats).
+    """
+    before = _measured(model, groups).mean(dim=0)
+    rows = []
+    for ratio in ratios:
+        change = _after(model, groups, walk, ratio, length).mean(dim=0) - before
+        rows.append({"ratio": ratio, "chosen": float(change[0]), "rejected": float(change[1])})
+    return pd.DataFrame(rows)
 
 
 def _turn(change: Callable[[float], float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from entanglement.audit.alikeness import alikeness
 from entanglement.audit.findings import SCHEMA, AuditReport
-from entanglement.audit.rehearsal import rehearse, turning_number
-from entanglement.audit.walk import Optimizer, plan_walk
+from entanglement.audit.pulls import pulls, token_pulls
+from entanglement.audit.rehearsal import Number, rehearse, sweep, turning_number
+from entanglement.audit.walk import Optimizer, Walk, plan_walk
 from entanglement.checks import positive, share, whole
 from entanglement.logps import model_device
 from entanglement.losses import Loss, get_loss
@@ -34,6 +35,7 @@ from entanglement.rows import (
     read_rows,
     recognize,
 )
+from entanglement.rows.encoded import as_text
 from entanglement.rows.shapes import LOOKED_AT
 from entanglement.signatures import checked
 
@@ -45,6 +47,8 @@ __all__ = ["Schedule", "audit", "by_tokens"]
 Schedule = Literal["linear", "constant"]
 #: Fewer pairs make no two batches and no held-out ones.
 _FEWEST = 4
+#: Rows that are shown token by token, and characters of a text that are shown.
+WORST, _LONGEST = 10, 160
 
 
 @checked(max_tokens=whole(1))
@@ -60,13 +64,6 @@ def by_tokens(pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
         else:
             groups.append([i])
     return groups
-
-
-def _batches(pairs: Sequence[EncodedPair], max_tokens: int, eos: bool) -> list[PairBatch]:
-    return [
-        padded([pairs[i] for i in group], padding_side="left", append_eos=eos)
-        for group in by_tokens(pairs, max_tokens)
-    ]
 
 
 def _shape_and_rows(data: str | Path, split: str, shape: str | None) -> tuple[str, Iterator[Row]]:
@@ -155,35 +152,115 @@ def audit(
         "seed": seed, "tokens": tokens,
     }  # fmt: skip
     pairs = [(one, one.encoded) for one in drawn if one.encoded is not None]
-    about = pd.DataFrame(
-        [
-            {
-                "place": one.place, "held_out": k < n_held, "chosen_len": len(pair.chosen),
-                "rejected_len": len(pair.rejected),
-            } | alikeness(pair)
-            for k, (one, pair) in enumerate(pairs)
-        ]
-    )  # fmt: skip
+    about = pd.DataFrame([_about(one, pair, k < n_held) for k, (one, pair) in enumerate(pairs)])
     test, train = [pair for _, pair in pairs[:n_held]], [pair for _, pair in pairs[n_held:]]
-    size = min(batch_size, max(1, len(train) // 2))
     if len(pairs) < _FEWEST or not test or len(train) < 2:
-        return AuditReport(table, about.head(0), _summary(table, about.head(0), None, run))
-    eos = tokens == "trl"
-    device = model_device(model)
-    starts = range(0, len(train) - size + 1, size)
+        return AuditReport(
+            table, about.head(0), pd.DataFrame(), [], _summary(table, about.head(0), None, run)
+        )
+    size = min(batch_size, max(1, len(train) // 2))
+    together = _Together(model, max_tokens, tokens == "trl")
     batches = [
-        [group.to(device) for group in _batches(train[start : start + size], max_tokens, eos)]
-        for start in _shown(starts, progress, "batches padded")
+        together.groups(train[start : start + size])
+        for start in _shown(range(0, len(train) - size + 1, size), progress, "batches padded")
     ]
     walk = plan_walk(model, batches, wanted, optimizer=optimizer)
-    order = [i for group in by_tokens(test, max_tokens) for i in group]
-    groups = [group.to(device) for group in _batches(test, max_tokens, eos)]
     length = total * lr * (0.5 if schedule == "linear" else 1.0)
-    rehearsed = rehearse(model, walk, groups, length).drop(columns="pair")
-    rehearsed.index = pd.Index(order)
-    about = about.join(rehearsed)
-    number = asdict(turning_number(model, walk, groups, length))
-    return AuditReport(table, about, _summary(table, about, number, run))
+    held = together.groups(test)
+    number = turning_number(model, walk, held, length)
+    seen = together.groups(train)
+    about = about.join(
+        pd.concat(
+            [
+                together.back(rehearse(model, walk, held, length), test, 0),
+                together.back(pulls(model, walk, seen, held, wanted), train, n_held),
+            ]
+        )
+    )
+    # Of a row that is one among many, its part of the mean change, nats.
+    parts = ["from_chosen", "from_rejected", "pull"]
+    about[parts] *= length / len(train)
+    drags = _worst(model, tokenizer, walk, about, pairs, held, wanted, together, length / len(train))
+    ratios = sweep(model, walk, held, length, _ratios(number))
+    return AuditReport(table, about, ratios, drags, _summary(table, about, asdict(number), run))
+
+
+def _about(one: Judged, pair: EncodedPair, held_out: bool) -> dict[str, Any]:
+    """Return what is known of a sampled pair before anything is computed."""
+    assert one.comparison is not None
+    text = as_text(one.comparison)
+    found: dict[str, Any] = {"place": one.place, "verdict": one.verdict, "held_out": held_out}
+    found |= {"chosen_len": len(pair.chosen), "rejected_len": len(pair.rejected)} | alikeness(pair)
+    return found | {name: _excerpt(getattr(text, name)) for name in ("prompt", "chosen", "rejected")}
+
+
+def _excerpt(text: str) -> str:
+    """The end of a text is what differs from prompt to prompt; of a response it is the beginning."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 1]}…"
+
+
+@dataclass(frozen=True)
+class _Together:
+    """How pairs are put together to be computed."""
+
+    model: nn.Module
+    max_tokens: int
+    eos: bool
+
+    def groups(self, pairs: Sequence[EncodedPair]) -> list[PairBatch]:
+        device = model_device(self.model)
+        return [
+            padded([pairs[i] for i in group], padding_side="left", append_eos=self.eos).to(device)
+            for group in by_tokens(pairs, self.max_tokens)
+        ]
+
+    def back(self, table: pd.DataFrame, pairs: Sequence[EncodedPair], start: int) -> pd.DataFrame:
+        """Return a table whose rows stand in the order of ``groups`` with the pairs' own positions."""
+        order = [start + i for group in by_tokens(pairs, self.max_tokens) for i in group]
+        return table.drop(columns="pair").set_index(pd.Index(order))
+
+
+def _ratios(number: Number) -> list[float]:
+    """Return ratios around the two turning points, 1 among them."""
+    known = [abs(math.log(r)) for r in (number.chosen, number.rejected) if r == r and r != 1]
+    reach = min(2 * max(known, default=0.05), math.log(8.0))
+    return [math.exp(reach * k / 4) for k in range(-4, 5)]
+
+
+def _worst(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    walk: Walk,
+    about: pd.DataFrame,
+    pairs: Sequence[tuple[Judged, EncodedPair]],
+    held: Sequence[PairBatch],
+    loss: Loss,
+    together: _Together,
+    share_of_one: float,
+) -> list[dict[str, Any]]:
+    """Return the rows that pull the held-out chosen responses down most, token by token; a token's pull is
+    multiplied by ``share_of_one``.
+    """
+    places = list(about.loc[~about["held_out"], "pull"].nsmallest(WORST).index)
+    some = [pairs[i][1] for i in places]
+    order = [places[i] for group in by_tokens(some, together.max_tokens) for i in group]
+    groups = together.groups(some)
+    found = []
+    for group, values in zip(groups, token_pulls(model, walk, groups, held, loss), strict=True):
+        ids = group.input_ids.view(2, len(group), -1).cpu()
+        mask = group.response_mask.view(2, len(group), -1).cpu()
+        for k in range(len(group)):
+            row: dict[str, Any] = {}
+            for side, name in enumerate(("chosen", "rejected")):
+                kept = mask[side, k]
+                texts = [str(tokenizer.decode([int(token)])) for token in ids[side, k][kept]]
+                row[name] = list(zip(texts, (values[side, k][kept] * share_of_one).tolist(), strict=True))
+            found.append(row)
+    return [
+        {"place": int(about["place"][i]), "pull": float(about["pull"][i])} | row
+        for i, row in sorted(zip(order, found, strict=True), key=lambda one: float(about["pull"][one[0]]))
+    ]
 
 
 def _summary(
