@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from entanglement.auditing import AuditReport, audit
     from entanglement.geometry import PairGeometry
     from entanglement.gradients import GeometryMonitor, pair_geometry, token_geometry
     from entanglement.losses import get_loss, list_losses
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AuditReport",
     "GeometryMonitor",
     "PairGeometry",
     "PreferencePair",
     "Trajectory",
     "align",
+    "audit",
     "collate",
     "get_loss",
     "get_update",
@@ -46,11 +49,13 @@ __all__ = [
 
 #: Public name → the module that defines it.
 _EXPORTS = {
+    "AuditReport": "entanglement.auditing",
     "GeometryMonitor": "entanglement.gradients",
     "PairGeometry": "entanglement.geometry",
     "PreferencePair": "entanglement.pairs",
     "Trajectory": "entanglement.training",
     "align": "entanglement.training",
+    "audit": "entanglement.auditing",
     "collate": "entanglement.pairs",
     "get_loss": "entanglement.losses",
     "get_update": "entanglement.updates",

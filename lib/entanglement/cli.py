@@ -209,7 +209,7 @@ def audit(
     - `entanglement audit --data pairs.jsonl`
     - `entanglement audit --data pairs.jsonl --model smollm2-135m --lr 5e-6 --out report`
     """
-    from entanglement.audit import audit as look
+    from entanglement.auditing import audit as look
     from entanglement.losses import get_loss
     from entanglement.models import load_model
 

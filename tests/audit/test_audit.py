@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from entanglement.audit import AuditReport, audit, plan_walk, rehearse, turning_number
-from entanglement.audit.alikeness import alikeness, edit_distance
-from entanglement.audit.page import _ticks
-from entanglement.audit.pulls import pulls, token_pulls
-from entanglement.audit.rehearsal import SMALL
-from entanglement.audit.running import by_tokens
-from entanglement.audit.walk import stepped
+from entanglement.auditing import AuditReport, audit, plan_walk, rehearse, turning_number
+from entanglement.auditing.alikeness import alikeness, edit_distance
+from entanglement.auditing.page import _ticks
+from entanglement.auditing.pulls import pulls, token_pulls
+from entanglement.auditing.rehearsal import SMALL
+from entanglement.auditing.running import by_tokens
+from entanglement.auditing.walk import stepped
 from entanglement.cli import main
 from entanglement.logps import pair_logps, response_logps
 from entanglement.losses import get_loss

@@ -31,7 +31,7 @@ from torch import nn
 
 import entanglement
 from entanglement.archive import DataError
-from entanglement.audit import plan_walk
+from entanglement.auditing import plan_walk
 from entanglement.cli import app
 from entanglement.files import sha256
 from entanglement.geometry import PairGeometry
@@ -56,6 +56,8 @@ LIBRARY = Path(entanglement.__file__).parent
 #: into them is checked where it comes in, and a check of their tensors would cost and tell nobody anything.
 #: The checks themselves are called when modules are imported.
 MACHINERY = (
+    "auditing.page",
+    "auditing.wording",
     "checks",
     "gradients.inner",
     "gradients.layers",
@@ -91,7 +93,7 @@ NOT_FINITE = {
 }
 #: Answers that are not finite in an ordinary call.
 NEVER_FINITE = {
-    "audit.running.audit": "pairs that give the gradient are not rehearsed",
+    "auditing.running.audit": "pairs that give the gradient are not rehearsed",
     "losses.base.Hyper": "an end may be infinite",
     "losses.base.Loss": "holds hyper-parameters, whose ends may be infinite",
     "losses.base.get_loss": "the same",
@@ -377,23 +379,26 @@ class Stage:
         comparison = Comparison("the film", " good", " bad")
         self.by_name |= dict(pair=encoded, walk=walk, groups=[batch], comparison=comparison)
         self.by_callable |= {
-            "audit.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
-            "audit.rehearsal.rehearse": dict(length=0.1),
-            "audit.rehearsal.turning_number": dict(length=0.001),
-            "audit.running.audit": dict(data=some),
-            "audit.running.by_tokens": dict(pairs=[encoded], max_tokens=8),
-            "audit.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
-            "audit.walk.plan_walk": dict(batches=[[batch], [batch]]),
-            "audit.walk.stepped": dict(step=walk.along(), length=0.1),
+            "auditing.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
+            "auditing.rehearsal.rehearse": dict(length=0.1),
+            "auditing.rehearsal.turning_number": dict(length=0.001),
+            "auditing.pulls.pulls": dict(held_out=[batch]),
+            "auditing.pulls.token_pulls": dict(held_out=[batch]),
+            "auditing.rehearsal.sweep": dict(length=0.001, ratios=[1.0, 1.1]),
+            "auditing.running.audit": dict(data=some),
+            "auditing.running.by_tokens": dict(pairs=[encoded], max_tokens=8),
+            "auditing.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
+            "auditing.walk.plan_walk": dict(batches=[[batch], [batch]]),
+            "auditing.walk.stepped": dict(step=walk.along(), length=0.1),
             "rows.encoded.EncodedPair": {f.name: getattr(encoded, f.name) for f in fields(encoded)},
             "rows.encoded.padded": dict(pairs=[encoded]),
-            "rows.reading.Row": dict(place=1, value={}),
-            "rows.reading.read_rows": dict(source=some),
-            "rows.reading.row_of": dict(row=Row(1, {})),
+            "rows.from_files.Row": dict(place=1, value={}),
+            "rows.from_files.read_rows": dict(source=some),
+            "rows.from_files.row_of": dict(row=Row(1, {})),
             "rows.shapes.Comparison": dict(prompt="the film", chosen=" good", rejected=" bad"),
             "rows.shapes.Shape": dict(fits=lambda row: True, read=lambda row: comparison),
             "rows.shapes.recognize": dict(rows=[Row(1, {"prompt": "", "chosen": "", "rejected": ""})]),
-            "rows.verdicts.judge": dict(rows=[Row(1, None, "broken")], shape="explicit"),
+            "rows.soundness.judge": dict(rows=[Row(1, None, "broken")], shape="explicit"),
         }
 
     @staticmethod
@@ -527,17 +532,20 @@ COUNT, SOME, NOT_NEGATIVE = ((-1,), (0,)), ((0,), (1,)), ((-1e-9,), (0,))
 LEVEL = {"level": INSIDE}
 #: Callable → argument → what is refused just beyond the ends of its range, and what is taken just within.
 ENDS = {
-    "audit.rehearsal.rehearse": {"length": POSITIVE, "groups": (([], ()), ())},
-    "audit.rehearsal.turning_number": {"length": POSITIVE, "groups": (([], ()), ())},
-    "audit.running.audit": {
+    "auditing.rehearsal.rehearse": {"length": POSITIVE, "groups": (([], ()), ())},
+    "auditing.pulls.pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
+    "auditing.pulls.token_pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
+    "auditing.rehearsal.sweep": {"length": POSITIVE, "groups": (([], ()), ()), "ratios": (([], ()), ())},
+    "auditing.rehearsal.turning_number": {"length": POSITIVE, "groups": (([], ()), ())},
+    "auditing.running.audit": {
         "lr": POSITIVE, "batch_size": SOME, "epochs": POSITIVE, "steps": SOME, "sample": ((3,), (4,)),
         "held_out": SHARE, "max_length": SOME, "max_tokens": SOME,
     },
-    "audit.running.by_tokens": {"max_tokens": SOME},
-    "audit.walk.plan_walk": {"max_grad_norm": POSITIVE, "batches": (([], ()), ())},
+    "auditing.running.by_tokens": {"max_tokens": SOME},
+    "auditing.walk.plan_walk": {"max_grad_norm": POSITIVE, "batches": (([], ()), ())},
     "rows.encoded.encode": {"max_length": SOME},
     "rows.encoded.padded": {"pairs": (([], ()), ())},
-    "rows.verdicts.judge": {"max_length": SOME},
+    "rows.soundness.judge": {"max_length": SOME},
     "training.align.align": {
         "steps": COUNT, "warmup": SHARE, "max_grad_norm": POSITIVE, "geometry_pairs": COUNT,
         "batch_size": SOME,

@@ -8,9 +8,9 @@ have; ``judge`` reads every row and says what it is; ``encode`` gives the tokens
 from __future__ import annotations
 
 from entanglement.rows.encoded import EncodedPair, TokensAs, encode, padded
-from entanglement.rows.reading import Row, read_rows
+from entanglement.rows.from_files import Row, read_rows
 from entanglement.rows.shapes import SHAPES, Comparison, Misfit, Shape, recognize
-from entanglement.rows.verdicts import TRAINED, VERDICTS, Judged, judge
+from entanglement.rows.soundness import TRAINED, VERDICTS, Judged, judge
 
 __all__ = [
     "SHAPES",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from entanglement.registry import Registry
-from entanglement.rows.reading import Row, row_of
+from entanglement.rows.from_files import Row, row_of
 from entanglement.signatures import checked
 
 __all__ = ["SHAPES", "Comparison", "Misfit", "Shape", "recognize"]

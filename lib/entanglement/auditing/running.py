@@ -14,11 +14,11 @@ import pandas as pd
 from torch import nn
 from tqdm import tqdm
 
-from entanglement.audit.alikeness import alikeness
-from entanglement.audit.findings import SCHEMA, AuditReport
-from entanglement.audit.pulls import pulls, token_pulls
-from entanglement.audit.rehearsal import Number, rehearse, sweep, turning_number
-from entanglement.audit.walk import Optimizer, Walk, plan_walk
+from entanglement.auditing.alikeness import alikeness
+from entanglement.auditing.findings import SCHEMA, AuditReport
+from entanglement.auditing.pulls import pulls, token_pulls
+from entanglement.auditing.rehearsal import Number, rehearse, sweep, turning_number
+from entanglement.auditing.walk import Optimizer, Walk, plan_walk
 from entanglement.checks import positive, share, whole
 from entanglement.logps import model_device
 from entanglement.losses import Loss, get_loss

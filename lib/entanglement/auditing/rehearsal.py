@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import brentq
 from torch import nn
 
-from entanglement.audit.walk import Half, Walk, stepped
+from entanglement.auditing.walk import Half, Walk, stepped
 from entanglement.checks import non_empty, positive
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps

@@ -7,9 +7,9 @@ responses, and undoes the step.
 
 from __future__ import annotations
 
-from entanglement.audit.findings import AuditReport
-from entanglement.audit.rehearsal import Number, rehearse, turning_number
-from entanglement.audit.running import audit
-from entanglement.audit.walk import Walk, plan_walk
+from entanglement.auditing.findings import AuditReport
+from entanglement.auditing.rehearsal import Number, rehearse, turning_number
+from entanglement.auditing.running import audit
+from entanglement.auditing.walk import Walk, plan_walk
 
 __all__ = ["AuditReport", "Number", "Walk", "audit", "plan_walk", "rehearse", "turning_number"]

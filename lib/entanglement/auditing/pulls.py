@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.audit.walk import Gradient, Walk, stepped
+from entanglement.auditing.walk import Gradient, Walk, stepped
 from entanglement.checks import non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, token_logps

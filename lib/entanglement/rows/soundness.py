@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from entanglement.checks import whole
 from entanglement.rows.encoded import TRL_LENGTH, EncodedPair, TokensAs, encode
-from entanglement.rows.reading import Row, row_of
+from entanglement.rows.from_files import Row, row_of
 from entanglement.rows.shapes import SHAPES, Comparison, Misfit
 from entanglement.signatures import checked
 

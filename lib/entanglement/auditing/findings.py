@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.audit.page import page
-from entanglement.audit.wording import in_words
+from entanglement.auditing.page import page
+from entanglement.auditing.wording import in_words
 from entanglement.files import write_all
 from entanglement.signatures import checked
 

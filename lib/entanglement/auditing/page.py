@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from entanglement.audit.wording import CAUTION, of_number, of_run, signed
+from entanglement.auditing.wording import CAUTION, of_number, of_run, signed
 from entanglement.rows import VERDICTS
 
 __all__ = ["page"]
@@ -103,7 +103,7 @@ def page(
         summary, rows, pairs, ratios, worst: as in ``AuditReport``.
     """
     loader = Environment(
-        loader=PackageLoader("entanglement.audit", "."), autoescape=select_autoescape(default=True),
+        loader=PackageLoader("entanglement.auditing", "."), autoescape=select_autoescape(default=True),
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     noted = rows[rows["verdict"] != "ok"]
