@@ -225,6 +225,26 @@ def audit(
         print("\nwritten: " + ", ".join(str(path) for path in report.write(out)))
 
 
+@app.command("read-log")
+def read_training_log(
+    run: Annotated[
+        str,
+        typer.Argument(help="trainer_state.json, or the folder of a run.", metavar="RUN", show_default=False),
+    ],
+    beta: Annotated[
+        float | None,
+        typer.Option(help="Of the loss: rewards are then said in nats too.", show_default="unknown"),
+    ] = None,
+) -> None:
+    """Say what the curves of a run with TRL mean: whether the chosen reward fell, from where on, and why.
+
+    Example: `entanglement read-log output/ --beta 0.1`
+    """
+    from entanglement.auditing.training_log import read_log
+
+    print(read_log(run, beta=beta))
+
+
 @checked()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""

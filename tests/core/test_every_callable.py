@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
+import json
 import math
 import pkgutil
 import re
@@ -76,8 +77,8 @@ MACHINERY = (
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
 HANDED_OUT = (
-    "AuditReport", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "Number", "Plan", "PrefixTerms",
-    "Reached", "Read", "SteppedPair", "Turns", "VirtualStep",
+    "AuditReport", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "LogReading", "Number", "Plan",
+    "PrefixTerms", "Reached", "Read", "SteppedPair", "Turns", "VirtualStep",
 )  # fmt: skip
 
 INFINITE = "an answer that is not finite"
@@ -377,6 +378,9 @@ class Stage:
             "\n".join(f'{{"prompt": "a", "chosen": " b{i}", "rejected": " c"}}' for i in range(8))
         )
         comparison = Comparison("the film", " good", " bad")
+        log = some.with_name("trainer_state.json")
+        steps = [{"step": k, "rewards/chosen": -0.1 * k, "rewards/rejected": -0.2 * k} for k in range(12)]
+        log.write_text(json.dumps(steps))
         self.by_name |= dict(pair=encoded, walk=walk, groups=[batch], comparison=comparison)
         self.by_callable |= {
             "auditing.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
@@ -387,6 +391,8 @@ class Stage:
             "auditing.rehearsal.sweep": dict(length=0.001, ratios=[1.0, 1.1]),
             "auditing.running.audit": dict(data=some),
             "auditing.running.by_tokens": dict(pairs=[encoded], max_tokens=8),
+            "auditing.training_log.log_table": dict(source=log),
+            "auditing.training_log.read_log": dict(source=log),
             "auditing.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
             "auditing.walk.plan_walk": dict(batches=[[batch], [batch]]),
             "auditing.walk.stepped": dict(step=walk.along(), length=0.1),
