@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from entanglement.geometry import PairGeometry
 from entanglement.loglinear import LogLinear, random_log_linear, suffix_pairs
 from entanglement.losses import PairLogps, get_loss, list_losses, loss_spec
 
@@ -99,6 +100,54 @@ def test_thm_flow_the_band_decides_the_signs(outside):
     assert (change_w[in_band] > 0).all()
     assert (change_l[in_band] < 0).all()
     assert (change_w[chosen_falls] < 0).all()
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), plain=st.booleans())
+def test_thm_held_out_a_response_turns_where_the_means_say(seed, plain):
+    """Quadratic responses f_i(θ) = ⟨g_i, θ⟩ + ½θᵀHθ, stepped on for real; (i), (ii) and the single pair."""
+    draw = torch.Generator().manual_seed(seed)
+    g_w, g_l = torch.randn(2, 5, 4, generator=draw, dtype=torch.float64)
+    d_w, d_l = torch.rand(2, 5, 1, generator=draw, dtype=torch.float64) + 0.1
+    metric = torch.ones(4) if plain else torch.rand(4, generator=draw, dtype=torch.float64) + 0.1
+    g, bend = torch.randn(4, generator=draw, dtype=torch.float64), torch.randn(4, 4, generator=draw).double()
+    mean_w, mean_l = (d_w * g_w).mean(0), (d_l * g_l).mean(0)
+
+    def change(ratio, eta=1e-6):
+        step = eta * metric * (ratio**0.5 * mean_w - mean_l / ratio**0.5)
+        return float(g @ step + 0.5 * step @ bend @ step) / eta
+
+    parts = (d_w * g_w - d_l * g_l) @ (metric * g)
+    assert change(1.0) == pytest.approx(float(parts.mean()), abs=1e-4)
+    up, down = float(g @ (metric * mean_w)), float(g @ (metric * mean_l))
+    if up > 0.05 and down > 0.05:
+        turn = down / up
+        assert change(turn * 1.01) > 0 > change(turn / 1.01)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000))
+def test_thm_held_out_one_pair_has_its_band(seed):
+    draw = torch.Generator().manual_seed(seed)
+    g_w = torch.randn(4, generator=draw, dtype=torch.float64)
+    g_l = g_w + torch.randn(4, generator=draw, dtype=torch.float64)
+    low, high = (float(end) for end in PairGeometry.from_vectors(g_w, g_l).band)
+    for g, turn in ((g_w, low), (g_l, high)):
+        up, down = float(g @ g_w), float(g @ g_l)
+        if up > 0 and down > 0:
+            assert down / up == pytest.approx(turn)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_thm_held_out_condition_1_of_a_pair_says_nothing_of_it(seed):
+    draw = torch.Generator().manual_seed(seed)
+    g_w, d = torch.randn(4, generator=draw, dtype=torch.float64), torch.rand(2, generator=draw).double() + 0.1
+    other = PairGeometry.from_vectors(-g_w, g_w)
+    assert bool(other.condition)
+    step = d[0] * -g_w - d[1] * g_w
+    assert float(g_w @ step) == pytest.approx(-float(d.sum() * g_w @ g_w))
+    assert float(g_w @ step) < 0
 
 
 @settings(max_examples=30)
