@@ -1,0 +1,194 @@
+"""The grid of rehearsals: what is told before a training, beside what the training then does.
+
+A cell stands at the checkpoint of the grids of constant ratios. It rehearses the run from a sample of
+training rows, at the length of each moment that is looked at; it measures what else is said to foretell an
+answer's fall; then it trains with DPO, and once more with the ratio that the rehearsal has named.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from entanglement.auditing import plan_walk, rehearse, turning_number
+from entanglement.auditing.alikeness import alikeness
+from entanglement.batches import by_length, collate_left
+from entanglement.gradients import pair_geometry
+from entanglement.losses import get_loss
+from entanglement.models import about_model
+from entanglement.pairs import PairBatch, PreferencePair
+from entanglement.rows import Comparison, encode
+from entanglement.training import align
+from entanglement.training.settings import rate_share
+from entanglement.updates import get_update
+from entanglement_book.grids.grid import GRIDS, Grid
+from entanglement_book.studies.shared.means import set_means
+from entanglement_book.studies.shared.start import (
+    checkpoint,
+    data_pairs,
+    recipe,
+    train_pairs,
+    validation_pairs,
+)
+
+__all__ = ["describe", "grid_cells", "run_cell"]
+
+DATA, OPTIMIZERS, SEEDS = ("sentiment", "summaries"), ("adamw", "sgd"), 5
+#: Rate of plain steps, as in the grids of update rules.
+PLAIN_LR = 1e-2
+#: Steps of a run, pairs a step, and when it is looked at.
+STEPS, BATCH, MOMENTS = 100, 8, (1, 10, 30, 100)
+SMOKE_STEPS, SMOKE_BATCH, SMOKE_MOMENTS = 3, 2, (1, 3)
+#: Batches of training rows that the rehearsal looks at.
+SAMPLED, SMOKE_SAMPLED = 32, 2
+WARMUP = 0.1
+
+
+def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
+    """Return the cells: data × optimizer × seed; those of a data set and seed share a checkpoint."""
+    seeds = SEEDS if scale != "smoke" else 1
+    return [
+        {"data": data, "optimizer": optimizer, "seed": seed}
+        for data in DATA
+        for seed in range(seeds)
+        for optimizer in OPTIMIZERS
+    ]
+
+
+def _sizes(scale: str) -> tuple[int, int, tuple[int, ...], int]:
+    if scale == "smoke":
+        return SMOKE_STEPS, SMOKE_BATCH, SMOKE_MOMENTS, SMOKE_SAMPLED
+    return STEPS, BATCH, MOMENTS, SAMPLED
+
+
+def _groups(tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> list[PairBatch]:
+    return [collate_left([pairs[i] for i in group], tokenizer, False) for group in by_length(pairs)]
+
+
+def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Run one cell and return its tables.
+
+    Returns:
+        "responses": one row a moment, held-out pair and side: step, pair, side, told (what the rehearsal says
+            of this length), small (of a twentieth of it), even, odd (of half of the batches each), says (its
+            sign; 0 if open), found (the change in training), nats; own (what the pair's own gradients say, to
+            first order and with equal weights), ches, edits, length (tokens), label (its first token).
+        "number": one row a moment: step, chosen, rejected (told turning points).
+        "means": ``set_means`` of the held-out pairs, a row a moment and way: "dpo", and "told", with the
+            ratio half way between the last moment's turning points (1 if they part at none).
+    """
+    numbers, seed, plain = recipe(scale, model), int(cell["seed"]), cell["optimizer"] == "sgd"
+    steps, batch, moments, sampled = _sizes(scale)
+    policy, tokenizer, start = checkpoint(scale, model, cell["data"], seed)
+    policy.load_state_dict(start)
+    policy.eval()
+    train = train_pairs(scale, model, cell["data"], seed)
+    test = data_pairs(cell["data"], "test", numbers.test_pairs, seed)
+    seen = validation_pairs(cell["data"], test, seed)
+    rate = PLAIN_LR if plain else numbers.lr
+    clip = None if plain else 1.0
+    some = random.Random(seed).sample(train, min(sampled * batch, len(train)))
+    walk = plan_walk(
+        policy,
+        [_groups(tokenizer, some[k : k + batch]) for k in range(0, len(some) - batch + 1, batch)],
+        get_loss("dpo"),
+        optimizer=cell["optimizer"],
+        max_grad_norm=clip,
+    )
+    # The length of a run is the sum of its rates.
+    lengths = np.cumsum([rate * rate_share(k, steps, WARMUP) for k in range(1, steps + 1)])
+    groups, chosen_from = _groups(tokenizer, test), _groups(tokenizer, seen)
+    told, number = [], []
+    for moment in moments:
+        length = float(lengths[moment - 1])
+        told.append(rehearse(policy, walk, groups, length).assign(step=moment))
+        found = turning_number(policy, walk, chosen_from, length)
+        number.append({"step": moment, "chosen": found.chosen, "rejected": found.rejected})
+    besides = _besides(policy, tokenizer, test, groups)
+    middle = (number[-1]["chosen"] * number[-1]["rejected"]) ** 0.5
+    ways = {"dpo": 1.0, "told": middle if middle == middle else 1.0}
+    options: dict[str, Any] = {
+        "steps": steps, "lr": rate, "batch_size": batch, "optimizer": cell["optimizer"], "seed": seed,
+        "max_grad_norm": clip, "warmup": WARMUP, "evaluate": {"test": test}, "evaluate_at": (0, *moments),
+    }  # fmt: skip
+    means, tables = [], {}
+    for name, ratio in ways.items():
+        policy.load_state_dict(start)
+        run = align(policy, tokenizer, train, update=get_update("constant", ratio=ratio), **options)
+        tables[name] = run.table
+        means.append(set_means(run.table).assign(way=name, ratio=ratio))
+    rows = _rows(pd.concat(told, ignore_index=True), tables["dpo"], besides)
+    return {"responses": rows, "number": pd.DataFrame(number), "means": pd.concat(means, ignore_index=True)}
+
+
+@torch.no_grad()
+def _states(model: nn.Module, batch: PairBatch) -> torch.Tensor:
+    """Return the sums of the last hidden states over each response, (2B, H); padding does not enter."""
+    inner: Any = model
+    found = inner(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+        output_hidden_states=True,
+    ).hidden_states[-1]  # fmt: skip
+    return (found * batch.response_mask[:, :, None]).sum(dim=1).double()
+
+
+def _besides(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], groups: list[PairBatch]
+) -> pd.DataFrame:
+    """Return what else is said to foretell, one row a pair and side."""
+    rows = []
+    at = {pair.id: pair for pair in pairs}
+    for group in groups:
+        geometry = pair_geometry(model, group)
+        states = _states(model, group)
+        h_w, h_l = states[: len(group)], states[len(group) :]
+        # Centered hidden embedding similarity (Razin et al. 2024, arXiv 2410.08847).
+        ches = (h_w * h_l).sum(dim=1) - h_w.square().sum(dim=1)
+        for k, name in enumerate(group.ids):
+            pair = at[name]
+            encoded = encode(Comparison(pair.prompt, pair.chosen, pair.rejected), tokenizer, tokens="collate")
+            own = {
+                "chosen": float(geometry.chosen_sq[k] - geometry.inner[k]),
+                "rejected": float(geometry.inner[k] - geometry.rejected_sq[k]),
+            }
+            for side in ("chosen", "rejected"):
+                ids = getattr(encoded, side)
+                rows.append(
+                    {"pair": name, "side": side, "own": own[side], "ches": float(ches[k])}
+                    | {"edits": alikeness(encoded)["edits"], "length": len(ids), "label": int(ids[0])}
+                )
+    return pd.DataFrame(rows)
+
+
+def _rows(told: pd.DataFrame, run: pd.DataFrame, besides: pd.DataFrame) -> pd.DataFrame:
+    """Return what was told beside what was found, one row a moment, pair and side."""
+    first = run[run["step"] == 0].set_index("pair")
+    parts = []
+    for side in ("chosen", "rejected"):
+        names = {f"{side}_{name}": name for name in ("small", "even", "odd", "says")}
+        part = told[["step", "pair", f"{side}_whole", *names]].rename(
+            columns=names | {f"{side}_whole": "told"}
+        )
+        moved = run[["step", "pair", f"{side}_logp"]].copy()
+        moved["found"] = moved.pop(f"{side}_logp") - first[f"{side}_logp"].loc[moved["pair"]].to_numpy()
+        parts.append(part.merge(moved, on=["step", "pair"]).assign(side=side))
+    return pd.concat(parts, ignore_index=True).merge(besides, on=["pair", "side"])
+
+
+def describe(scale: str, model: str) -> dict[str, Any]:
+    """Return the recipe and the run, for the provenance of a table."""
+    steps, batch, moments, sampled = _sizes(scale)
+    run = {"steps": steps, "batch": batch, "moments": moments, "sampled": sampled, "plain_lr": PLAIN_LR}
+    about = about_model(model)
+    return {"recipe": asdict(recipe(scale, model)), "run": run, "model": model, "about": about}
+
+
+GRIDS.add("audits", Grid("audits", grid_cells, run_cell, describe, models=(), smoke="nano"))
