@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from entanglement.auditing import AuditReport, audit
+    from entanglement.auditing.callback import EntanglementCallback
     from entanglement.geometry import PairGeometry
     from entanglement.gradients import GeometryMonitor, pair_geometry, token_geometry
     from entanglement.losses import get_loss, list_losses
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AuditReport",
+    "EntanglementCallback",
     "GeometryMonitor",
     "PairGeometry",
     "PreferencePair",
@@ -50,6 +52,7 @@ __all__ = [
 #: Public name → the module that defines it.
 _EXPORTS = {
     "AuditReport": "entanglement.auditing",
+    "EntanglementCallback": "entanglement.auditing.callback",
     "GeometryMonitor": "entanglement.gradients",
     "PairGeometry": "entanglement.geometry",
     "PreferencePair": "entanglement.pairs",

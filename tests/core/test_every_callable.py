@@ -117,6 +117,7 @@ ANYTHING = {
 #: What is looked up by name is called by its kind in the message.
 CALLED = {
     "data": "data|source",
+    "probe": "probe|source|value|rows",
     "name": "loss|update|model|name|model_facts|method",
     "path": "path|model",
     "rule": "rule|aggregation",
@@ -386,6 +387,9 @@ class Stage:
             "auditing.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
             "auditing.rehearsal.rehearse": dict(length=0.1),
             "auditing.rehearsal.turning_number": dict(length=0.001),
+            "auditing.callback.EntanglementCallback": dict(
+                probe=[{"prompt": "a", "chosen": " b", "rejected": " c"}]
+            ),
             "auditing.pulls.pulls": dict(held_out=[batch]),
             "auditing.pulls.token_pulls": dict(held_out=[batch]),
             "auditing.rehearsal.sweep": dict(length=0.001, ratios=[1.0, 1.1]),
@@ -539,6 +543,7 @@ LEVEL = {"level": INSIDE}
 #: Callable → argument → what is refused just beyond the ends of its range, and what is taken just within.
 ENDS = {
     "auditing.rehearsal.rehearse": {"length": POSITIVE, "groups": (([], ()), ())},
+    "auditing.callback.EntanglementCallback": {"every": SOME, "geometry": COUNT, "max_tokens": SOME},
     "auditing.pulls.pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
     "auditing.pulls.token_pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
     "auditing.rehearsal.sweep": {"length": POSITIVE, "groups": (([], ()), ()), "ratios": (([], ()), ())},
