@@ -7,11 +7,12 @@ import pandas as pd
 from entanglement.stats import Interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch16_beyond_language import numbers as tell
+from entanglement_book.studies.ch16_beyond_language.driving import OBJECTIVES
 from entanglement_book.studies.ch16_beyond_language.fields import make_field
-from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS
+from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS, HELD, LEARNED
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes
 
-__all__ = ["of_driving", "of_settings", "of_sharing", "of_tasks", "of_towers"]
+__all__ = ["of_driving", "of_imitation", "of_settings", "of_sharing", "of_tasks", "of_towers"]
 
 Number = float | Interval
 Facts = dict[str, Number]
@@ -80,12 +81,19 @@ def of_tasks(tasks: pd.DataFrame) -> Facts:
         found[f"cost_{field}"] = passes(k, rule=True) / passes(k, rule=False)
         for equal in ("step", "passes"):
             left = tell.left_at_the_end(tasks, field, equal=equal)
-            found |= {f"{name}_{equal}_{field}": left[name] for name in ("sum", "separate")}
+            quoted = ("sum", "separate", "gradnorm", "held")
+            found |= {f"{name}_{equal}_{field}": left[name] for name in quoted}
+        steps = tasks[(tasks["field"] == field) & tasks["way"].isin(LEARNED)]
+        found[f"extra_{field}"] = float((steps["passes"] / steps["step"]).mean()) - passes(k, rule=False)
         compared = {
             "rules_to_sum": (RULES, ["sum"], "step"),
             "const_to_sum": (others, ["sum"], "step"),
             "rules_to_const": (RULES, CONSTANTS, "passes"),
             "sum_to_const": (["sum"], CONSTANTS, "passes"),
+            "gradnorm_to_sum": (LEARNED, ["sum"], "step"),
+            "gradnorm_to_const": (LEARNED, CONSTANTS, "passes"),
+            "held_to_const": (HELD, CONSTANTS, "passes"),
+            "gradnorm_to_held": (LEARNED, HELD, "passes"),
         }
         for name, (ways, against, equal) in compared.items():
             found[f"{name}_{field}"] = tell.advantages(tasks, field, list(ways), list(against), equal=equal)
@@ -122,8 +130,8 @@ def of_driving(driving: Stored) -> Facts:
     train = driving["training"]
     found: Facts = {"n_situations": float(driving.provenance["recipe"]["trained"])}
     pair = ("safety", "progress")
-    found["driver_cosine"] = tell.first_cosines(driving["cosines"], "1 to 1 to 1", pair)
-    found["driver_apart"] = tell.first_cosines(driving["cosines"], "separate", pair).value
+    found["driver_cosine"] = tell.edge_cosines(driving["cosines"], "1 to 1 to 1", pair)
+    found["driver_apart"] = tell.edge_cosines(driving["cosines"], "separate", pair).value
     ways = {"1 to 1 to 1": "sum", "4 to 1 to 1": "four", "priorities": "order", "upgrad": "upgrad"}
     ways |= {"separate": "three"}
     for objective in pair:
@@ -144,4 +152,41 @@ def of_driving(driving: Stored) -> Facts:
     foretold, changed = (case[name].to_dict() for name in ("foretold", "changed"))
     found |= {"road_foretold": foretold["safety"], "road_changed": changed["safety"]}
     found["road_gained"] = changed["progress"]
+    return found
+
+
+def of_imitation(imitation: Stored) -> Facts:
+    """Return how often drivers do what their teachers do, and what comes of it (crashes in percent).
+
+    Args:
+        imitation: tables of the grid ``imitation``.
+    """
+    counts = sorted(imitation["training"]["situations"].unique())
+    found: Facts = {"n_few": float(counts[0]), "n_many": float(counts[1])}
+    alone = dict.fromkeys(OBJECTIVES, "separate")
+    turned = {"safety": "progress only", "progress": "safety only"}
+    for size, count in zip(("few", "many"), counts, strict=True):
+        training, teachers = (
+            t[t["situations"] == count] for t in (imitation["training"], imitation["teachers"])
+        )
+        for objective in OBJECTIVES:
+            agrees = tell.expected(training, objective, "agrees")
+            found[f"agrees_{objective}_{size}"] = tell.percent(agrees["separate"])
+        for name, pupils in {"ahead_of": alone, "ahead_of_turned": turned}.items():
+            ahead = tell.ahead_of_the_commonest(training, teachers, pupils)
+            found |= {f"{name}_{size}": ahead, f"points_{name}_{size}": tell.percent(ahead)}
+        pupils = dict.fromkeys(OBJECTIVES, "1 to 1 to 1")
+        found[f"points_shared_{size}"] = tell.percent(tell.ahead_of_the_commonest(training, teachers, pupils))
+    # What follows is from the many.
+    cosines, driven = (t[t["situations"] == counts[1]] for t in (imitation["cosines"], imitation["driving"]))
+    pair = ("safety", "progress")
+    found["imitation_cosine"] = tell.edge_cosines(cosines, "1 to 1 to 1", pair)
+    found["imitation_cosine_last"] = tell.edge_cosines(cosines, "1 to 1 to 1", pair, last=True)
+    for objective in pair:
+        values = tell.expected(training, objective, "value")
+        found |= {f"{objective}_imitated": values["1 to 1 to 1"], f"{objective}_alone": values["separate"]}
+        found[f"{objective}_taught"] = float(teachers.set_index("objective").loc[objective, objective].mean())
+    crashes = tell.closed_loop(driven, "crashes")
+    ways = {"1 to 1 to 1": "imitated", "safety's teacher": "careful", "progress's teacher": "hurried"}
+    found |= {f"crashes_{name}": 100 * crashes[way].value for way, name in ways.items()}
     return found

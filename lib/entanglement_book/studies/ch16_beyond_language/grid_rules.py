@@ -1,12 +1,15 @@
 """The grid of rules: what multi-objective rules buy where tasks share a trunk, against constant weights.
 
 A rule needs the gradient of every task at every step, so its step costs more passes than one on a weighted
-sum. Constant weights are therefore seen twice: after as many steps, and after as many passes.
+sum. Constant weights are therefore seen twice: after as many steps, and after as many passes. GradNorm learns
+its weights along the way from gradients in one layer, which is cheap; its simplest rival are the weights that
+it came to, held constant from the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,14 +19,31 @@ from torch import nn
 
 from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.ch16_beyond_language.fields import Field, make_field
+from entanglement_book.studies.ch16_beyond_language.learned_weights import LearnedWeights, extra_passes
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes, train_together
 from entanglement_book.studies.shared.scales import at_scale
 
-__all__ = ["CONSTANTS", "WAYS", "WIDTHS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
+__all__ = [
+    "CONSTANTS",
+    "HELD",
+    "LEARNED",
+    "WAYS",
+    "WIDTHS",
+    "Recipe",
+    "chance_losses",
+    "describe",
+    "grid_cells",
+    "recipe",
+    "run_cell",
+]
 
 #: Constant weights: a task counts with this power of one over its loss at chance; 0 is the plain sum.
 CONSTANTS: dict[str, float] = {"sum": 0.0, "by chance": 1.0, "by chance²": 2.0}
-WAYS: tuple[str, ...] = (*CONSTANTS, *RULES, "separate")
+#: GradNorm, by how much more a task pulls that lags: the paper's two values of α.
+LEARNED: dict[str, float] = {"gradnorm 0.12": 0.12, "gradnorm 1.5": 1.5}
+#: Constant weights: the mean of those that GradNorm used in a training of its own.
+HELD: dict[str, float] = {"held 0.12": 0.12, "held 1.5": 1.5}
+WAYS: tuple[str, ...] = (*CONSTANTS, *RULES, *LEARNED, *HELD, "separate")
 #: Of the trunks.
 WIDTHS: dict[str, int] = {"digits": 4, "genes": 2}
 
@@ -46,7 +66,7 @@ class Recipe:
     lr: float = 0.01
     batch: int = 64
     looks: int = 4
-    seeds: int = 3
+    seeds: int = 5
 
 
 _SMOKE = Recipe(
@@ -95,23 +115,31 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     net = field.network(WIDTHS[cell["field"]], shared=way != "separate", seed=seed)
     steps, k = dict(numbers.steps)[cell["field"]], len(field.tasks)
     chance = chance_losses(field)
-    power = chance ** -CONSTANTS.get(way, 0.0)
-    weights: Any = way if way in RULES else (k * power / power.sum()).tolist()
-    # Separate networks are run once each: forward and backward.
-    cost = k * passes(1, rule=False) if way == "separate" else passes(k, rule=way in RULES)
-    as_many = steps * passes(k, rule=True) / cost
-    looks = {round(last * (i + 1) / numbers.looks) for i in range(numbers.looks) for last in (steps, as_many)}
 
     def losses(net: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         return field.losses(net, field.train[rows])
 
+    # Separate networks are run once each: forward and backward.
+    cost: float = k * passes(1, rule=False) if way == "separate" else passes(k, rule=way in RULES)
+    if way in LEARNED:
+        cost += extra_passes(net, losses, torch.arange(numbers.batch))
+    as_many = steps * passes(k, rule=True) / cost
+    looks = {round(last * (i + 1) / numbers.looks) for i in range(numbers.looks) for last in (steps, as_many)}
+    options: dict[str, Any] = {"lr": numbers.lr, "batch": numbers.batch, "seed": seed, "steps": max(looks)}
+
+    power, stepped = chance ** -CONSTANTS.get(way, 0.0), losses
+    weights: Any = way if way in RULES else (k * power / power.sum()).tolist()
+    if way in LEARNED | HELD:
+        learned = LearnedWeights(net, losses, chance, (LEARNED | HELD)[way])
+        weights, stepped = learned, learned.losses
+    if way in HELD:  # a training by GradNorm first, on a copy, for the weights only
+        for _ in train_together(deepcopy(net), stepped, len(field.train), weights=learned, **options):
+            pass
+        weights, stepped = torch.stack(learned.used).mean(0).tolist(), losses
     rows = []
-    for step in train_together(
-        net, losses, len(field.train), steps=max(looks), lr=numbers.lr, batch=numbers.batch, seed=seed,
-        weights=weights,
-    ):  # fmt: skip
+    for step in train_together(net, stepped, len(field.train), weights=weights, **options):
         if step in looks:
-            done = {"step": step, "passes": step * cost}
+            done: dict[str, Any] = {"step": step, "passes": step * cost}
             with torch.no_grad():
                 left = [field.losses(net, split) / chance for split in (field.choice, field.judged)]
             for i, (task, right) in enumerate(
@@ -124,7 +152,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the recipe, the ways and the widths, for the provenance of a table."""
-    ways = {"constants": CONSTANTS, "rules": RULES}
+    ways = {"constants": CONSTANTS, "rules": RULES, "learned": LEARNED, "held": HELD}
     return {"recipe": asdict(recipe(scale)), "ways": ways, "widths": WIDTHS, "model": model}
 
 

@@ -9,18 +9,20 @@ import pandas as pd
 from entanglement.bounded import bounded_interval
 from entanglement.objectives.aggregation import AGGREGATIONS
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.ch16_beyond_language.grid_rules import HELD, LEARNED
 from entanglement_book.studies.ch16_beyond_language.together import RULES
 
 __all__ = [
     "advantages",
     "ahead_of_habit",
+    "ahead_of_the_commonest",
     "at_the_end",
     "changed_apart",
     "chosen",
     "closed_loop",
     "driver_difference",
+    "edge_cosines",
     "expected",
-    "first_cosines",
     "foretold",
     "geometry_by_width",
     "last_cosine",
@@ -35,11 +37,15 @@ __all__ = [
     "way_titles",
 ]
 
+#: Ways that are tried with two values of α, of which the first held-out set chooses.
+_OF_TWO: dict[str, tuple[str, ...]] = {"gradnorm": tuple(LEARNED), "held": tuple(HELD)}
+
 
 def way_titles() -> dict[str, str]:
     """Return what ways of training several tasks are called in print, in the order of the figure."""
     titles = {"sum": "plain sum", "by chance": "weights 1/chance", "by chance²": "weights 1/chance²"}
     titles |= {rule: AGGREGATIONS[rule].title for rule in RULES}
+    titles |= {"gradnorm": "GradNorm", "held": "its weights, held"}
     return titles | {"separate": "separate networks"}
 
 
@@ -143,7 +149,7 @@ def left_at_the_end(table: pd.DataFrame, field: str, *, equal: str) -> dict[str,
     moments the one that the first held-out set chooses.
     """
     return {
-        way: mean_interval(chosen(table, field, [way], equal=equal)["judged"].to_numpy())
+        way: mean_interval(chosen(table, field, _OF_TWO.get(way, [way]), equal=equal)["judged"].to_numpy())
         for way in way_titles()
     }
 
@@ -234,11 +240,36 @@ def driver_difference(training: pd.DataFrame, objective: str, one: str, other: s
     return mean_interval((means[one] - means[other]).to_numpy())
 
 
-def first_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str]) -> Interval:
-    """Return the cosine of two objectives before training, over seeds."""
-    rows = cosines[(cosines["way"] == way) & (cosines["step"] == 0)]
+def edge_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str], *, last: bool = False) -> Interval:
+    """Return the cosine of two objectives before training, or after it, over seeds.
+
+    Args:
+        cosines: of the grid ``driving`` or, from one number of situations, ``imitation``.
+        way: of training.
+        pair: of objectives.
+        last: after it.
+    """
+    step = cosines["step"].max() if last else cosines["step"].min()
+    rows = cosines[(cosines["way"] == way) & (cosines["step"] == step)]
     rows = rows[(rows["objective"] == pair[0]) & (rows["other"] == pair[1])]
     return bounded_interval(rows["cosine"].to_numpy(), -1, 1)
+
+
+def ahead_of_the_commonest(
+    training: pd.DataFrame, teachers: pd.DataFrame, pupils: Mapping[str, str]
+) -> Interval:
+    """Return how much more often drivers do what a teacher does, in new situations, than one does that always
+    takes the teacher's commonest action; teachers averaged, over seeds.
+
+    Args:
+        training, teachers: of the grid ``imitation``, from one number of situations.
+        pupils: teacher's objective → way of the driver.
+    """
+    rows = training[training["step"] == training["step"].max()]
+    agrees = rows.set_index(["way", "objective", "seed"])["agrees"]
+    often = teachers.set_index(["objective", "seed"])["commonest"]
+    ahead = [agrees[way, objective] - often[objective] for objective, way in pupils.items()]
+    return mean_interval(pd.concat(ahead, axis=1).mean(axis=1).to_numpy())
 
 
 def titled(found: Mapping[str, Interval], titles: Mapping[str, str]) -> dict[str, Interval]:
