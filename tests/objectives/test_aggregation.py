@@ -10,7 +10,7 @@ import torch
 from entanglement import objectives
 from entanglement.geometry import PairGeometry
 from entanglement.objectives import ObjectiveGeometry, aggregate
-from entanglement.objectives.aggregation import AGGREGATIONS
+from entanglement.objectives.aggregation import AGGREGATIONS, Aggregation
 from entanglement.objectives.cone import onto_dual_cone
 from entanglement.updates import get_rule
 
@@ -183,6 +183,15 @@ def test_the_room_imports_no_optional_package_when_it_is_imported():
 def test_what_cannot_be_meant_is_refused(gram, rule, said):
     with pytest.raises(ValueError, match=said):
         aggregate(gram, rule)
+
+
+def test_an_example_without_finite_weights_is_named(monkeypatch):
+    torn = Aggregation("torn", lambda: lambda gram: torch.where(gram[0, 0] == 2, torch.nan, gram.diagonal()))
+    monkeypatch.setitem(AGGREGATIONS._things, "torn", torn)
+    grams = torch.stack([torch.eye(2), 2 * torch.eye(2), torch.eye(2)])
+    with pytest.raises(ValueError, match="gram of example 1 has no finite weights by 'torn'"):
+        aggregate(grams, "torn")
+    assert aggregate(grams[::2], "torn").tolist() == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("rule", NAMES)

@@ -87,6 +87,17 @@ def test_written_answers_keep_their_prompt_and_one_that_is_too_long_loses_its_be
     assert found.texts(tokenizer) == whole.texts(tokenizer) == [" good", " bad and"] * 2
 
 
+def test_the_end_belongs_to_a_written_answer_only_if_it_is_asked_for(tokenizer):
+    texts = [[" good", " bad and"]]
+    without, ended = (
+        written_answers(tokenizer, ["the film"], texts, append_eos=append_eos) for append_eos in (False, True)
+    )
+    assert (ended.lengths - without.lengths).tolist() == [1, 1]
+    for answers, is_end in ((without, False), (ended, True)):
+        last = answers.ids.gather(1, (answers.lengths - 1)[:, None])[:, 0]
+        assert (last == tokenizer.eos_token_id).tolist() == [is_end] * 2
+
+
 def test_what_does_not_fit_is_refused(answers):
     ids, mask = answers.input_ids, answers.attention_mask
     with pytest.raises(ValueError, match="group=5; expected a divisor of the 36"):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from entanglement.stats import Interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch16_beyond_language import numbers as tell
-from entanglement_book.studies.ch16_beyond_language.driving import OBJECTIVES
 from entanglement_book.studies.ch16_beyond_language.fields import make_field
-from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS, HELD, LEARNED
+from entanglement_book.studies.ch16_beyond_language.grid_rules import ALPHA, CONSTANTS
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes
 
-__all__ = ["of_driving", "of_imitation", "of_settings", "of_sharing", "of_tasks", "of_towers"]
+__all__ = ["of_driving", "of_gradnorm", "of_imitation", "of_settings", "of_sharing", "of_tasks", "of_towers"]
 
 Number = float | Interval
 Facts = dict[str, Number]
@@ -81,22 +82,35 @@ def of_tasks(tasks: pd.DataFrame) -> Facts:
         found[f"cost_{field}"] = passes(k, rule=True) / passes(k, rule=False)
         for equal in ("step", "passes"):
             left = tell.left_at_the_end(tasks, field, equal=equal)
-            quoted = ("sum", "separate", "gradnorm", "held")
-            found |= {f"{name}_{equal}_{field}": left[name] for name in quoted}
-        steps = tasks[(tasks["field"] == field) & tasks["way"].isin(LEARNED)]
-        found[f"extra_{field}"] = float((steps["passes"] / steps["step"]).mean()) - passes(k, rule=False)
+            found |= {f"{name}_{equal}_{field}": left[name] for name in ("sum", "separate")}
         compared = {
             "rules_to_sum": (RULES, ["sum"], "step"),
             "const_to_sum": (others, ["sum"], "step"),
             "rules_to_const": (RULES, CONSTANTS, "passes"),
             "sum_to_const": (["sum"], CONSTANTS, "passes"),
-            "gradnorm_to_sum": (LEARNED, ["sum"], "step"),
-            "gradnorm_to_const": (LEARNED, CONSTANTS, "passes"),
-            "held_to_const": (HELD, CONSTANTS, "passes"),
-            "gradnorm_to_held": (LEARNED, HELD, "passes"),
         }
         for name, (ways, against, equal) in compared.items():
             found[f"{name}_{field}"] = tell.advantages(tasks, field, list(ways), list(against), equal=equal)
+    return found
+
+
+def of_gradnorm(tasks: pd.DataFrame) -> Facts:
+    """Return what GradNorm buys on pictures of digits (shares of the loss at chance), and what it costs, in
+    forward passes a step.
+
+    Args:
+        tasks: of the grid ``tasks``, and the ways of GradNorm.
+    """
+    steps = tasks[tasks["way"] == "gradnorm"]
+    cost = float((steps["passes"] / steps["step"]).mean())
+    found: Facts = {"set_alpha": ALPHA, "extra": cost - passes(_FIELDS["digits"], rule=False)}
+    for name, way, others in (
+        ("gradnorm_to_const", "gradnorm", CONSTANTS),
+        ("held_to_const", "held", CONSTANTS),
+        ("gradnorm_to_held", "gradnorm", ["held"]),
+        ("gradnorm_to_sum", "gradnorm", ["sum"]),
+    ):
+        found[name] = tell.advantages(tasks, "digits", [way], list(others), equal="passes")
     return found
 
 
@@ -145,8 +159,9 @@ def of_driving(driving: Stored) -> Facts:
     ):
         found[name] = tell.driver_difference(train, objective, one, other)
     crashes = tell.closed_loop(driving["driving"], "crashes")
+    driven = tell.closed_loop(driving["driving"], "progress")
     for way, name in {"1 to 1 to 1": "sum", "priorities": "order", "always slower": "slower"}.items():
-        found[f"crashes_{name}"] = 100 * crashes[way].value
+        found |= {f"crashes_{name}": 100 * crashes[way].value, f"driven_{name}": driven[way].value}
     case = driving["case"]
     case = case[case["seed"] == 0].set_index("objective")
     foretold, changed = (case[name].to_dict() for name in ("foretold", "changed"))
@@ -155,38 +170,30 @@ def of_driving(driving: Stored) -> Facts:
     return found
 
 
-def of_imitation(imitation: Stored) -> Facts:
-    """Return how often drivers do what their teachers do, and what comes of it (crashes in percent).
+def of_imitation(imitation: Mapping[str, pd.DataFrame]) -> Facts:
+    """Return how often drivers do what their teachers do (percentage points under points_…), and how they
+    drive.
 
     Args:
-        imitation: tables of the grid ``imitation``.
+        imitation: what ``imitated`` returns.
     """
-    counts = sorted(imitation["training"]["situations"].unique())
-    found: Facts = {"n_few": float(counts[0]), "n_many": float(counts[1])}
-    alone = dict.fromkeys(OBJECTIVES, "separate")
-    turned = {"safety": "progress only", "progress": "safety only"}
-    for size, count in zip(("few", "many"), counts, strict=True):
-        training, teachers = (
-            t[t["situations"] == count] for t in (imitation["training"], imitation["teachers"])
-        )
-        for objective in OBJECTIVES:
-            agrees = tell.expected(training, objective, "agrees")
-            found[f"agrees_{objective}_{size}"] = tell.percent(agrees["separate"])
-        for name, pupils in {"ahead_of": alone, "ahead_of_turned": turned}.items():
-            ahead = tell.ahead_of_the_commonest(training, teachers, pupils)
-            found |= {f"{name}_{size}": ahead, f"points_{name}_{size}": tell.percent(ahead)}
-        pupils = dict.fromkeys(OBJECTIVES, "1 to 1 to 1")
-        found[f"points_shared_{size}"] = tell.percent(tell.ahead_of_the_commonest(training, teachers, pupils))
-    # What follows is from the many.
-    cosines, driven = (t[t["situations"] == counts[1]] for t in (imitation["cosines"], imitation["driving"]))
+    agreement = imitation["agreement"]
+    few, many = sorted(int(count) for count in agreement["situations"].unique())
+    found: Facts = {"n_few": float(few), "n_many": float(many)}
+    compared = {
+        "few": tell.ahead_of_the_commonest(agreement, few),
+        "many": tell.ahead_of_the_commonest(agreement, many),
+        "one": tell.ahead_of_the_commonest(agreement, many, "one"),
+        "turned": tell.ahead_of_the_commonest(agreement, many, column="turned"),
+    }
+    for name, ahead in compared.items():
+        found |= {f"ahead_{name}": ahead, f"points_{name}": tell.percent(ahead)}
     pair = ("safety", "progress")
-    found["imitation_cosine"] = tell.edge_cosines(cosines, "1 to 1 to 1", pair)
-    found["imitation_cosine_last"] = tell.edge_cosines(cosines, "1 to 1 to 1", pair, last=True)
-    for objective in pair:
-        values = tell.expected(training, objective, "value")
-        found |= {f"{objective}_imitated": values["1 to 1 to 1"], f"{objective}_alone": values["separate"]}
-        found[f"{objective}_taught"] = float(teachers.set_index("objective").loc[objective, objective].mean())
-    crashes = tell.closed_loop(driven, "crashes")
-    ways = {"1 to 1 to 1": "imitated", "safety's teacher": "careful", "progress's teacher": "hurried"}
-    found |= {f"crashes_{name}": 100 * crashes[way].value for way, name in ways.items()}
+    cosines = imitation["cosines"].assign(way="one")
+    found["imitation_cosine"] = tell.edge_cosines(cosines, "one", pair)
+    found["imitation_cosine_last"] = tell.edge_cosines(cosines, "one", pair, last=True)
+    crashes, progress = (tell.closed_loop(imitation["driving"], name) for name in ("crashes", "progress"))
+    ways = {"imitator": "imitator", "safety's teacher": "careful", "progress's teacher": "hurried"}
+    for way, name in ways.items():
+        found |= {f"crashes_{name}": 100 * crashes[way].value, f"driven_{name}": progress[way].value}
     return found

@@ -149,6 +149,7 @@ def recalls(
             color=CHOSEN,
             fontsize=10,
         )
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("recall@20, taste")
     ax.set_ylabel("recall@20, intent")
     fig.legend(loc="outside lower center", ncols=2)

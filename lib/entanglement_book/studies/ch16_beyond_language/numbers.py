@@ -9,11 +9,11 @@ import pandas as pd
 from entanglement.bounded import bounded_interval
 from entanglement.objectives.aggregation import AGGREGATIONS
 from entanglement.stats import Interval, mean_interval
-from entanglement_book.studies.ch16_beyond_language.grid_rules import HELD, LEARNED
 from entanglement_book.studies.ch16_beyond_language.together import RULES
 
 __all__ = [
     "advantages",
+    "agreements",
     "ahead_of_habit",
     "ahead_of_the_commonest",
     "at_the_end",
@@ -36,9 +36,6 @@ __all__ = [
     "titled",
     "way_titles",
 ]
-
-#: Ways that are tried with two values of α, of which the first held-out set chooses.
-_OF_TWO: dict[str, tuple[str, ...]] = {"gradnorm": tuple(LEARNED), "held": tuple(HELD)}
 
 
 def way_titles() -> dict[str, str]:
@@ -149,8 +146,9 @@ def left_at_the_end(table: pd.DataFrame, field: str, *, equal: str) -> dict[str,
     moments the one that the first held-out set chooses.
     """
     return {
-        way: mean_interval(chosen(table, field, _OF_TWO.get(way, [way]), equal=equal)["judged"].to_numpy())
+        way: mean_interval(chosen(table, field, [way], equal=equal)["judged"].to_numpy())
         for way in way_titles()
+        if way in set(table[table["field"] == field]["way"])
     }
 
 
@@ -244,7 +242,7 @@ def edge_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str], *, last
     """Return the cosine of two objectives before training, or after it, over seeds.
 
     Args:
-        cosines: of the grid ``driving`` or, from one number of situations, ``imitation``.
+        cosines: of the grid ``driving``.
         way: of training.
         pair: of objectives.
         last: after it.
@@ -255,21 +253,41 @@ def edge_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str], *, last
     return bounded_interval(rows["cosine"].to_numpy(), -1, 1)
 
 
-def ahead_of_the_commonest(
-    training: pd.DataFrame, teachers: pd.DataFrame, pupils: Mapping[str, str]
-) -> Interval:
-    """Return how much more often drivers do what a teacher does, in new situations, than one does that always
-    takes the teacher's commonest action; teachers averaged, over seeds.
+def agreements(agreement: pd.DataFrame, teachers: Sequence[str]) -> dict[str, list[Interval]]:
+    """Return how often drivers do what each teacher does, in new situations, over seeds: one that always
+    takes its commonest action, drivers of its own from fewer and more situations, and one for all, from more.
 
     Args:
-        training, teachers: of the grid ``imitation``, from one number of situations.
-        pupils: teacher's objective → way of the driver.
+        agreement: of ``imitated``.
+        teachers: their objectives.
     """
-    rows = training[training["step"] == training["step"].max()]
-    agrees = rows.set_index(["way", "objective", "seed"])["agrees"]
-    often = teachers.set_index(["objective", "seed"])["commonest"]
-    ahead = [agrees[way, objective] - often[objective] for objective, way in pupils.items()]
-    return mean_interval(pd.concat(ahead, axis=1).mean(axis=1).to_numpy())
+    few, many = sorted(agreement["situations"].unique())
+    columns = [("separate", many, "commonest"), ("separate", few, "agrees")]
+    columns += [("separate", many, "agrees"), ("one", many, "agrees")]
+    found: dict[str, list[Interval]] = {}
+    for name in teachers:
+        rows = agreement[agreement["objective"] == name].set_index(["way", "situations"]).sort_index()
+        found[name] = [
+            bounded_interval(rows.loc[(way, count), column].to_numpy(), 0, 1)
+            for way, count, column in columns
+        ]
+    return found
+
+
+def ahead_of_the_commonest(
+    agreement: pd.DataFrame, situations: int, way: str = "separate", column: str = "agrees"
+) -> Interval:
+    """Return how much more often drivers do what a teacher does than one that always takes the teacher's
+    commonest action, teachers averaged, over seeds.
+
+    Args:
+        agreement: of ``imitated``.
+        situations: from how many they learned.
+        way: of training.
+        column: "agrees", or "turned" for drivers of another teacher.
+    """
+    rows = agreement[(agreement["way"] == way) & (agreement["situations"] == situations)]
+    return mean_interval((rows[column] - rows["commonest"]).groupby(rows["seed"]).mean().to_numpy())
 
 
 def titled(found: Mapping[str, Interval], titles: Mapping[str, str]) -> dict[str, Interval]:
