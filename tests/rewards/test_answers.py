@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from entanglement.logps import row_logps
 from entanglement.rewards.answers import Answers, draw_answers, read_answers, written_answers
@@ -96,6 +97,20 @@ def test_the_end_belongs_to_a_written_answer_only_if_it_is_asked_for(tokenizer):
     for answers, is_end in ((without, False), (ended, True)):
         last = answers.ids.gather(1, (answers.lengths - 1)[:, None])[:, 0]
         assert (last == tokenizer.eos_token_id).tolist() == [is_end] * 2
+
+
+def test_what_a_tokenizer_puts_around_a_text_stands_in_no_answer(tokenizer):
+    adding = copy.deepcopy(tokenizer)
+    mark = (tokenizer.bos_token, tokenizer.bos_token_id)
+    adding.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{mark[0]} $A", special_tokens=[mark]
+    )
+    assert adding("the film")["input_ids"][0] == mark[1]
+    for some in (adding, tokenizer):
+        answers = written_answers(some, ["the film"], [[" good", " bad and"]])
+        assert answers.texts(tokenizer) == [" good", " bad and"]
+        assert (answers.ids[answers.mask] != mark[1]).all()
+        assert int((answers.input_ids[0, : -answers.tokens] == mark[1]).sum()) == 1  # the prompt's own
 
 
 def test_what_does_not_fit_is_refused(answers):

@@ -196,6 +196,14 @@ def test_falls_of_good_answers_are_held_up(bandit, words):
     assert shares[0] > 0.05 and shares[1] < 0.7 * shares[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("warmup", 1.5), ("warmup", -0.1), ("lr", 0.0), ("clip", 0.0), ("beta", -1.0)]
+)
+def test_a_number_out_of_its_range_is_refused(bandit, words, name, value):
+    with pytest.raises(ValueError, match=rf"{name}={value}; expected"):
+        trained(bandit(), words, steps=1, **{name: value})
+
+
 def test_what_cannot_go_on_stops(bandit, words):
     with pytest.raises(ValueError, match=r"reward gave \(1, 128\); expected"):
         reinforce(bandit(), words, ["go"], lambda a: pays(a)[None], batch_size=1, group=128, tokens=1)

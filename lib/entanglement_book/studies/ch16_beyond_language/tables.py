@@ -64,11 +64,8 @@ def cosine_curve(looks: pd.DataFrame, way: str) -> pd.DataFrame:
 
 def learned_weights(scale: str, model: str) -> pd.DataFrame:
     """Return GradNorm's rows, and those of its weights held constant, for pictures of two digits: like those
-    of the grid ``tasks``, with the same seeds.
+    of the grid ``tasks``, with the seeds of its table, which is the book's at smoke.
     """
-    cells = [
-        {"field": "digits", "way": way, "seed": seed}
-        for seed in range(recipe(scale).seeds)
-        for way in LEARNED
-    ]
+    seeds = range(recipe("book" if scale == "smoke" else scale).seeds)
+    cells = [{"field": "digits", "way": way, "seed": seed} for seed in seeds for way in LEARNED]
     return pd.concat([GRIDS["tasks"].compute(scale, model, cell)["tasks"] for cell in cells])
