@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from entanglement.ranking import get_ranking, list_rankings
+from entanglement.ranking import Ranking, get_ranking, list_rankings
 
 SCORES, GRADES = [0.3, -1.2, 0.9, 0.1], [2.0, 0.0, 1.0, 1.0]
 #: (i, j) with i the more relevant.
@@ -57,3 +57,10 @@ def test_a_loss_is_what_was_worked_out_by_hand(name, beta):
     logps, grades = (torch.tensor([row], dtype=torch.float64) for row in (SCORES, GRADES))
     found = get_ranking(name, beta=beta)(logps, grades)
     assert float(found) == pytest.approx(VALUES[name]([beta * score for score in SCORES]))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0])
+def test_a_ranking_refuses_a_strength_that_is_not_positive(beta):
+    for make in (Ranking, get_ranking):
+        with pytest.raises(ValueError, match=rf"beta={beta}; expected"):
+            make("ranknet", beta)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from entanglement.rewards import METHODS, get_method
+from entanglement.rewards.learning import _seen
 from entanglement.rewards.methods import Drawn
 
 BETA, TRACE = 0.3, 0.95
@@ -80,3 +81,15 @@ def test_advantages_are_those_worked_out_by_hand(method):
     found, targets = get_method(method).credit(some)
     torch.testing.assert_close(found, CREDITS[method](some), rtol=1e-3, atol=1e-3, check_dtype=False)
     assert found.shape == targets.shape == (6, 3) and not found[~some.mask].any()
+    assert bool(targets.any()) == get_method(method).values
+
+
+def test_a_row_tells_of_whole_answers():
+    """Two answers of one prompt: three tokens and one, each a nat from the reference."""
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]], dtype=torch.bool)
+    ones, advantages = torch.ones(2, 3), torch.tensor([[1.0] * 3, [-1.0] * 3])
+    some = Drawn(torch.tensor([2.0, 0.0]), ones * mask, mask, 2, BETA, torch.zeros(2, 3))
+    before, after = -ones, torch.tensor([[-1.5, -1.0, -1.0], [-1.0, 0.0, 0.0]])
+    told = _seen(get_method("grpo"), some, advantages, before, after, before, 0.2)
+    assert (told["kl"], told["length"], told["reward"], told["fell"]) == (2.0, 2.0, 1.0, 1.0)
+    assert told["spread"] == pytest.approx(2**0.5) and told["clipped"] == 0

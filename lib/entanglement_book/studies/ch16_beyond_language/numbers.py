@@ -287,7 +287,8 @@ def ahead_of_the_commonest(
         column: "agrees", or "turned" for drivers of another teacher.
     """
     rows = agreement[(agreement["way"] == way) & (agreement["situations"] == situations)]
-    return mean_interval((rows[column] - rows["commonest"]).groupby(rows["seed"]).mean().to_numpy())
+    ahead = (rows[column] - rows["commonest"]).groupby(rows["seed"]).mean()
+    return bounded_interval(ahead.to_numpy(), -1, 1)
 
 
 def titled(found: Mapping[str, Interval], titles: Mapping[str, str]) -> dict[str, Interval]:
