@@ -425,11 +425,11 @@ def test_drivers_are_compared_seed_by_seed_and_at_the_end():
             for step in (0, 5)
         ]
     )
-    assert tell.first_cosines(cosines, "a", ("safety", "progress")).value == pytest.approx(-0.9)
+    assert tell.edge_cosines(cosines, "a", ("safety", "progress")).value == pytest.approx(-0.9)
     towers = cosines.assign(way="b", cosine=cosines["cosine"] / 2)
     assert tell.last_cosine(towers, "b").value == pytest.approx(0.45)
     assert tell.last_cosine(towers, "b", first=True).value == pytest.approx(-0.45)
-    found = tell.percent(tell.first_cosines(cosines, "a", ("safety", "progress")))
+    found = tell.percent(tell.edge_cosines(cosines, "a", ("safety", "progress")))
     assert found.value == pytest.approx(-90) and found.low < -90 < found.high and found.n == 2
     assert tell.titled({"b": 1, "a": 2}, {"a": "A", "c": "C", "b": "B"}) == {"A": 2, "B": 1}
 

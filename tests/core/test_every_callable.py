@@ -280,6 +280,7 @@ class Stage:
             "models.load_model": dict(name="nano"),
             "models.model_facts": dict(name="nano"),
             "objectives.aggregation.aggregate": dict(rule="upgrad"),
+            "objectives.gradnorm.gradnorm": dict(weights=two, norms=two, first=two),
             "optimizers.make_optimizer": dict(optimizer="sgd"),
             "outcomes.squeezing.first_difference": dict(chosen=[1, 2], rejected=[1, 3]),
             "outcomes.steps.log_linear_steps": dict(pairs=self._log_linear()),

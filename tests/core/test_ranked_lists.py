@@ -92,6 +92,17 @@ def test_training_orders_the_candidates_and_tells_of_it(tiny_model, tokenizer):
     assert np.isfinite(run.table["logp"]).all()
 
 
+def test_the_end_belongs_to_the_reference_and_to_the_model(tiny_model, tokenizer):
+    # Before the first step both say the same, so that every pair of candidates costs log 2.
+    first = {}
+    for append_eos in (False, True):
+        model = tiny_model("gpt2-tied").double()
+        run = rank(model, tokenizer, LISTS, steps=2, lr=1e-2, batch_size=2, append_eos=append_eos)
+        assert run.losses["loss"].iloc[0] == pytest.approx(np.log(2))
+        first[append_eos] = run.losses["grad_norm"].iloc[0]
+    assert first[True] != pytest.approx(first[False], rel=1e-3)
+
+
 def test_a_long_prompt_loses_its_beginning_and_a_candidate_nothing(tiny_model, tokenizer):
     tokenizer.model_max_length, before = 8, tokenizer.model_max_length
     try:

@@ -10,12 +10,11 @@ import torch
 from entanglement import objectives
 from entanglement.geometry import PairGeometry
 from entanglement.objectives import ObjectiveGeometry, aggregate
-from entanglement.objectives.aggregation import AGGREGATIONS
+from entanglement.objectives.aggregation import AGGREGATIONS, Aggregation
 from entanglement.objectives.cone import onto_dual_cone
 from entanglement.updates import get_rule
 
 exactly = torch.testing.assert_close
-NAMES = ("mean", "pcgrad", "mgda", "cagrad", "upgrad", "dualproj", "imtl-g", "aligned-mtl")
 
 
 def three(seed=0, rows=6):
@@ -26,8 +25,78 @@ def three(seed=0, rows=6):
     return g
 
 
-def test_these_are_the_rules():
-    assert tuple(AGGREGATIONS) == NAMES
+def lowers_nobody(geometry, w, near=1e-12):
+    assert (geometry.rates(w) >= -near * geometry.norms * geometry.step_norm(w)[:, None]).all()
+
+
+def promise_of_the_mean(geometry, w):
+    assert geometry.dragged(w).any()  # else nothing needs mending here
+    exactly(w, torch.full((6, 3), 1 / 3, dtype=torch.float64))
+
+
+def promise_of_pcgrad(geometry, w):
+    """Each is kept as it is but for what points against another: the weights are at least 1."""
+    assert (w >= 1).all() and (w > 1 + 1e-6).any()
+
+
+def promise_of_mgda(geometry, w):
+    """Nearly the shortest mixture; ours is the shortest."""
+    lowers_nobody(geometry, w, near=1e-2)  # as near as Frank-Wolfe comes
+    shortest = geometry.step_norm(geometry.shortest)
+    assert (geometry.step_norm(w) >= shortest * (1 - 1e-12)).all()
+    exactly(geometry.step_norm(w), shortest, rtol=0.02, atol=0.0)
+
+
+def promise_of_cagrad(geometry, w):
+    """No further from the mean than half of its length, and better for the worst off."""
+    mean = torch.full_like(w, 1 / 3)
+    exactly(geometry.step_norm(w - mean), 0.5 * geometry.step_norm(mean), rtol=1e-3, atol=0.0)
+    assert (geometry.rates(w).amin(1) > geometry.rates(mean).amin(1)).all()
+
+
+def promise_of_upgrad(geometry, w):
+    """The mean of the three steps that come of one objective each."""
+    lowers_nobody(geometry, w)
+    each = [onto_dual_cone(one, geometry.gram[0].numpy()) for one in torch.eye(3).double().numpy()]
+    exactly(w[0], torch.tensor(sum(each)) / 3)
+
+
+def promise_of_dualproj(geometry, w):
+    """The nearest such step to the mean. What it adds pulls only on who would fall."""
+    lowers_nobody(geometry, w)
+    added = w - 1 / 3
+    assert (added >= 0).all() and (added > 1e-6).any()
+    exactly(added * geometry.rates(w), torch.zeros_like(added), rtol=0.0, atol=1e-12)
+
+
+def promise_of_imtl_g(geometry, w):
+    """The same change along every gradient's own direction."""
+    alike = geometry.rates(w) / geometry.norms
+    exactly(alike, alike[:, :1].expand(-1, 3))
+
+
+def promise_of_aligned_mtl(geometry, w):
+    """The step of orthogonal gradients of one length."""
+    orthogonal = torch.eye(3, dtype=torch.float64) * 4.0
+    exactly(aggregate(orthogonal, "aligned-mtl"), torch.full((3,), 1 / 3, dtype=torch.float64))
+
+
+#: Rule → what it promises of its weights.
+PROMISES = {
+    "mean": promise_of_the_mean,
+    "pcgrad": promise_of_pcgrad,
+    "mgda": promise_of_mgda,
+    "cagrad": promise_of_cagrad,
+    "upgrad": promise_of_upgrad,
+    "dualproj": promise_of_dualproj,
+    "imtl-g": promise_of_imtl_g,
+    "aligned-mtl": promise_of_aligned_mtl,
+}
+NAMES = tuple(PROMISES)
+
+
+def test_every_rule_says_what_it_promises():
+    assert set(AGGREGATIONS) == set(PROMISES)
     assert all(each.title for each in AGGREGATIONS.values())
 
 
@@ -45,37 +114,21 @@ def test_a_rule_takes_one_matrix_several_or_a_geometry(rule):
     assert rule == "mean" or not torch.allclose(geometry.rates(all_at_once), mean)
 
 
-def test_what_each_rule_promises():
+@pytest.mark.parametrize("rule", NAMES)
+def test_a_rule_keeps_its_promise(rule):
     geometry = ObjectiveGeometry.from_vectors(three())
-    w = {rule: aggregate(geometry, rule) for rule in NAMES}
-    assert geometry.dragged(w["mean"]).any()  # else nothing needs mending here
-    exactly(w["mean"], torch.full((6, 3), 1 / 3, dtype=torch.float64))
-    for rule in ("upgrad", "dualproj", "mgda"):
-        near = 1e-2 if rule == "mgda" else 1e-12  # as near as Frank-Wolfe comes
-        least = -near * geometry.norms * geometry.step_norm(w[rule])[:, None]
-        assert (geometry.rates(w[rule]) >= least).all(), rule
-    # DualProj: the nearest such step to the mean. What it adds pulls only on who would fall.
-    added = w["dualproj"] - w["mean"]
-    assert (added >= 0).all() and (added > 1e-6).any()
-    exactly(added * geometry.rates(w["dualproj"]), torch.zeros_like(added), rtol=0.0, atol=1e-12)
-    # UPGrad: the mean of the three steps that come of one objective each.
-    each = [onto_dual_cone(one, geometry.gram[0].numpy()) for one in torch.eye(3).double().numpy()]
-    exactly(w["upgrad"][0], torch.tensor(sum(each)) / 3)
-    # IMTL-G: the same change along every gradient's own direction.
-    alike = geometry.rates(w["imtl-g"]) / geometry.norms
-    exactly(alike, alike[:, :1].expand(-1, 3))
-    # MGDA: nearly the shortest mixture; ours is the shortest.
-    shortest = geometry.step_norm(geometry.shortest)
-    assert (geometry.step_norm(w["mgda"]) >= shortest * (1 - 1e-12)).all()
-    exactly(geometry.step_norm(w["mgda"]), shortest, rtol=0.02, atol=0.0)
-    # CAGrad: no further from the mean than half of its length.
-    gap = geometry.step_norm(w["cagrad"] - w["mean"])
-    exactly(gap, 0.5 * geometry.step_norm(w["mean"]), rtol=1e-3, atol=0.0)
-    worst = {rule: (geometry.rates(w[rule])).amin(1) for rule in ("mean", "cagrad")}
-    assert (worst["cagrad"] > worst["mean"]).all()
-    # Aligned-MTL: the step of orthogonal gradients of one length.
-    orthogonal = torch.eye(3, dtype=torch.float64) * 4.0
-    exactly(aggregate(orthogonal, "aligned-mtl"), torch.full((3,), 1 / 3, dtype=torch.float64))
+    PROMISES[rule](geometry, aggregate(geometry, rule))
+
+
+@pytest.mark.parametrize("spread", [3, 6])
+def test_the_nearest_safe_step_of_directions_does_not_depend_on_their_lengths(spread):
+    unit = torch.nn.functional.normalize(three(), dim=-1)
+    lengths = torch.tensor([10.0**-spread, 1.0, 10.0**spread], dtype=torch.float64)
+    for g in unit.numpy():
+        wanted = onto_dual_cone(torch.ones(3).double().numpy(), g @ g.T)
+        longer = lengths.numpy()[:, None] * g
+        found = onto_dual_cone(1 / lengths.numpy(), longer @ longer.T)
+        assert found * lengths.numpy() == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_order_that_pcgrad_takes_is_the_seed_s():
@@ -130,6 +183,15 @@ def test_the_room_imports_no_optional_package_when_it_is_imported():
 def test_what_cannot_be_meant_is_refused(gram, rule, said):
     with pytest.raises(ValueError, match=said):
         aggregate(gram, rule)
+
+
+def test_an_example_without_finite_weights_is_named(monkeypatch):
+    torn = Aggregation("torn", lambda: lambda gram: torch.where(gram[0, 0] == 2, torch.nan, gram.diagonal()))
+    monkeypatch.setitem(AGGREGATIONS._things, "torn", torn)
+    grams = torch.stack([torch.eye(2), 2 * torch.eye(2), torch.eye(2)])
+    with pytest.raises(ValueError, match="gram of example 1 has no finite weights by 'torn'"):
+        aggregate(grams, "torn")
+    assert aggregate(grams[::2], "torn").tolist() == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("rule", NAMES)

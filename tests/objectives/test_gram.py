@@ -34,6 +34,7 @@ def test_the_shape():
     exactly(found.norms, g.norm(dim=2))
     exactly(found.cosine, torch.nn.functional.cosine_similarity(g[:, :, None], g[:, None], dim=3))
     exactly(found.select([3, 1]).gram, found.gram[[3, 1]])
+    assert torch.equal(ObjectiveGeometry.cat([found]).gram, found.gram)
     exactly(ObjectiveGeometry.cat([found, found.select([0])]).gram, torch.cat([found.gram, found.gram[:1]]))
     assert ObjectiveGeometry(found.gram[0]).gram.shape == (1, 3, 3)
     zero = ObjectiveGeometry.from_vectors([[0.0, 0.0], [1.0, 0.0]])

@@ -209,6 +209,20 @@ def test_separate_parameters_are_not_coupled():
     assert (found.gram[:, 0, 1] == 0).all() and (found.norms > 0).all()
 
 
+def test_two_of_three_objectives_may_leave_a_parameter_alone():
+    """What one head of three gets is nothing to the pair of the others."""
+    torch.manual_seed(0)
+    heads = nn.ModuleList([nn.Linear(4, 1) for _ in range(3)]).double()
+    batch = torch.randn(5, 4, dtype=torch.float64)
+    both = [lambda model, x, i=i: (model[i](x) + model[0](x)).tanh()[:, 0] for i in (1, 2)]
+    alone = [lambda model, x: model[0](x)[:, 0], *both]
+    geometry = objective_geometry(heads, alone, batch, strict=True)
+    rows = objective_gradients(heads, alone, batch)
+    exactly(geometry.gram, rows @ rows.mT)
+    some = objective_geometry(heads, alone, batch, lambda name: name.startswith("1"), strict=True)
+    assert (some.gram[:, 1, 1] > 0).all() and not some.gram[:, [0, 2]].any()
+
+
 def test_nothing_of_the_model_is_changed():
     model, objectives, batch = digits()
     model.left.weight.requires_grad_(False)

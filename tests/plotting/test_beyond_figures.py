@@ -113,3 +113,14 @@ def test_safety_and_progress_stand_in_their_rows():
         ("s", CHOSEN, 1.12): 0.1,
     }  # fmt: skip
     assert [label.get_text() for label in ax.get_yticklabels()] == ["B", "A"]
+
+
+def test_a_teachers_drivers_stand_below_each_other():
+    rows = {"safety": [interval(v) for v in (0.1, 0.2, 0.3, 0.4)]}
+    rows |= {"progress": [interval(v) for v in (0.5, 0.6, 0.7, 0.8)]}
+    fig = draw.agreement(rows, ["a", "b", "c", "d"])
+    (ax,) = fig.axes
+    found = {(marker, at): x for (marker, _, at), x in spots(ax, "sv^o").items()}
+    assert found[("s", -0.27)] == 0.1 and found[("o", 0.27)] == 0.4 and found[("v", 0.91)] == 0.6
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b", "c", "d"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["safety", "progress"]

@@ -135,7 +135,8 @@ def lints(tree, files):
 
 def test_a_recipe_is_short():
     assert list(RECIPES) == [
-        "A loss", "An update rule", "A kind of layer", "A data format", "A chapter", "A claim",
+        "A loss", "An update rule", "An aggregation rule", "A reward method", "A ranking loss",
+        "A kind of layer", "A data format", "A chapter", "A claim",
     ]  # fmt: skip
     for name, text in RECIPES.items():
         lines = [line for line in BLOCK.sub("", text).splitlines() if line.strip()]
@@ -202,6 +203,16 @@ def test_an_update_rule(tree):
     )
     assert said.splitlines() == ["steep True", "['steep, nano']"]
     lints(tree, map(str, files))
+
+
+def test_a_rule_a_method_and_a_loss_of_what_is_beyond_pairs(tree):
+    """Three recipes in one tree: none of them touches what another one needs."""
+    declared = []
+    for name, least in (("An aggregation rule", 4), ("A reward method", 4), ("A ranking loss", 20)):
+        files, said = follow(tree, name)
+        assert int(re.search(r"(\d+) passed", "".join(said.values()))[1]) >= least, name
+        declared += files
+    lints(tree, declared)
 
 
 def test_a_kind_of_layer(tree):

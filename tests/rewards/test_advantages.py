@@ -13,6 +13,8 @@ from entanglement.rewards.advantages import (
     token_rewards,
     whitened,
 )
+from entanglement.rewards.answers import Read
+from entanglement.rewards.learning import _Values
 
 
 @pytest.fixture
@@ -103,3 +105,15 @@ def test_what_is_no_group_and_no_mask_is_refused():
             generalized_advantages(ones, ones, mask)
     with pytest.raises(ValueError, match="values has shape"):
         generalized_advantages(ones, torch.ones(2, 2), ones)
+
+
+def test_values_begin_at_zero_and_learn_what_is_expected_and_keep_it():
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randn(8, 3, 4, generator=draw)
+    targets = states @ torch.tensor([1.0, -2.0, 0.5, 0.0]) + 0.7
+    mask = torch.ones(8, 3)
+    read, head = Read(torch.zeros(8, 3), states), _Values(0.05)
+    assert not head.of(read).any()
+    for _ in range(400):
+        head.step(read, targets, mask)
+    torch.testing.assert_close(head.of(read).detach(), targets, atol=0.05, rtol=0.0)

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from entanglement.logps import row_logps
-from entanglement.rewards.answers import Answers, draw_answers, read_answers
+from entanglement.rewards.answers import Answers, draw_answers, read_answers, written_answers
 
 PROMPTS = ["what a day", "the film was long and I did not like any of it", "people"]
 
@@ -70,6 +71,46 @@ def test_groups_answer_the_same_prompt_and_rows_can_be_taken(answers, tokenizer)
 def test_seeds_are_seeds(model, tokenizer, answers):
     again, other = (draw_answers(model, tokenizer, PROMPTS, group=12, tokens=7, seed=s) for s in (1, 2))
     assert torch.equal(again.input_ids, answers.input_ids) and not torch.equal(other.ids, answers.ids)
+
+
+def test_written_answers_keep_their_prompt_and_one_that_is_too_long_loses_its_beginning(tokenizer):
+    long = "the film was what a day the people liked it"
+    texts = [[" good", " bad and"]] * 2
+    tokenizer.model_max_length, before = 12, tokenizer.model_max_length
+    try:
+        found = written_answers(tokenizer, ["the film", long], texts)
+    finally:
+        tokenizer.model_max_length = before
+    whole = written_answers(tokenizer, ["the film", long], texts)
+    real = found.attention_mask.sum(1)
+    assert torch.equal(real[:2], whole.attention_mask.sum(1)[:2]) and bool((real[:2] < 12).all())
+    assert real[2:].tolist() == [12, 12] and bool((whole.attention_mask.sum(1)[2:] > 12).all())
+    assert found.texts(tokenizer) == whole.texts(tokenizer) == [" good", " bad and"] * 2
+
+
+def test_the_end_belongs_to_a_written_answer_only_if_it_is_asked_for(tokenizer):
+    texts = [[" good", " bad and"]]
+    without, ended = (
+        written_answers(tokenizer, ["the film"], texts, append_eos=append_eos) for append_eos in (False, True)
+    )
+    assert (ended.lengths - without.lengths).tolist() == [1, 1]
+    for answers, is_end in ((without, False), (ended, True)):
+        last = answers.ids.gather(1, (answers.lengths - 1)[:, None])[:, 0]
+        assert (last == tokenizer.eos_token_id).tolist() == [is_end] * 2
+
+
+def test_what_a_tokenizer_puts_around_a_text_stands_in_no_answer(tokenizer):
+    adding = copy.deepcopy(tokenizer)
+    mark = (tokenizer.bos_token, tokenizer.bos_token_id)
+    adding.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{mark[0]} $A", special_tokens=[mark]
+    )
+    assert adding("the film")["input_ids"][0] == mark[1]
+    for some in (adding, tokenizer):
+        answers = written_answers(some, ["the film"], [[" good", " bad and"]])
+        assert answers.texts(tokenizer) == [" good", " bad and"]
+        assert (answers.ids[answers.mask] != mark[1]).all()
+        assert int((answers.input_ids[0, : -answers.tokens] == mark[1]).sum()) == 1  # the prompt's own
 
 
 def test_what_does_not_fit_is_refused(answers):

@@ -1,5 +1,7 @@
 """The objectives of the policy: torchrl's clipped loss, the definitions, and their gradients."""
 
+import inspect
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -7,6 +9,9 @@ from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDict
 from torch import nn
 from torchrl.objectives import ClipPPOLoss
 
+from entanglement.rewards import advantages
+from entanglement.rewards.answers import Answers
+from entanglement.rewards.negative_tokens import constant_weights
 from entanglement.rewards.policy_losses import clipped_loss, clipped_share, falls, k3, mean_of, value_loss
 
 
@@ -81,6 +86,40 @@ def test_an_answers_ratio_is_the_product_of_its_tokens(rows):
     expected = -torch.minimum(ratios * weights, ratios.clamp(0.8, 1.2) * weights).mean()
     torch.testing.assert_close(found, expected)
     assert abs(float(found - clipped_loss(logps, old, advantages, mask))) > 1e-3
+
+
+def test_an_answers_share_that_is_cut_off_is_that_of_its_first_tokens_advantage(rows):
+    logps, old, advantages, mask = rows
+    ratios, weights = ((logps - old) * mask).sum(1).exp(), advantages[:, 0]
+    cut = ((ratios > 1.2) & (weights > 0)) | ((ratios < 0.8) & (weights < 0))
+    assert 0 < int(cut.sum()) < 6
+    found = clipped_share(logps, old, advantages, mask, level="answer")
+    assert found == pytest.approx(float(cut.double().mean()))
+
+
+NO_ROWS = {"values", "mask", "log_ratios", "rewards", "logps", "old", "reference", "targets", "advantages"}
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (clipped_loss, {}), (clipped_share, {}), (falls, {}), (k3, {}), (mean_of, {"average": "tokens"}),
+        (value_loss, {}), (advantages.masked_mean, {}), (advantages.whitened, {}),
+        (advantages.generalized_advantages, {}),
+        (constant_weights, {"model": nn.Linear(1, 1)}),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_not_one_a_token_are_refused(function, options):
+    names = [name for name in inspect.signature(function).parameters if name in NO_ROWS]
+    if function is constant_weights:
+        ids = torch.ones(2, 4, dtype=torch.long)
+        options = options | {"answers": Answers(ids, ids, ids[:, 1:].bool(), 2, 3)}
+    given = {name: torch.ones(2, 3, dtype=torch.float64) for name in names}
+    function(**given, **options)
+    assert names
+    for name in names:
+        with pytest.raises(ValueError, match=name):
+            function(**(given | {name: torch.ones(2, dtype=torch.float64)}), **options)
 
 
 def test_averages():

@@ -159,6 +159,18 @@ def test_held_out_pairs_are_measured_and_the_model_keeps_its_state(bandit, words
     assert not model.training and all(p.requires_grad for p in model.parameters())
 
 
+def test_the_divergence_that_a_row_tells_is_that_of_one_answer(bandit, words):
+    model = bandit()
+    reference = answers_of(model)
+    run = trained(model, words, method="rloo", steps=8, beta=0.0, group=256, lr=0.05)
+    last = bandit()
+    trained(last, words, method="rloo", steps=8, beta=0.0, group=256, lr=0.05)
+    policy = answers_of(last)
+    told, known = run.monitor["kl"], float((policy * (policy / reference).log()).sum())
+    assert told.iloc[0] == pytest.approx(0, abs=1e-6) and known > 0.05
+    assert 0.4 * known < told.iloc[-1] < 1.3 * known  # before the last step
+
+
 def test_what_weighs_the_advantages_gets_them(bandit, words):
     seen = []
 
@@ -182,6 +194,14 @@ def test_falls_of_good_answers_are_held_up(bandit, words):
         )
         shares.append(run.monitor["fell"].mean())
     assert shares[0] > 0.05 and shares[1] < 0.7 * shares[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("warmup", 1.5), ("warmup", -0.1), ("lr", 0.0), ("clip", 0.0), ("beta", -1.0)]
+)
+def test_a_number_out_of_its_range_is_refused(bandit, words, name, value):
+    with pytest.raises(ValueError, match=rf"{name}={value}; expected"):
+        trained(bandit(), words, steps=1, **{name: value})
 
 
 def test_what_cannot_go_on_stops(bandit, words):

@@ -56,6 +56,17 @@ def test_the_first_step_is_the_logistic_losss(model, tokenizer):
     assert float((mine[0] - mine[1]).abs().max()) > 1e-3
 
 
+def test_the_last_batchs_mean_is_the_zero_and_nothing_trains_any_more(model, tokenizer):
+    pairs = judged()[:6]
+    options = dict(lr=1e-2, batch_size=6)
+    one, two = (train_reward(model, tokenizer, pairs, steps=steps, **options) for steps in (1, 2))
+    # All pairs are in each batch, and the second step's is read before that step.
+    mean = torch.cat(pair_rewards(one, tokenizer, pairs)).mean()
+    assert float(one.center) == 0 and abs(float(mean)) > 1e-3
+    torch.testing.assert_close(two.center, mean, rtol=1e-3, atol=1e-6)
+    assert not any(p.requires_grad for p in two.parameters())
+
+
 def test_a_drawn_answers_reward_is_that_of_its_tokens_up_to_the_end(model, tokenizer):
     reward = train_reward(model, tokenizer, judged(), steps=5, lr=3e-3, batch_size=8)
     drawn = draw_answers(model, tokenizer, PROMPTS, group=4, tokens=6, seed=0)

@@ -2,9 +2,9 @@
 
 The rules are torchjd's (Quinton and Rey 2024, arXiv 2406.16232): each looks at the Gram matrix alone.
 GradNorm (Chen et al. 2018, arXiv 1711.02257) is not among them, nor elsewhere in torchjd 0.18: it trains its
-weights along with the model, from the history of the losses, and so is no function of a Gram matrix. Nearest
-in torchjd are IMTL-G, here, which asks of a single step what GradNorm works toward, the same pull on every
-objective; and ``torchjd.scalarization.DWA``, which also weighs by how fast each loss has been falling.
+weights along with the model, from the history of the losses, and so is no function of a Gram matrix
+(``entanglement.objectives.gradnorm``). Nearest here is IMTL-G, which asks of a single step what GradNorm
+works toward, the same pull on every objective.
 """
 
 from __future__ import annotations

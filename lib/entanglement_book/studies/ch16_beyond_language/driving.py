@@ -3,7 +3,8 @@
 The road is ``highway-env``'s (Leurent 2018, MIT license), without a screen. In a situation, each of the five
 actions is tried on a copy of the road, with two steps of "keep going" after it, and the simulator's own
 reward terms say what came of it. So a driver's expected reward in a situation is known exactly, for each of
-the three terms, and so is its policy gradient.
+the three terms, and so is its policy gradient. What the simulator's rule-based driver would do there is
+known, too, for one that imitates it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import nn
 
 from entanglement.archive import DataError
 from entanglement.uses import remembered
+from entanglement_book.studies.ch16_beyond_language.rule_based import MANNERS, Manner
 
 __all__ = [
     "ACTIONS",
@@ -27,6 +29,7 @@ __all__ = [
     "Situations",
     "drive",
     "driver_losses",
+    "imitation_losses",
     "new_driver",
     "situations",
 ]
@@ -37,6 +40,7 @@ ACTIONS = ("left", "keep going", "right", "faster", "slower")
 #: Steps of one second that are looked ahead.
 AHEAD = 3
 _KEEP_GOING = 1
+_UNKNOWN = np.full(3, np.nan)
 _SEEN, _FEATURES = 6, ("presence", "x", "y", "vx", "vy")
 _CONFIG: dict[str, Any] = {
     "vehicles_count": 8,
@@ -63,11 +67,13 @@ class Situations:
         values: (n, actions, objectives) from 0 to 1, over the next ``AHEAD`` steps: safety, whether it did
             not crash; lane, how far right it drove (1 in the right lane); progress, how fast, between 20 and
             30 m/s. After a crash it has neither lane nor progress.
+        taught: (n, objectives) which action the rule-based driver takes, in the manner of each objective.
         roads: one row a vehicle: situation, x, y (m; x from the driver), speed (m/s), own.
     """
 
     seen: torch.Tensor
     values: torch.Tensor
+    taught: torch.Tensor
     roads: pd.DataFrame
 
     def __len__(self) -> int:
@@ -101,18 +107,25 @@ def _tried(road: Any, action: int) -> np.ndarray:
 
 
 @remembered(maxsize=2)
-def situations(count: int, seed: int) -> Situations:
+def situations(count: int, seed: int, *, tried: bool = True) -> Situations:
     """Return situations of a driver that acts at random, and starts anew after every crash.
+
+    Args:
+        count: how many.
+        seed: of the road and of its actions.
+        tried: whether each action is tried out; else ``values`` are nan, in a small part of the time.
 
     Raises:
         DataError: highway-env is not installed.
     """
     rng = np.random.default_rng(seed)
-    road, seen, values, vehicles = _road(), [], [], []
+    road, seen, values, taught, vehicles = _road(), [], [], [], []
     given, _ = road.reset(seed=int(rng.integers(2**31)))
     for number in range(count):
         seen.append(given.flatten())
-        values.append([_tried(road, action) for action in range(len(ACTIONS))])
+        some = [_tried(road, action) if tried else _UNKNOWN for action in range(len(ACTIONS))]
+        values.append(some)
+        taught.append([manner.action(road) for manner in MANNERS])
         own = road.vehicle
         for vehicle in road.road.vehicles:
             x, y = (float(v) for v in vehicle.position)
@@ -124,6 +137,7 @@ def situations(count: int, seed: int) -> Situations:
     return Situations(
         torch.tensor(np.array(seen), dtype=torch.float32),
         torch.tensor(np.array(values), dtype=torch.float32),
+        torch.tensor(taught),
         pd.DataFrame(vehicles),
     )
 
@@ -152,6 +166,11 @@ class Driver(nn.Module):
         found = [net(seen).softmax(dim=1) for net in self.nets]
         return torch.stack(found * (len(OBJECTIVES) // len(found)), dim=2)
 
+    def logs(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return the logarithms of the probabilities (n, actions, objectives), nats."""
+        found = [net(seen).log_softmax(dim=1) for net in self.nets]
+        return torch.stack(found * (len(OBJECTIVES) // len(found)), dim=2)
+
 
 def new_driver(*, shared: bool, seed: int) -> Driver:
     """Return an untrained driver."""
@@ -165,9 +184,14 @@ def driver_losses(driver: nn.Module, seen: torch.Tensor, values: torch.Tensor) -
     return -(driver(seen) * values).sum(1)
 
 
+def imitation_losses(driver: Driver, seen: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+    """Return, situation by situation, −log of the probability of what each teacher does, (n, objectives)."""
+    return -driver.logs(seen).gather(1, taught[:, None])[:, 0]
+
+
 @torch.no_grad()
-def drive(driver: nn.Module | int, episodes: int, steps: int, seed: int) -> dict[str, float]:
-    """Let a driver drive, always with its likeliest action; or one that knows a single action.
+def drive(driver: nn.Module | int | Manner, episodes: int, steps: int, seed: int) -> dict[str, float]:
+    """Let a driver drive, always with its likeliest action; or one that knows a single action, or the rules.
 
     Returns:
         crashes (share of the episodes), lane and progress (means over all steps; 0 after a crash).
@@ -179,6 +203,8 @@ def drive(driver: nn.Module | int, episodes: int, steps: int, seed: int) -> dict
         for _ in range(steps):
             if isinstance(driver, int):
                 action = driver
+            elif isinstance(driver, Manner):
+                action = driver.action(road)
             else:
                 logits = driver(torch.tensor(given.flatten(), dtype=torch.float32)[None])
                 action = int(logits[0, :, 0].argmax())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from entanglement.stats import Interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.ch16_beyond_language import numbers as tell
 from entanglement_book.studies.ch16_beyond_language.fields import make_field
-from entanglement_book.studies.ch16_beyond_language.grid_rules import CONSTANTS
+from entanglement_book.studies.ch16_beyond_language.grid_rules import ALPHA, CONSTANTS
 from entanglement_book.studies.ch16_beyond_language.together import RULES, passes
 
-__all__ = ["of_driving", "of_settings", "of_sharing", "of_tasks", "of_towers"]
+__all__ = ["of_driving", "of_gradnorm", "of_imitation", "of_settings", "of_sharing", "of_tasks", "of_towers"]
 
 Number = float | Interval
 Facts = dict[str, Number]
@@ -92,6 +94,26 @@ def of_tasks(tasks: pd.DataFrame) -> Facts:
     return found
 
 
+def of_gradnorm(tasks: pd.DataFrame) -> Facts:
+    """Return what GradNorm buys on pictures of digits (shares of the loss at chance), and what it costs, in
+    forward passes a step.
+
+    Args:
+        tasks: of the grid ``tasks``, and the ways of GradNorm.
+    """
+    steps = tasks[tasks["way"] == "gradnorm"]
+    cost = float((steps["passes"] / steps["step"]).mean())
+    found: Facts = {"set_alpha": ALPHA, "extra": cost - passes(_FIELDS["digits"], rule=False)}
+    for name, way, others in (
+        ("gradnorm_to_const", "gradnorm", CONSTANTS),
+        ("held_to_const", "held", CONSTANTS),
+        ("gradnorm_to_held", "gradnorm", ["held"]),
+        ("gradnorm_to_sum", "gradnorm", ["sum"]),
+    ):
+        found[name] = tell.advantages(tasks, "digits", [way], list(others), equal="passes")
+    return found
+
+
 def of_towers(looks: pd.DataFrame) -> Facts:
     """Return cosines before and after training, and recalls (percent).
 
@@ -122,8 +144,8 @@ def of_driving(driving: Stored) -> Facts:
     train = driving["training"]
     found: Facts = {"n_situations": float(driving.provenance["recipe"]["trained"])}
     pair = ("safety", "progress")
-    found["driver_cosine"] = tell.first_cosines(driving["cosines"], "1 to 1 to 1", pair)
-    found["driver_apart"] = tell.first_cosines(driving["cosines"], "separate", pair).value
+    found["driver_cosine"] = tell.edge_cosines(driving["cosines"], "1 to 1 to 1", pair)
+    found["driver_apart"] = tell.edge_cosines(driving["cosines"], "separate", pair).value
     ways = {"1 to 1 to 1": "sum", "4 to 1 to 1": "four", "priorities": "order", "upgrad": "upgrad"}
     ways |= {"separate": "three"}
     for objective in pair:
@@ -137,11 +159,41 @@ def of_driving(driving: Stored) -> Facts:
     ):
         found[name] = tell.driver_difference(train, objective, one, other)
     crashes = tell.closed_loop(driving["driving"], "crashes")
+    driven = tell.closed_loop(driving["driving"], "progress")
     for way, name in {"1 to 1 to 1": "sum", "priorities": "order", "always slower": "slower"}.items():
-        found[f"crashes_{name}"] = 100 * crashes[way].value
+        found |= {f"crashes_{name}": 100 * crashes[way].value, f"driven_{name}": driven[way].value}
     case = driving["case"]
     case = case[case["seed"] == 0].set_index("objective")
     foretold, changed = (case[name].to_dict() for name in ("foretold", "changed"))
     found |= {"road_foretold": foretold["safety"], "road_changed": changed["safety"]}
     found["road_gained"] = changed["progress"]
+    return found
+
+
+def of_imitation(imitation: Mapping[str, pd.DataFrame]) -> Facts:
+    """Return how often drivers do what their teachers do (percentage points under points_…), and how they
+    drive.
+
+    Args:
+        imitation: what ``imitated`` returns.
+    """
+    agreement = imitation["agreement"]
+    few, many = sorted(int(count) for count in agreement["situations"].unique())
+    found: Facts = {"n_few": float(few), "n_many": float(many)}
+    compared = {
+        "few": tell.ahead_of_the_commonest(agreement, few),
+        "many": tell.ahead_of_the_commonest(agreement, many),
+        "one": tell.ahead_of_the_commonest(agreement, many, "one"),
+        "turned": tell.ahead_of_the_commonest(agreement, many, column="turned"),
+    }
+    for name, ahead in compared.items():
+        found |= {f"ahead_{name}": ahead, f"points_{name}": tell.percent(ahead)}
+    pair = ("safety", "progress")
+    cosines = imitation["cosines"].assign(way="one")
+    found["imitation_cosine"] = tell.edge_cosines(cosines, "one", pair)
+    found["imitation_cosine_last"] = tell.edge_cosines(cosines, "one", pair, last=True)
+    crashes, progress = (tell.closed_loop(imitation["driving"], name) for name in ("crashes", "progress"))
+    ways = {"imitator": "imitator", "safety's teacher": "careful", "progress's teacher": "hurried"}
+    for way, name in ways.items():
+        found |= {f"crashes_{name}": 100 * crashes[way].value, f"driven_{name}": progress[way].value}
     return found

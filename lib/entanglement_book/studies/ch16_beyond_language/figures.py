@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -15,6 +16,7 @@ from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECT
 from entanglement_book.materials import DigitScenes
 
 __all__ = [
+    "agreement",
     "foretold_bars",
     "left",
     "pair_lines",
@@ -63,23 +65,43 @@ def pair_lines(pairs: pd.DataFrame, widths: Sequence[int]) -> Figure:
     return fig
 
 
+def _marks(
+    ax: Axes, rows: Mapping[str, Sequence[Interval]], looks: Sequence[tuple[str, str, str]], spread: float
+) -> None:
+    """Draw a few intervals in each row, one below the other; looks are text, color and marker of each."""
+    for row, intervals in enumerate(rows.values()):
+        for place, (interval, (text, color, marker)) in enumerate(zip(intervals, looks, strict=True)):
+            at = row + spread * (2 * place / (len(looks) - 1) - 1)
+            ax.plot([interval.low, interval.high], [at] * 2, color=color, lw=2.2, alpha=0.6)
+            ax.plot(interval.value, at, marker, color=color, ms=6, ls="", label=None if row else text)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.5, -0.5))
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+
+
 def foretold_bars(rows: Mapping[str, tuple[Interval, Interval]]) -> Figure:
     """Draw how many signs are foretold, by inner products and by the sign before, one row a kind of step."""
     fig, ax = narrow_figure(height=1.0 + 0.45 * len(rows))
     ax.axvline(0.5, color=NEUTRAL, lw=1, ls="--")
-    looks = (("inner products", ACCENT, "o", -0.13), ("the sign before", INK, "s", 0.13))
-    for row, both in enumerate(rows.values()):
-        for interval, (text, color, marker, shift) in zip(both, looks, strict=True):
-            ax.plot([interval.low, interval.high], [row + shift] * 2, color=color, lw=2.2, alpha=0.6)
-            ax.plot(
-                interval.value, row + shift, marker, color=color, ms=6, ls="", label=None if row else text
-            )
-    ax.set_yticks(range(len(rows)), list(rows))
-    ax.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.5, -0.5))
+    _marks(ax, rows, (("inner products", ACCENT, "o"), ("the sign before", INK, "s")), 0.13)
     ax.set_xlabel("share of signs foretold")
-    ax.grid(visible=False, axis="y")
-    ax.tick_params(axis="y", length=0)
     fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
+def agreement(rows: Mapping[str, Sequence[Interval]], titles: Sequence[str]) -> Figure:
+    """Draw how often drivers do what a teacher does, one row a teacher, and in each the drivers in order.
+
+    Args:
+        rows: teacher → share of each driver, that of the teacher's commonest action first.
+        titles: of the drivers.
+    """
+    fig, ax = narrow_figure(height=1.1 + 0.75 * len(rows))
+    styles = zip((INK, REJECTED, CHOSEN, ACCENT), "sv^o", strict=True)
+    _marks(ax, rows, [(text, *style) for text, style in zip(titles, styles, strict=True)], 0.27)
+    ax.set_xlabel("share of new situations")
+    fig.legend(loc="outside lower center", ncols=1)
     return fig
 
 
@@ -127,6 +149,7 @@ def recalls(
             color=CHOSEN,
             fontsize=10,
         )
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("recall@20, taste")
     ax.set_ylabel("recall@20, intent")
     fig.legend(loc="outside lower center", ncols=2)
@@ -182,15 +205,8 @@ def safety_and_progress(
 ) -> Figure:
     """Draw what each way of training a driver ends with, safety and progress, one row a way."""
     fig, ax = narrow_figure(height=1.0 + 0.36 * len(titles))
-    looks = (("safety", safety, REJECTED, "o", -0.12), ("progress", progress, CHOSEN, "s", 0.12))
-    for text, values, color, marker, shift in looks:
-        for row, name in enumerate(titles):
-            one = values[name]
-            ax.plot([one.low, one.high], [row + shift] * 2, color=color, lw=2.2, alpha=0.5)
-            ax.plot(one.value, row + shift, marker, color=color, ms=6, label=None if row else text)
-    ax.set_yticks(range(len(titles)), list(titles.values()))
-    ax.set(xlim=(-0.03, 1.03), ylim=(len(titles) - 0.5, -0.5), xlabel="expected value, new situations")
-    ax.grid(visible=False, axis="y")
-    ax.tick_params(axis="y", length=0)
+    rows = {title: (safety[name], progress[name]) for name, title in titles.items()}
+    _marks(ax, rows, (("safety", REJECTED, "o"), ("progress", CHOSEN, "s")), 0.12)
+    ax.set_xlabel("expected value, new situations")
     fig.legend(loc="outside lower center", ncols=2)
     return fig

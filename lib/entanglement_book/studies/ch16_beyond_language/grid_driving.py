@@ -29,7 +29,7 @@ from entanglement_book.studies.ch16_beyond_language.together import (
 )
 from entanglement_book.studies.shared.scales import at_scale
 
-__all__ = ["WAYS", "Recipe", "describe", "grid_cells", "recipe", "run_cell"]
+__all__ = ["WAYS", "Recipe", "cosine_rows", "describe", "grid_cells", "recipe", "run_cell"]
 
 #: Constant weights of safety, lane and progress; a rule by its name; or all three in their order.
 WAYS: dict[str, Any] = {
@@ -125,7 +125,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             if step in looks:
                 here = {"way": way, "step": step}
                 training += [here | row for row in _values(net, known, train, held_out)]
-                cosines += [here | row for row in _cosines(net, losses(net, torch.zeros(0)))]
+                cosines += [here | row for row in cosine_rows(net, losses(net, torch.zeros(0)))]
         if way != "separate":  # which would be three drivers
             found = drive(net, numbers.episodes, numbers.seconds, seed)
             driving.append({"way": way} | found)
@@ -163,7 +163,8 @@ def _values(net: nn.Module, known: Situations, *parts: slice) -> list[dict[str, 
     ]
 
 
-def _cosines(net: nn.Module, losses: torch.Tensor) -> list[dict[str, Any]]:
+def cosine_rows(net: nn.Module, losses: torch.Tensor) -> list[dict[str, Any]]:
+    """Return the cosines of the gradients of the objectives' losses (k,), a row a pair."""
     geometry = ObjectiveGeometry.from_vectors(gradient_rows(net, losses)[None].double(), OBJECTIVES)
     return [
         {"objective": OBJECTIVES[i], "other": OBJECTIVES[j], "cosine": float(geometry.cosine[0, i, j])}

@@ -60,7 +60,7 @@ class Recipe:
     measured: int = 1200
     length: float = 0.03
     ahead: int = 10
-    seeds: int = 3
+    seeds: int = 5
 
 
 _SMOKE = Recipe(examples=200, held_out=60, steps=14, moments=(4, 8, 12), measured=60, ahead=2, seeds=2)

@@ -57,7 +57,7 @@ class Recipe:
     batch: int = 128
     looks: int = 8
     measured: int = 1000
-    seeds: int = 3
+    seeds: int = 5
 
 
 _SMOKE = Recipe(moments=3, users=30, width=4, steps=6, batch=16, looks=2, measured=20, seeds=2)

@@ -13,14 +13,16 @@ from entanglement_book.studies.ch16_beyond_language.together import RULES
 
 __all__ = [
     "advantages",
+    "agreements",
     "ahead_of_habit",
+    "ahead_of_the_commonest",
     "at_the_end",
     "changed_apart",
     "chosen",
     "closed_loop",
     "driver_difference",
+    "edge_cosines",
     "expected",
-    "first_cosines",
     "foretold",
     "geometry_by_width",
     "last_cosine",
@@ -40,6 +42,7 @@ def way_titles() -> dict[str, str]:
     """Return what ways of training several tasks are called in print, in the order of the figure."""
     titles = {"sum": "plain sum", "by chance": "weights 1/chance", "by chance²": "weights 1/chance²"}
     titles |= {rule: AGGREGATIONS[rule].title for rule in RULES}
+    titles |= {"gradnorm": "GradNorm", "held": "its weights, held"}
     return titles | {"separate": "separate networks"}
 
 
@@ -145,6 +148,7 @@ def left_at_the_end(table: pd.DataFrame, field: str, *, equal: str) -> dict[str,
     return {
         way: mean_interval(chosen(table, field, [way], equal=equal)["judged"].to_numpy())
         for way in way_titles()
+        if way in set(table[table["field"] == field]["way"])
     }
 
 
@@ -234,11 +238,57 @@ def driver_difference(training: pd.DataFrame, objective: str, one: str, other: s
     return mean_interval((means[one] - means[other]).to_numpy())
 
 
-def first_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str]) -> Interval:
-    """Return the cosine of two objectives before training, over seeds."""
-    rows = cosines[(cosines["way"] == way) & (cosines["step"] == 0)]
+def edge_cosines(cosines: pd.DataFrame, way: str, pair: tuple[str, str], *, last: bool = False) -> Interval:
+    """Return the cosine of two objectives before training, or after it, over seeds.
+
+    Args:
+        cosines: of the grid ``driving``.
+        way: of training.
+        pair: of objectives.
+        last: after it.
+    """
+    step = cosines["step"].max() if last else cosines["step"].min()
+    rows = cosines[(cosines["way"] == way) & (cosines["step"] == step)]
     rows = rows[(rows["objective"] == pair[0]) & (rows["other"] == pair[1])]
     return bounded_interval(rows["cosine"].to_numpy(), -1, 1)
+
+
+def agreements(agreement: pd.DataFrame, teachers: Sequence[str]) -> dict[str, list[Interval]]:
+    """Return how often drivers do what each teacher does, in new situations, over seeds: one that always
+    takes its commonest action, drivers of its own from fewer and more situations, and one for all, from more.
+
+    Args:
+        agreement: of ``imitated``.
+        teachers: their objectives.
+    """
+    few, many = sorted(agreement["situations"].unique())
+    columns = [("separate", many, "commonest"), ("separate", few, "agrees")]
+    columns += [("separate", many, "agrees"), ("one", many, "agrees")]
+    found: dict[str, list[Interval]] = {}
+    for name in teachers:
+        rows = agreement[agreement["objective"] == name].set_index(["way", "situations"]).sort_index()
+        found[name] = [
+            bounded_interval(rows.loc[(way, count), column].to_numpy(), 0, 1)
+            for way, count, column in columns
+        ]
+    return found
+
+
+def ahead_of_the_commonest(
+    agreement: pd.DataFrame, situations: int, way: str = "separate", column: str = "agrees"
+) -> Interval:
+    """Return how much more often drivers do what a teacher does than one that always takes the teacher's
+    commonest action, teachers averaged, over seeds.
+
+    Args:
+        agreement: of ``imitated``.
+        situations: from how many they learned.
+        way: of training.
+        column: "agrees", or "turned" for drivers of another teacher.
+    """
+    rows = agreement[(agreement["way"] == way) & (agreement["situations"] == situations)]
+    ahead = (rows[column] - rows["commonest"]).groupby(rows["seed"]).mean()
+    return bounded_interval(ahead.to_numpy(), -1, 1)
 
 
 def titled(found: Mapping[str, Interval], titles: Mapping[str, str]) -> dict[str, Interval]:

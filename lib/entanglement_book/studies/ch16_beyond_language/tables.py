@@ -9,10 +9,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from entanglement.objectives import ObjectiveGeometry, objective_geometry
 from entanglement.stats import mean_interval
+from entanglement_book.grids.grid import GRIDS
 from entanglement_book.studies.ch16_beyond_language.fields import Field, Split
+from entanglement_book.studies.ch16_beyond_language.grid_rules import LEARNED, recipe
 from entanglement_book.studies.ch16_beyond_language.together import train_together
 
-__all__ = ["by_picture", "cosine_curve", "trained"]
+__all__ = ["by_picture", "cosine_curve", "learned_weights", "trained"]
 
 
 def trained(field: Field, width: int, steps: int, seed: int) -> nn.Module:
@@ -58,3 +60,12 @@ def cosine_curve(looks: pd.DataFrame, way: str) -> pd.DataFrame:
         row = {"step": step, "value": found.value}
         rows.append(row | {"low": max(-1.0, found.low), "high": min(1.0, found.high)})
     return pd.DataFrame(rows)
+
+
+def learned_weights(scale: str, model: str) -> pd.DataFrame:
+    """Return GradNorm's rows, and those of its weights held constant, for pictures of two digits: like those
+    of the grid ``tasks``, with the seeds of its table, which is the book's at smoke.
+    """
+    seeds = range(recipe("book" if scale == "smoke" else scale).seeds)
+    cells = [{"field": "digits", "way": way, "seed": seed} for seed in seeds for way in LEARNED]
+    return pd.concat([GRIDS["tasks"].compute(scale, model, cell)["tasks"] for cell in cells])
