@@ -121,6 +121,10 @@ def of_copying(copying: Stored) -> Facts:
         "told_adamw": tell.foretold(single, "optimizer", optimized="adamw"),
         "told_adamw_plain": tell.foretold(single, "plain", optimized="adamw"),
     }
+    size = int(copying.provenance["recipe"]["group"])
+    among = {by: tell.among_hesitant(single, by, size) for by in ("plain", "all", "counting")}
+    shares |= {"among": among["plain"], "among_all": among["all"], "among_counting": among["counting"]}
+    shares["among_rival"] = max(among["all"], among["counting"])
     for name, share in shares.items():
         found |= {f"share_{name}": share, name: tell.percent(share)}
     judged = tell.judged(single)

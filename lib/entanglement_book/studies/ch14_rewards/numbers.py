@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from entanglement.bounded import bounded_interval
+from entanglement.bounded import bounded_interval, clustered_share
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.studies.ch14_rewards.copying import LONGEST, TOKENS
 
 __all__ = [
     "AT_ONCE",
+    "among_hesitant",
     "answers_at",
     "apart_together",
     "at_the_end",
@@ -146,6 +147,27 @@ def foretold(single: pd.DataFrame, by: str, *, optimized: str = "sgd", kind: str
         told = AT_ONCE + 0.5 - some["length"] if by == "hesitant" else some[by]
         shares.append(balanced_signs(some["change"], told))
     return bounded_interval(shares, 0, 1)
+
+
+def among_hesitant(single: pd.DataFrame, by: str, group: int, *, kind: str = "same words") -> Interval:
+    """Return the share of hesitant right answers whose sign was foretold, plain steps, clustered by group.
+
+    Args:
+        single: of the grid ``copying``.
+        by: "plain" (by the Gram matrix), "all" (they fall), or "counting": they fall where the group has
+            fewer of them than wrong answers.
+        group: answers a prompt.
+        kind: of the toy.
+    """
+    rows = judged(single)
+    rows = rows[(rows["optimized"] == "sgd") & (rows["kind"] == kind)]
+    keys = [rows["seed"], rows["prompt"]]
+    hesitates = rows["length"] > AT_ONCE
+    mine, right = hesitates.groupby(keys).transform("sum"), hesitates.groupby(keys).transform("size")
+    rows = rows.assign(all=True, counting=mine < group - right, plain=rows["plain"] < 0)[hesitates]
+    met = rows[by] == (rows["change"] < 0)
+    counts = met.groupby([rows["seed"], rows["prompt"]]).agg(["sum", "size"])
+    return clustered_share(counts["sum"], counts["size"])
 
 
 def contributions(single: pd.DataFrame, kind: str = "same words") -> pd.DataFrame:
