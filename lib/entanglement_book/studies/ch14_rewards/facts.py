@@ -154,6 +154,9 @@ def of_copying(copying: Stored) -> Facts:
     for arm in ("hidden", "shuffled", "preserve", "slow", "upward", "grpo"):
         here, half = (ends[name, "same", "hesitant"] for name in (arm, "constant"))
         found[f"mend_{arm}"] = tell.difference(here, half)
+    for arm in ("hidden", "shuffled", "preserve", "constant", "slow", "upward"):
+        found[f"gain_{arm}"] = tell.at_equal_gain(copying["means"], arm)
+    found["gain_other"] = tell.at_equal_gain(copying["means"], "grpo", "other words")
     for arm, share in shares_drawn(drawn).items():
         found[f"right_{arm}"] = tell.percent(share)
     rows = drawn[(drawn["kind"] == "same words") & (drawn["arm"] == "grpo")]
@@ -161,6 +164,8 @@ def of_copying(copying: Stored) -> Facts:
     found["right_before"] = tell.percent(bounded_interval(before["right"].to_numpy()))
     found["hesitant_before"] = tell.percent(bounded_interval(before["hesitant"].to_numpy()))
     found["hesitant_after"] = tell.percent(bounded_interval(after["hesitant"].to_numpy()))
+    close = same[slow]
+    found["told_sizes"] = float(close["plain"].corr(close["change"]))
     recipe = copying.provenance["recipe"]
     for name in ("group", "steps", "prompts"):
         found[f"set_toy_{name}"] = float(recipe[name])

@@ -148,6 +148,7 @@ def who_falls(single: pd.DataFrame, parts: pd.DataFrame, kind: str = "same words
     below.axvline(0, color=INK, lw=0.8, alpha=0.7)
     below.set_yticks(range(len(names)), list(names.values()))
     below.set(ylim=(2.5, -0.5), xlabel="foretold change, nats")
+    below.locator_params(axis="x", nbins=5)
     below.grid(visible=False, axis="y")
     below.tick_params(axis="y", length=0)
     below.legend(loc="best")
@@ -176,20 +177,19 @@ def along(means: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> Figure:
     return fig
 
 
-def mends(fell: Mapping[str, Interval], drawn: Mapping[str, Interval]) -> Figure:
-    """Draw, for each way to train the toy, what became of hesitant right answers and of all that is drawn.
+def mends(fell: Mapping[str, Interval], gained: Mapping[str, Interval]) -> Figure:
+    """Draw, for each way to train the toy, what became of hesitant right answers.
 
     Args:
         fell: title → change of log π, nats.
-        drawn: title → share of right answers among what is drawn, after training.
+        gained: title → the same minus GRPO's when as much was gained elsewhere (``numbers.at_equal_gain``).
     """
-    fig, axes = narrow_figure(2, height=0.7 + 0.27 * len(fell), squeeze=False)
-    looks = (
-        (fell, REJECTED, 0.0, "hesitant right answers, change of log π"),
-        (drawn, CHOSEN, None, "right answers drawn, share"),
-    )
-    for ax, (rows, color, reference, label) in zip(axes[:, 0], looks, strict=True):
-        forest(ax, list(rows), list(rows.values()), colors=color, reference=reference, xlabel=label)
+    fig, axes = narrow_figure(2, height=0.9 + 0.27 * len(fell), squeeze=False)
+    panels = {"after training": (fell, INK), "minus GRPO's at equal gain": (gained, ACCENT)}
+    for ax, (title, (rows, color)) in zip(axes[:, 0], panels.items(), strict=True):
+        forest(ax, list(rows), list(rows.values()), colors=color, reference=0.0)
+        ax.set_title(title)
+    axes[-1, 0].set_xlabel("change of log π, nats")
     return fig
 
 

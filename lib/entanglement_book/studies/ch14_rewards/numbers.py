@@ -16,6 +16,7 @@ __all__ = [
     "among_hesitant",
     "answers_at",
     "apart_together",
+    "at_equal_gain",
     "at_the_end",
     "balanced_signs",
     "contributions",
@@ -186,6 +187,29 @@ def contributions(single: pd.DataFrame, kind: str = "same words") -> pd.DataFram
             row = {"fell": bool(fell), "part": part, "answers": len(some)}
             found.append(row | {"value": interval.value, "low": interval.low, "high": interval.high})
     return pd.DataFrame(found)
+
+
+def at_equal_gain(means: pd.DataFrame, arm: str, kind: str = "same words") -> Interval:
+    """Return how much higher hesitant right answers end with an arm than with GRPO, where wrong ones use the
+    same words, at the moment when right answers at once had risen as much: against less training. Linear
+    between moments; over seeds.
+
+    Args:
+        means: of the grid ``copying``.
+        arm, kind: of its cells.
+    """
+    found = []
+    for _, some in judged(means).groupby("seed"):
+
+        def moved(kind: str, arm: str, some: pd.DataFrame = some) -> pd.DataFrame:
+            rows = some[(some["kind"] == kind) & (some["arm"] == arm)]
+            return rows.pivot_table(index="step", columns="set", values="chosen")
+
+        path, end = moved("same words", "grpo"), moved(kind, arm).tail(1)
+        gains = path["at once"].cummax()  # as much for the first time
+        then = np.interp(end["at once"].to_numpy(), gains.to_numpy(), path["hesitant"].to_numpy())
+        found.append(float(end["hesitant"].to_numpy()[0] - then[0]))
+    return mean_interval(np.array(found))
 
 
 # --- pairs of a policy's own --------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def both_losses(seed: int) -> pd.DataFrame:
         answers = draw_answers(model, tokenizer, _PROMPTS, group=_GROUP, tokens=_TOKENS, seed=seed)
         logps = read_answers(model, answers).logps.detach()
         draw = torch.Generator().manual_seed(seed)
-        old, reference = (logps + 0.3 * torch.randn(logps.shape, generator=draw) for _ in range(2))
+        old, reference = (logps + 0.5 * torch.randn(logps.shape, generator=draw) for _ in range(2))
         drawn = Drawn(
             _score(answers.texts(tokenizer)), old - reference, answers.mask, _GROUP, _BETA,
             torch.zeros_like(old),
