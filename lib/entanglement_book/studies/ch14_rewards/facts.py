@@ -150,6 +150,8 @@ def of_copying(copying: Stored) -> Facts:
                     ends[arm, name, where] = tell.at_the_end(means, "chosen", **cell)
                     found[f"{where}_{arm}_{name}"] = mean_interval(ends[arm, name, where].to_numpy())
     found["drag"] = tell.difference(ends["grpo", "other", "hesitant"], ends["grpo", "same", "hesitant"])
+    drags = ends["grpo", "other", "hesitant"] - ends["grpo", "same", "hesitant"]
+    found["drag_positive"] = float((drags > 0).sum())
     found["drag_once"] = tell.difference(ends["grpo", "other", "once"], ends["grpo", "same", "once"])
     for arm in ("hidden", "shuffled", "preserve", "slow", "upward", "grpo"):
         here, half = (ends[name, "same", "hesitant"] for name in (arm, "constant"))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.drawing.charts import forest, line_with_band, two_answers
 from entanglement_book.drawing.narrow import narrow_figure
@@ -103,7 +104,8 @@ def price(answers: pd.DataFrame, ways: Sequence[str]) -> Figure:
             )  # fmt: skip
             last = answers[(answers["way"] == way)]
             last = last[last["step"] == last["step"].max()]
-            end = mean_interval(last[column].to_numpy())
+            ends = last[column].to_numpy()
+            end = bounded_interval(ends, 0, 1) if column == "true" else mean_interval(ends)
             ax.plot([rows["kl"].iloc[-1]] * 2, [end.low, end.high], color=color, lw=2.2, alpha=0.4)
         ax.set_ylabel(name)
     axes[-1].set_xlabel("KL from the reference, nats an answer")
