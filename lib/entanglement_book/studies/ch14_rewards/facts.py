@@ -27,7 +27,6 @@ Facts = dict[str, float | Interval]
 #: Ways and arms by how their numbers' names end.
 _WAYS = {
     "dpo": "dpo", "sft": "sft", "ppo": "ppo", "ppo-free": "ppo_free", "rloo": "rloo", "grpo": "grpo",
-    "grpo-free": "grpo_free",
 }  # fmt: skip
 _LENGTHS = ["chosen_len", "rejected_len"]
 
@@ -91,16 +90,13 @@ def of_rewards(rewards: Stored) -> Facts:
         change = tell.answers_at(answers, way, "true") - tell.answers_at(answers, way, "true", first=True)
         found[f"truth_{name}"] = mean_interval(change.to_numpy())
         found[f"truth_points_{name}"] = tell.percent(mean_interval(change.to_numpy()))
-    for method in ("ppo", "grpo"):
-        free = f"{method}-free"
-        for column in ("true", "reward"):
-            patience = tell.stopped(answers, method, free, column)
-            found[f"patience_{column}_{method}"] = patience
-            priced, unpriced = (tell.answers_at(answers, way, column) for way in (method, free))
-            found[f"priced_{column}_{method}"] = tell.difference(priced, unpriced)
-        found[f"patience_points_{method}"] = tell.percent(tell.stopped(answers, method, free, "true"))
-        found[f"patience_step_{method}"] = float(tell.nearest(answers, free, method)["step"].mean())
-        found[f"patience_kl_{method}"] = float(tell.nearest(answers, free, method)["kl"].mean())
+    for column in ("true", "reward"):
+        found[f"patience_{column}"] = tell.stopped(answers, "ppo", "ppo-free", column)
+        priced, free = (tell.answers_at(answers, way, column) for way in ("ppo", "ppo-free"))
+        found[f"priced_{column}"] = tell.difference(priced, free)
+    found["patience_points"] = tell.percent(tell.stopped(answers, "ppo", "ppo-free", "true"))
+    then = tell.nearest(answers, "ppo-free", "ppo")
+    found |= {f"patience_{name}": float(then[name].mean()) for name in ("step", "kl")}
     recipe, more = rewards.provenance["recipe"], rewards.provenance["numbers"]
     found |= {"set_seeds": float(recipe["seeds"]), "set_pairs": float(recipe["test_pairs"])}
     found |= {f"set_{name}": float(more[name]) for name in ("beta", "group", "reward_steps")}

@@ -26,7 +26,6 @@ LOOKS: dict[str, tuple[str, str, str]] = {
     "ppo-free": ("PPO, no price", CHOSEN, "x"),
     "rloo": ("RLOO", _GREEN, "^"),
     "grpo": ("GRPO", ACCENT, "v"),
-    "grpo-free": ("GRPO, no price", ACCENT, "P"),
 }
 
 

@@ -52,7 +52,6 @@ WAYS: dict[str, Way] = {
     "ppo-free": Way("ppo", priced=False),
     "rloo": Way("rloo"),
     "grpo": Way("grpo"),
-    "grpo-free": Way("grpo", priced=False),
 }
 #: Of a training, the shares after which its answers are described: a shorter one is the rival at equal KL.
 PARTS = 4
