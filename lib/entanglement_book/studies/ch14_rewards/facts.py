@@ -206,26 +206,25 @@ def of_own_pairs(own: Stored) -> Facts:
             for name in ("own", "given"):
                 ends = tell.at_the_end(means, side, source=source, set=name)
                 found[f"{side}_{source}_{name}"] = mean_interval(ends.to_numpy())
+        for name in ("own", "given"):
+            margin = tell.at_the_end(means, "margin", source=source, set=name)
+            found[f"margin_{source}_{name}"] = mean_interval(margin.to_numpy())
         found[f"kept_{source}"] = 100 * float(own["kept"].query("source == @source")["kept"].mean())
-    found["cosine_less"] = tell.own_difference(geometry, "cosine", "given", "policy")
-    found["cosine_less_base"] = tell.own_difference(geometry, "cosine", "given", "base")
-    found["fall_less"] = tell.own_difference(geometry, "chosen", "policy", "base")
-    found["fall_less_given"] = tell.own_difference(geometry, "chosen", "policy", "given")
-    for name, by in (
-        ("lengths", _LENGTHS),
-        ("ratio", [*_LENGTHS, "band"]),
-        ("shared", [*_LENGTHS, "common"]),
-    ):
-        matched, partners = tell.matched(geometry, "chosen", "policy", "base", by)
+    for name, column in (("cosine", "cosine"), ("fall", "chosen")):
+        for other in ("policy", "base"):
+            signed = ("given", other) if name == "cosine" else (other, "given")
+            found[f"{name}_less_{other}"] = tell.own_difference(geometry, column, *signed)
+    for name, by in (("lengths", _LENGTHS), ("ratio", [*_LENGTHS, "band"])):
+        matched, partners = tell.matched(geometry, "chosen", "policy", "given", by)
         found |= {f"fall_less_{name}": matched, f"partners_{name}": 100 * partners}
-    found["ratio_matched"], _ = tell.matched(geometry, "log_ratio", "policy", "base", _LENGTHS)
+    drawn = geometry[geometry["source"] == "policy"]
+    for name, picked in (("apart", drawn[drawn["begin"] == 0]), ("begin", drawn[drawn["begin"] > 0])):
+        found |= {f"cosine_{name}": float(picked["cosine"].mean()), f"n_{name}": float(len(picked))}
+        found[f"fall_{name}"] = float(picked["chosen"].mean())
     return found
 
 
 def with_bands(geometry: pd.DataFrame) -> pd.DataFrame:
-    """Return "geometry" of the grid ``own-pairs`` with log_ratio (log b/a), band (of it: below −0.3, between,
-    above 0.3) and common (whether a fifth of the different tokens is shared).
-    """
-    log = pd.Series(np.log(geometry["norm_ratio"].to_numpy()), index=geometry.index)
-    band = np.digitize(log, [-0.3, 0.3])
-    return geometry.assign(log_ratio=log, band=band, common=geometry["shared"] >= 0.2)
+    """Return "geometry" of the grid ``own-pairs`` with band: log b/a below −0.3, between, above 0.3."""
+    log = np.log(geometry["norm_ratio"].to_numpy())
+    return geometry.assign(band=np.digitize(log, [-0.3, 0.3]))
