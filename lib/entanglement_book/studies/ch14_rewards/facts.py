@@ -71,30 +71,29 @@ def of_rewards(rewards: Stored) -> Facts:
         both = tell.apart_together(means, way)
         for axis, moved in zip(("apart", "together"), both, strict=True):
             found[f"{axis}_{name}"] = mean_interval(moved.to_numpy())
-        for column in ("reward", "kl"):
+        for column in ("reward", "kl", "length"):
             found[f"{column}_{name}"] = mean_interval(tell.answers_at(answers, way, column).to_numpy())
+        before, after = (tell.answers_at(answers, way, "reward", first=first) for first in (True, False))
+        found[f"rise_{name}"] = tell.difference(after, before)
         for column in ("true", "false", "formed", "repeated", "distinct_2"):
             ends = tell.answers_at(answers, way, column)
             if ends.notna().all():
                 found[f"{column}_{name}"] = tell.percent(bounded_interval(ends.to_numpy()))
         found[f"read_{name}"] = float(tell.answers_at(answers, way, "read").mean()) / 1000
-    first = tell.answers_at(answers, "dpo", "true", first=True)
-    found["true_before"] = tell.percent(bounded_interval(first.to_numpy()))
-    found["reward_before"] = mean_interval(tell.answers_at(answers, "dpo", "reward", first=True).to_numpy())
-    found["formed_before"] = tell.percent(
-        bounded_interval(tell.answers_at(answers, "dpo", "formed", first=True).to_numpy())
-    )
+    for column in ("true", "formed"):
+        first = tell.answers_at(answers, "dpo", column, first=True)
+        found[f"{column}_before"] = tell.percent(bounded_interval(first.to_numpy()))
     found["move_together"] = tell.less_apart(means, ["ppo", "rloo"])
     found["move_together_dpo"] = tell.less_apart(means, ["dpo"])
     for way, name in _WAYS.items():
         change = tell.answers_at(answers, way, "true") - tell.answers_at(answers, way, "true", first=True)
         found[f"truth_{name}"] = mean_interval(change.to_numpy())
         found[f"truth_points_{name}"] = tell.percent(mean_interval(change.to_numpy()))
-    for column in ("true", "reward"):
+    for column in ("true", "reward", "formed"):
         found[f"patience_{column}"] = tell.stopped(answers, "ppo", "ppo-free", column)
         priced, free = (tell.answers_at(answers, way, column) for way in ("ppo", "ppo-free"))
         found[f"priced_{column}"] = tell.difference(priced, free)
-    found["patience_points"] = tell.percent(tell.stopped(answers, "ppo", "ppo-free", "true"))
+        found[f"patience_points_{column}"] = tell.percent(tell.stopped(answers, "ppo", "ppo-free", column))
     then = tell.nearest(answers, "ppo-free", "ppo")
     found |= {f"patience_{name}": float(then[name].mean()) for name in ("step", "kl")}
     recipe, more = rewards.provenance["recipe"], rewards.provenance["numbers"]

@@ -59,7 +59,6 @@ def axes_of_ways(means: pd.DataFrame, ways: Sequence[str]) -> Figure:
         ways: of its cells.
     """
     fig, ax = narrow_figure(height=4.0)
-    reach = 0.0
     for way in ways:
         title, color, marker = LOOKS[way]
         apart, together = (mean_interval(one.to_numpy()) for one in apart_together(means, way))
@@ -71,8 +70,12 @@ def axes_of_ways(means: pd.DataFrame, ways: Sequence[str]) -> Figure:
             apart.value, together.value, xerr=errors if known else None, yerr=errors_up if known else None,
             fmt=marker, color=color, ms=7, elinewidth=1.2, label=title,
         )  # fmt: skip
-        reach = max(reach, *(abs(end) for end in ((apart.value, *ends) if known else (apart.value,))))
-    line = np.array([-1.05, 1.05]) * reach
+    # One scale for both, so that the diagonals are straight.
+    ax.set_xscale("symlog", linthresh=0.1)
+    ax.set_yscale("symlog", linthresh=0.1)
+    reach = 30.0
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    line = np.array([-reach, reach])
     for sign in (1, -1):
         ax.plot(line, sign * line, color=INK, lw=0.8, ls="--", alpha=0.7)
     ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
@@ -83,29 +86,29 @@ def axes_of_ways(means: pd.DataFrame, ways: Sequence[str]) -> Figure:
 
 
 def price(answers: pd.DataFrame, ways: Sequence[str]) -> Figure:
-    """Draw the learned reward and the share of true answers against KL along training, a line a way.
+    """Draw how the learned reward rose, and how many answers are true and well-formed, against KL.
 
     Args:
         answers: of the grid ``rewards``.
-        ways: of its cells; dashed without a price.
+        ways: of its cells, a line each; dashed without a price.
     """
-    fig, axes = narrow_figure(2, height=2.5, sharex=True)
-    for ax, (column, name) in zip(
-        axes, {"reward": "learned reward", "true": "true label"}.items(), strict=True
-    ):
+    names = {"gain": "learned reward, gain", "true": "true label", "formed": "in the form"}
+    fig, axes = narrow_figure(len(names), height=2.1, sharex=True)
+    starts = answers[answers["step"] == 0].groupby("seed")["reward"].mean()  # reward models have offsets
+    answers = answers.assign(gain=answers["reward"] - answers["seed"].map(starts))
+    for ax, (column, name) in zip(axes, names.items(), strict=True):
         for way in ways:
             title, color, marker = LOOKS[way]
-            rows = answers[answers["way"] == way].groupby("step")[["kl", column]].mean()
-            line = "--" if way.endswith("-free") else "-"
+            rows = answers[answers["way"] == way]
+            line = rows.groupby("step")[["kl", column]].mean()
             ax.plot(
-                rows["kl"], rows[column], line, marker=marker, color=color, lw=1.5, ms=6,
-                label=title if column == "reward" else None,
+                line["kl"], line[column], "--" if way.endswith("-free") else "-", marker=marker, color=color,
+                lw=1.5, ms=6, label=title if column == "gain" else None,
             )  # fmt: skip
-            last = answers[(answers["way"] == way)]
-            last = last[last["step"] == last["step"].max()]
-            ends = last[column].to_numpy()
-            end = bounded_interval(ends, 0, 1) if column == "true" else mean_interval(ends)
-            ax.plot([rows["kl"].iloc[-1]] * 2, [end.low, end.high], color=color, lw=2.2, alpha=0.4)
+            ends = rows.loc[rows["step"] == rows["step"].max(), column].to_numpy()
+            end = mean_interval(ends) if column == "gain" else bounded_interval(ends, 0, 1)
+            if np.isfinite([end.low, end.high]).all():
+                ax.plot([line["kl"].iloc[-1]] * 2, [end.low, end.high], color=color, lw=2.2, alpha=0.4)
         ax.set_ylabel(name)
     axes[-1].set_xlabel("KL from the reference, nats an answer")
     fig.legend(loc="outside lower center", ncols=3)
