@@ -98,7 +98,7 @@ def of_rewards(rewards: Stored) -> Facts:
     found |= {f"patience_{name}": float(then[name].mean()) for name in ("step", "kl")}
     recipe, more = rewards.provenance["recipe"], rewards.provenance["numbers"]
     found |= {"set_seeds": float(recipe["seeds"]), "set_pairs": float(recipe["test_pairs"])}
-    found |= {f"set_{name}": float(more[name]) for name in ("beta", "group", "reward_steps")}
+    found |= {f"set_{name}": float(more[name]) for name in ("beta", "group", "reward_steps", "clipped_steps")}
     return found
 
 
