@@ -85,6 +85,7 @@ HALF_IS_NO_HARM = {
     ("entanglement/models.py", "_unpack_smollm2"): "in a folder that takes its place when it is whole",
     ("entanglement_book/materials/pretrain.py", "save_checkpoint"): "in a folder that takes its place whole",
     ("entanglement_book/bench/timing.py", "main"): "in a temporary folder",
+    ("entanglement_book/studies/ch14_rewards/trl_batch.py", "both_losses"): "in a temporary folder",
     ("entanglement_book/press/execute.py", "_execute"): "the log of a notebook that is running",
     ("entanglement_book/press/site.py", "stage"): "made anew by each build",
     ("entanglement_book/press/site.py", "_build"): "the log of a build",

@@ -11,6 +11,7 @@ from entanglement.batches import collate_left
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import RewardModel, draw_answers
+from entanglement.rewards.negative_tokens import hidden_weights
 from entanglement_book.studies.ch14_rewards import copying
 from entanglement_book.studies.ch14_rewards.copying import (
     KINDS,
@@ -23,7 +24,8 @@ from entanglement_book.studies.ch14_rewards.copying import (
     worth,
 )
 from entanglement_book.studies.ch14_rewards.grid import _read
-from entanglement_book.studies.ch14_rewards.own_pairs import drawn_pairs
+from entanglement_book.studies.ch14_rewards.grid_copying import shuffled_weights
+from entanglement_book.studies.ch14_rewards.own_pairs import drawn_pairs, in_common
 from entanglement_book.studies.ch14_rewards.prediction import SHARES, agreement, single_steps
 from entanglement_book.studies.ch14_rewards.runs import numbers_of, scored
 
@@ -133,6 +135,31 @@ def test_the_best_and_the_worst_draw_make_a_pair():
     same, _ = drawn_pairs(model, tokenizer, asked, letters, draws=6, tokens=6, seed=0)
     other, _ = drawn_pairs(model, tokenizer, asked, letters, draws=6, tokens=6, seed=1)
     assert same == found and other != found
+
+
+def test_what_two_responses_share_is_counted_in_tokens():
+    _, tokenizer = load_model("nano")
+    pairs = [
+        PreferencePair("x", " good bad", " good good", "x"),
+        PreferencePair("x", " good", " good", "y"),
+        PreferencePair("x", " bad", " good", "z"),
+    ]
+    found = in_common(tokenizer, pairs)
+    assert found == {"begin": [1, 1, 0], "shared": [0.5, 1, 0]}
+
+
+def test_dealt_weights_are_as_many_and_elsewhere(pupil):
+    _, model, tokenizer = pupil
+    answers = draw_answers(model, tokenizer, prompts(1, 4)[0][:6], group=8, tokens=TOKENS, seed=2)
+    right = worth(tokenizer, answers)
+    advantages = (2 * right[:, None] - 1) * answers.mask
+    near, dealt = (weigh(model, answers, advantages) for weigh in (hidden_weights, shuffled_weights))
+    wrong = (right == 0)[:, None] & answers.mask
+    assert (dealt[~wrong] == 1).all() and not torch.equal(near, dealt)
+    for start in range(0, len(answers), 8):
+        rows = slice(start, start + 8)
+        assert (near[rows] == 0).sum() == (dealt[rows] == 0).sum()
+    assert (near == 0).any()
 
 
 def test_answers_are_told_apart_by_their_label(monkeypatch):

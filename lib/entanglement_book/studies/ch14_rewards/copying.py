@@ -92,7 +92,7 @@ _BOOK = Sizes(
 _SMOKE = replace(
     _BOOK,
     lessons=600,
-    teach_steps=80,
+    teach_steps=240,
     teach_batch=32,
     hesitant=0.5,
     right_at_once=0.9,

@@ -7,19 +7,21 @@ model that was fitted to the same pairs, and step on them, until about as many t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import collate_left, shuffled
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
 from entanglement.pairs import PreferencePair
-from entanglement.rewards import reinforce
-from entanglement.training import align, sft
+from entanglement.rewards import Answers, reinforce
+from entanglement.training import Observer, align, sft
+from entanglement.training.observers import Taken
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.ch14_rewards.runs import DATA, learned_reward, numbers_of, scored
 from entanglement_book.studies.shared.means import set_means
@@ -51,6 +53,8 @@ WAYS: dict[str, Way] = {
     "rloo": Way("rloo"),
     "grpo": Way("grpo"),
 }
+#: Of a training, the shares after which its answers are described: a shorter one is the rival at equal KL.
+PARTS = 4
 
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
@@ -74,14 +78,43 @@ def _read(
     return total
 
 
+class _Along(Observer):
+    """Looks at the policy at some moments of a training on pairs."""
+
+    def __init__(self, look: Callable[[int], None], moments: Sequence[int]) -> None:
+        self.look, self.moments = look, moments
+        self.apart = False
+
+    def after_step(self, taken: Taken) -> None:
+        """Look after a step that is one of the moments."""
+        if taken.step in self.moments:
+            self.look(taken.step)
+
+
+def _looking(
+    reward: Callable[[Answers], torch.Tensor], look: Callable[[int], None], moments: Sequence[int]
+) -> Callable[[Answers], torch.Tensor]:
+    """Return the reward, which looks at the policy at some moments: each step begins by asking for it."""
+    asked = 0
+
+    def found(answers: Answers) -> torch.Tensor:
+        nonlocal asked
+        if asked in moments:
+            look(asked)
+        asked += 1
+        return reward(answers)
+
+    return found
+
+
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its tables.
 
     Returns:
         "means": ``set_means`` of the held-out given pairs, a row a moment.
-        "answers": one row before and one after: what is drawn for held-out prompts (``runs.scored``,
-            ``quality``), read (tokens that the training went over), accuracy (the reward model's on held-out
-            pairs).
+        "answers": one row a moment: step, what is drawn for held-out prompts (``runs.scored``, ``quality``),
+            read (tokens that the training went over until then), accuracy (the reward model's on held-out
+            pairs). Fine-tuning has the first and the last one only.
         "steps", of those that draw: a row a step (``reinforce``).
     """
     numbers, more = recipe(scale, model), numbers_of(scale)
@@ -96,43 +129,49 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     test = data_pairs(DATA, "test", numbers.test_pairs, seed)
     tokens = numbers.answer_tokens
 
-    def drawn(moment: str, read: int) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+
+    def look(step: int) -> None:
         prompts = [pair.prompt for pair in test]
         row = scored(policy, tokenizer, reward, test, draws=more.draws, tokens=tokens, seed=seed)
         quality = answer_quality(
             policy, before, tokenizer, prompts, tokens=tokens, draws=more.draws, seed=seed
         )
-        return {"moment": moment} | row | quality | {"read": read, "accuracy": accuracy}
+        rows.append({"step": step} | row | quality)
 
-    first = drawn("before", 0)
     tables: dict[str, pd.DataFrame] = {}
     if way.method:
         clipped = way.method == "ppo"
         steps = more.clipped_steps if clipped else more.steps
         run = reinforce(
-            policy, tokenizer, [pair.prompt for pair in train], reward.of, method=way.method, steps=steps,
-            lr=more.lr, batch_size=more.prompts, group=more.group, tokens=tokens,
-            epochs=more.epochs if clipped else 1, beta=more.beta if way.priced else 0.0, seed=seed,
-            evaluate={"test": test}, evaluate_at=_moments(steps),
+            policy, tokenizer, [pair.prompt for pair in train], _looking(reward.of, look, _moments(steps)),
+            method=way.method, steps=steps, lr=more.lr, batch_size=more.prompts, group=more.group,
+            tokens=tokens, epochs=more.epochs if clipped else 1, beta=more.beta if way.priced else 0.0,
+            seed=seed, evaluate={"test": test}, evaluate_at=_moments(steps),
         )  # fmt: skip
-        tables["steps"], read = run.monitor, int(run.monitor["read"].sum())
+        look(steps)
+        tables["steps"] = run.monitor
+        read = [int(run.monitor["read"].iloc[: row["step"]].sum()) for row in rows]
     else:
-        options: dict[str, Any] = {"steps": numbers.steps, "batch_size": numbers.batch, "seed": seed}
-        options |= {"evaluate": {"test": test}, "evaluate_at": _moments(numbers.steps)}
-        read = _read(
-            tokenizer, train, list(shuffled(len(train), numbers.steps, numbers.batch, seed)), bool(way.loss)
-        )
+        steps = numbers.steps
+        options: dict[str, Any] = {"steps": steps, "batch_size": numbers.batch, "seed": seed}
+        options |= {"evaluate": {"test": test}, "evaluate_at": _moments(steps)}
+        look(0)
         if way.loss:
-            run = align(policy, tokenizer, train, loss=way.loss, lr=numbers.lr, **options)
+            watch = _Along(look, _moments(steps))
+            run = align(policy, tokenizer, train, loss=way.loss, lr=numbers.lr, observers=[watch], **options)
         else:
             run = sft(policy, tokenizer, train, lr=numbers.lr, **options)
+            look(steps)
+        batches = list(shuffled(len(train), steps, numbers.batch, seed))
+        read = [_read(tokenizer, train, batches[: row["step"]], bool(way.loss)) for row in rows]
     tables["means"] = set_means(run.table)
-    tables["answers"] = pd.DataFrame([first, drawn("after", read)])
+    tables["answers"] = pd.DataFrame(rows).assign(read=read, accuracy=accuracy)
     return tables
 
 
 def _moments(steps: int) -> list[int]:
-    return sorted({round(steps * k / 4) for k in range(5)})
+    return sorted({round(steps * k / PARTS) for k in range(PARTS + 1)})
 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
@@ -146,4 +185,9 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("rewards", Grid("rewards", grid_cells, run_cell, describe, models=(), smoke="nano"))
+def _amplifies(cell: Mapping[str, Any]) -> bool:
+    """Whether rounding decides what is drawn next: where the policy learns from its own answers."""
+    return bool(WAYS[cell["way"]].method)
+
+
+GRIDS.add("rewards", Grid("rewards", grid_cells, run_cell, describe, models=("nano",), amplifies=_amplifies))

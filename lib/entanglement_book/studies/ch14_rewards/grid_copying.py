@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from entanglement.rewards import Answers, draw_answers, reinforce
 from entanglement.rewards.learning import Weigher
@@ -28,7 +29,25 @@ from entanglement_book.studies.ch14_rewards.copying import (
 from entanglement_book.studies.ch14_rewards.prediction import METRICS, SHARES, single_steps
 from entanglement_book.studies.shared.means import set_means
 
-__all__ = ["ARMS", "Arm", "describe", "grid_cells", "run_cell"]
+__all__ = ["ARMS", "Arm", "describe", "grid_cells", "run_cell", "shuffled_weights"]
+
+
+def shuffled_weights(
+    model: nn.Module, answers: Answers, advantages: torch.Tensor, *, seed: int = 0
+) -> torch.Tensor:
+    """Return ``hidden_weights``, dealt out again at random among the tokens of a group's wrong answers.
+
+    As many of them keep their push, but which ones has nothing to do with the right answers. Arguments as
+    there; ``seed`` is of the deal.
+    """
+    weights = hidden_weights(model, answers, advantages)
+    for start in range(0, len(answers), answers.group):
+        rows = slice(start, start + answers.group)
+        wrong = (advantages[rows, :1] < 0) & answers.mask[rows].to(advantages.device)
+        some = weights[rows][wrong]
+        dealt = torch.randperm(len(some), generator=torch.Generator().manual_seed(seed))
+        weights[rows] = weights[rows].masked_scatter(wrong, some[dealt])
+    return weights
 
 
 @dataclass(frozen=True)
@@ -46,10 +65,12 @@ class Arm:
     rate: float = 1.0
 
 
-#: GRPO itself; two mends from the literature; two rivals that look at no answer; and no push down at all.
+#: GRPO itself; two mends from the literature; the first of them at random; two rivals that look at no answer;
+#: and no push down at all.
 ARMS: dict[str, Arm] = {
     "grpo": Arm(),
     "hidden": Arm(weigh=hidden_weights),
+    "shuffled": Arm(weigh=shuffled_weights),
     "preserve": Arm(preserve=1.0),
     "constant": Arm(weigh=partial(constant_weights, weight=0.5)),
     "slow": Arm(rate=0.5),
@@ -90,7 +111,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         "drawn": one row before and one after: right, hesitant (shares of what is drawn for held-out prompts),
             right_hesitant (share of all), right_among_hesitant (missing where none hesitates).
         "single", of GRPO alone: one row an optimizer and right answer: length, before, change, plain,
-            optimizer, own, from_right, from_wrong (``single_steps``).
+            optimizer, own, from_right, from_wrong (``single_steps``), prompt (one group each).
     """
     numbers, arm, kind, seed = sizes(scale), ARMS[cell["arm"]], cell["kind"], int(cell["seed"])
     policy, tokenizer, parameters = start(scale, kind, seed)
@@ -118,7 +139,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
             for name, lr in SINGLE.items()
         ]
         single = pd.concat(frames, ignore_index=True)
-        columns = ["optimized", "length", "before", "change", *METRICS, *SHARES]
+        columns = ["optimized", "prompt", "length", "before", "change", *METRICS, *SHARES]
         tables["single"] = single.loc[single["right"].astype(bool), columns].reset_index(drop=True)
     before = drawn("before")
     run = reinforce(
@@ -144,4 +165,9 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     return {"recipe": recipe, "arms": arms, "single": SINGLE, "draws": DRAWS, "model": model}
 
 
-GRIDS.add("copying", Grid("copying", grid_cells, run_cell, describe, models=(), smoke="nano"))
+def _amplifies(cell: Mapping[str, Any]) -> bool:
+    """Whether rounding decides what is drawn next: in every cell."""
+    return True
+
+
+GRIDS.add("copying", Grid("copying", grid_cells, run_cell, describe, models=("nano",), amplifies=_amplifies))

@@ -17,7 +17,7 @@ from entanglement.gradients import pair_geometry
 from entanglement.models import about_model, load_model
 from entanglement.training import align, measure
 from entanglement_book.grids.grid import GRIDS, Grid
-from entanglement_book.studies.ch14_rewards.own_pairs import drawn_pairs
+from entanglement_book.studies.ch14_rewards.own_pairs import drawn_pairs, in_common
 from entanglement_book.studies.ch14_rewards.runs import DATA, learned_reward, numbers_of
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import checkpoint, data_pairs, recipe, train_pairs
@@ -43,15 +43,14 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     """Run one cell and return its tables.
 
     Returns:
-        "geometry": one row a held-out pair of this source, at the checkpoint: cosine, norm_ratio (b/a),
-        case (for
-            d_w = d_l), chosen_logp, rejected_logp (nats), chosen_len, rejected_len (tokens).
+        "geometry": one row a held-out pair of this source, at the checkpoint: cosine, norm_ratio (b/a), case
+            (for d_w = d_l), chosen_logp, rejected_logp (nats), chosen_len, rejected_len (tokens), begin
+            (tokens that both responses begin with), shared (share of the two responses' different tokens
+            that both have), chosen, rejected (how far they moved along DPO, nats).
         "means": ``set_means`` along DPO on training pairs of this source: "own", held-out pairs of this
-        source,
-            and "given".
-        "kept": one row: kept (share of the prompts whose draws made a pair), came_back (share of the
-        answers whose
-            text has the tokens that were drawn).
+            source, and "given".
+        "kept": one row: kept (share of the prompts whose draws made a pair), came_back (share of the answers
+            whose text has the tokens that were drawn).
     """
     numbers, more = recipe(scale, model), numbers_of(scale)
     seed, source = int(cell["seed"]), cell["source"]
@@ -76,12 +75,16 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     geometry = pair_geometry(policy, batch_of)
     frame = measure(policy, tokenizer, {"own": some})
     frame = frame[["pair", "chosen_logp", "rejected_logp", "chosen_len", "rejected_len"]].assign(
-        cosine=geometry.cosine.numpy(), norm_ratio=geometry.norm_ratio.numpy(), case=geometry.case()
-    )
+        cosine=geometry.cosine.numpy(), norm_ratio=geometry.norm_ratio.numpy(), case=geometry.case(),
+        **in_common(tokenizer, some),
+    )  # fmt: skip
     run = align(
         policy, tokenizer, train, steps=steps, batch_size=min(batch, len(train)), lr=numbers.lr, seed=seed,
         evaluate={"own": own, "given": given}, evaluate_at=[0, steps // 2, steps],
     )  # fmt: skip
+    last = run.table[(run.table["set"] == "own") & (run.table["step"] == steps)].iloc[: len(some)]
+    for side in ("chosen", "rejected"):
+        frame[side] = last[f"{side}_logp"].to_numpy() - frame[f"{side}_logp"].to_numpy()
     return {
         "geometry": frame,
         "means": set_means(run.table),
@@ -101,4 +104,11 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("own-pairs", Grid("own-pairs", grid_cells, run_cell, describe, models=(), smoke="nano"))
+def _amplifies(cell: Mapping[str, Any]) -> bool:
+    """Whether rounding decides what is trained on: where pairs are drawn."""
+    return bool(cell["source"] != "given")
+
+
+GRIDS.add(
+    "own-pairs", Grid("own-pairs", grid_cells, run_cell, describe, models=("nano",), amplifies=_amplifies)
+)

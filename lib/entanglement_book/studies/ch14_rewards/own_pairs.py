@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import Answers, draw_answers
 
-__all__ = ["drawn_pairs"]
+__all__ = ["drawn_pairs", "in_common"]
 
 #: Prompts that are answered at a time.
 PROMPTS = 16
@@ -27,9 +27,8 @@ def drawn_pairs(
     tokens: int,
     seed: int,
 ) -> tuple[list[PreferencePair], float]:
-    """Return a pair for each prompt whose best and worst answer differ, and how many answers come back from
-    text
-    as they were drawn.
+    """Return a pair for each prompt whose best and worst answer differ, and the share of their answers that
+    come back from text as they were drawn.
 
     A pair holds texts. What is measured of it is the tokens that its text has, which now and then are
     others than those that were drawn.
@@ -63,3 +62,21 @@ def _comes_back(tokenizer: PreTrainedTokenizerBase, answers: Answers, row: int, 
     """Whether an answer's text has the tokens that were drawn."""
     ids = [i for i in answers.ids[row][answers.mask[row]].tolist() if i != tokenizer.eos_token_id]
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) == ids
+
+
+def in_common(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]) -> dict[str, list[float]]:
+    """Return what the two responses of each pair share.
+
+    Returns:
+        begin (tokens that both begin with), shared (share of the different tokens of both that both have).
+    """
+    found: dict[str, list[float]] = {"begin": [], "shared": []}
+    for pair in pairs:
+        one, other = (
+            list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (pair.chosen, pair.rejected)
+        )
+        same = [a == b for a, b in zip(one, other, strict=False)]
+        found["begin"].append(float(same.index(False) if False in same else len(same)))
+        found["shared"].append(len({*one} & {*other}) / len({*one, *other}))
+    return found

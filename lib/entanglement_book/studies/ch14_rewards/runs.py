@@ -64,7 +64,7 @@ _BOOK = Numbers(
     beta=0.1,
     draws=2,
     own_draws=4,
-    own_pairs=24,
+    own_pairs=48,
 )
 _SMOKE = replace(
     _BOOK, reward_steps=3, reward_batch=4, steps=3, clipped_steps=2, prompts=2, group=2, draws=1, own_pairs=3
