@@ -30,7 +30,7 @@ from entanglement_book.materials.cached import cached_docstrings
 from entanglement_book.materials.graded import GRADES, graded_summaries
 from entanglement_book.studies.shared.start import checkpoint, recipe
 
-__all__ = ["BETA", "WAYS", "Way", "alone", "grid_cells", "run_cell", "seen_by"]
+__all__ = ["BETA", "WAYS", "Way", "alone", "grid_cells", "run_cell", "seen_by", "short_ones"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,16 @@ def seen_by(some: RankedList, way: Way, places: Sequence[int]) -> RankedList:
     return replace(some, candidates=tuple(some.candidates[i] for i in picked), relevance=tuple(grades))
 
 
+def short_ones(lists: Sequence[RankedList], tokenizer: PreTrainedTokenizerBase) -> list[RankedList]:
+    """Return the lists whose candidates leave half of the context to the docstring."""
+    longest = tokenizer.model_max_length // 2
+    return [
+        some
+        for some in lists
+        if max(len(ids) for ids in tokenizer(list(some.candidates))["input_ids"]) <= longest
+    ]
+
+
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: way × seed."""
     return [{"way": way, "seed": seed} for seed in range(recipe(scale, model).seeds) for way in WAYS]
@@ -102,8 +112,9 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     tokenizer.model_max_length = CONTEXT
     sequences = numbers.batch // 2  # a step
     docstrings = cached_docstrings()
-    train = graded_summaries("train", n=numbers.train_pairs, seed=seed, docstrings=docstrings)
-    test = graded_summaries("test", n=numbers.test_pairs, seed=seed, docstrings=docstrings)
+    options: dict[str, Any] = {"seed": seed, "docstrings": docstrings}
+    train = short_ones(graded_summaries("train", n=numbers.train_pairs, **options), tokenizer)
+    test = short_ones(graded_summaries("test", n=numbers.test_pairs, **options), tokenizer)
     moments = (0, numbers.steps)
     tables = {}
     if way.loss:
@@ -164,6 +175,13 @@ def _measured(
     return list_logps(policy, tokenizer, lists).double().numpy()
 
 
+def _alone(policy: nn.Module, tokenizer: PreTrainedTokenizerBase, some: RankedList) -> torch.Tensor:
+    """Return log π of one list's candidates, (1, k): in company, a long docstring is cut as the longest
+    candidate of all lists wants it.
+    """
+    return torch.from_numpy(_measured(policy, tokenizer, [some]))
+
+
 def alone(
     policy: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -189,7 +207,7 @@ def alone(
     """
     loss, k = get_ranking(way.loss, beta=BETA), len(GRADES)
     geometry = list_geometry(policy, tokenizer, lists)
-    before = torch.from_numpy(_measured(policy, tokenizer, lists))
+    before = torch.cat([_alone(policy, tokenizer, some) for some in lists])
     weights = torch.zeros(len(lists), k, dtype=torch.float64)
     names = list(GRADES)
     for row, (some, order) in enumerate(zip(lists, _orders(len(lists), seed), strict=True)):
@@ -202,7 +220,7 @@ def alone(
     for row, some in enumerate(lists):
         next_one = (row + 1) % len(lists)
         after = _after(
-            policy, tokenizer, [some, lists[next_one]], weights[row], float(geometry.step_norm(weights)[row])
+            policy, tokenizer, (some, lists[next_one]), weights[row], float(geometry.step_norm(weights)[row])
         )
         own[row], other[next_one] = after[0] - before[row], after[1] - before[next_one]
     cosines = geometry.cosine.nanmean(0)
@@ -247,7 +265,7 @@ def _after(
     with torch.no_grad():
         for p, g in zip(parameters, gradients, strict=True):
             p.add_(g, alpha=LENGTH / norm)
-        found = torch.from_numpy(_measured(policy, tokenizer, lists))
+        found = torch.cat([_alone(policy, tokenizer, some) for some in lists])
         for p, value in zip(parameters, kept, strict=True):
             p.copy_(value)
     return found
