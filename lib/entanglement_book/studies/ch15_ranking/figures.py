@@ -49,11 +49,13 @@ def drags(weights: np.ndarray, gram: np.ndarray, names: Sequence[str]) -> Figure
     shown = np.column_stack([parts, parts.sum(axis=1)])
     most = float(np.abs(shown).max())
     fig, ax = narrow_figure(height=3.3)
-    ax.imshow(shown, cmap="PuOr_r", vmin=-1.4 * most, vmax=1.4 * most, aspect="auto", alpha=0.55)
+    # Opaque and light, with dark text: the same on a white and on a dark page.
+    ax.imshow(shown, cmap="PuOr_r", vmin=-2.2 * most, vmax=2.2 * most, aspect="auto")
     for row, column in np.ndindex(shown.shape):
-        text = f"{shown[row, column]:+.2f}".replace("-", "\N{MINUS SIGN}")
+        value = round(float(shown[row, column]), 2)
+        text = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if value else "0"
         bold = "bold" if column == len(names) else "normal"
-        ax.text(column, row, text, ha="center", va="center", fontsize=11, fontweight=bold, color=INK)
+        ax.text(column, row, text, ha="center", va="center", fontsize=11, fontweight=bold, color="#222222")
     ax.axvline(len(names) - 0.5, color=INK, lw=2)
     ax.set_xticks(range(len(names) + 1), [*names, "in all"])
     ax.set_yticks(range(len(names)), list(names))
