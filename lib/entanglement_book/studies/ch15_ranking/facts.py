@@ -89,6 +89,7 @@ def of_rankings(rankings: Stored) -> Facts:
             found[f"{name}_{way}"] = over_seeds_of(moved, "change", way=way, candidate=name)
     found["lists_to_dpo"] = _gap(order, "ndcg", _LISTWISE, "dpo")
     found["sft_to_dpo"] = _gap(order, "ndcg", ["sft"], "dpo")
+    found["lists_to_softmax"] = _gap(order, "ndcg", _LISTWISE, "softmax")
     found["lists_to_sft"] = _gap(order, "ndcg", _LISTWISE, "sft")
     return found
 
