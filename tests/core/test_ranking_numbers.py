@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from entanglement_book.studies.ch15_ranking import facts, tables
+from entanglement_book.studies.ch15_ranking import numbers, tables
 
 
 def means(way, seed, chosen, rejected, step=32, update="way"):
@@ -35,7 +35,7 @@ def test_contrast_is_compared_with_its_labels_swapped_seed_by_seed():
                     {"way": way, "seed": seed, "moment": moment, "probe": probe, "chance": 0.5}
                     | {"likelier": 0.7, "nearer": 0.5, "contrast": 3.0}
                 )
-    found = facts.of_contrast({"means": pd.DataFrame(rows), "probes": pd.DataFrame(probes)})
+    found = numbers.of_contrast({"means": pd.DataFrame(rows), "probes": pd.DataFrame(probes)})
     assert found["labels_margin"].value == pytest.approx(0.1)
     assert found["nce_probe"].value == pytest.approx(3.0)
     # together: −1.15 and −0.15; apart: 0.3
