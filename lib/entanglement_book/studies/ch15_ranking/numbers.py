@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
 from entanglement_book.materials.graded import GRADES
@@ -65,6 +66,8 @@ def of_rankings(rankings: Stored) -> Facts:
     for kind, column in (("own", "rose"), ("other", "elsewhere")):
         for name, share in by_candidate(alone, "softmax", column).items():
             found |= {f"{name}_{kind}": _percent(share), f"share_{name}_{kind}": share}
+    copies = alone[(alone["way"] == "softmax") & (alone["candidate"] == "edited")]
+    found["share_edited_own"] = bounded_interval(copies.groupby("seed")["rose"].mean())
     found["rival_rises"] = max(
         share.value
         for share in (
@@ -75,9 +78,12 @@ def of_rankings(rankings: Stored) -> Facts:
     first = alone[(alone["way"] == "softmax") & (alone["candidate"] == "true")]
     found["cosine_edited"] = over_seeds_of(first, "cosine_1")
     found["cosine_far"] = over_seeds_of(first, "cosine_3")
+    mine = alone[alone["way"] == "softmax"]
     for column in ("told", "by_weight"):
-        share = over_seeds_of(alone[alone["way"] == "softmax"], column)
-        found |= {column: _percent(share), f"share_{column}": share}
+        found[column] = _percent(over_seeds_of(mine, column))
+    by_seed = mine.groupby("seed")[["told", "by_weight"]].mean()
+    found["share_by_weight"] = float(by_seed["by_weight"].mean())
+    found["told_ahead"] = bounded_interval(by_seed["told"] - by_seed["by_weight"], low=-1.0)
     order, moved = _ends(rankings["order"]), _ends(rankings["candidates"])
     found["ndcg_drawn"] = over_seeds_of(rankings["order"], "ndcg", step=0).value
     found["ndcg_before"] = over_seeds_of(rankings["order"], "ndcg_logp", step=0, way="sft")
