@@ -75,6 +75,7 @@ def of_rankings(rankings: Stored) -> Facts:
             by_candidate(alone, "softmax", "elsewhere")["edited"],
         )
     )
+    found["sibling_graded"] = _percent(by_candidate(alone, "plackett_luce", "rose")["sibling"])
     first = alone[(alone["way"] == "softmax") & (alone["candidate"] == "true")]
     found["cosine_edited"] = over_seeds_of(first, "cosine_1")
     found["cosine_far"] = over_seeds_of(first, "cosine_3")
