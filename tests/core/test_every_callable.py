@@ -246,6 +246,9 @@ class Stage:
             ),
             "cli.run_app": dict(app=app, name="entanglement", arguments=["models"]),
             "cli.main": dict(arguments=["models"]),
+            "contrast.info_nce": dict(
+                anchors=torch.eye(2), candidates=torch.eye(2), positives=torch.tensor([0, 1])
+            ),
             "files.write_all": dict(contents={folder / "file.txt": "a"}),
             "files.write_json": dict(path=folder / "file.json", content={"a": 1}),
             "geometry.PairGeometry": dict(chosen_sq=two, rejected_sq=two, inner=two, ids=("a", "b")),
