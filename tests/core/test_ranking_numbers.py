@@ -47,7 +47,3 @@ def test_the_time_of_a_step_is_that_of_its_line():
     assert tables.step_time(lines, "normalized") == 2
     with pytest.raises(ValueError, match="no line"):
         tables.step_time(lines, "split")
-
-
-def test_tables_that_are_not_there_are_none():
-    assert tables.stored_if_there("rankings", "paper", "nano") is None

@@ -128,4 +128,4 @@ def describe(scale: str, model: str) -> dict[str, Any]:
     }
 
 
-GRIDS.add("preferred", Grid("preferred", preferred_cells, run_preferred, describe, models=(), smoke="nano"))
+GRIDS.add("preferred", Grid("preferred", preferred_cells, run_preferred, describe, models=("nano",)))

@@ -186,7 +186,7 @@ def of_places(places: Mapping[str, Place]) -> Facts:
     families: dict[str, list[Place]] = {}
     for place in places.values():
         families.setdefault(place.family, []).append(place)
-    for family in ("number", "rule", "tokens", "request"):
+    for family in ("number", "rule", "tokens", "request", "reward"):
         mine = families[family]
         for side in ("together", "apart"):
             values = [getattr(place, side).value for place in mine]

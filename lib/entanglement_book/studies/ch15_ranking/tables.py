@@ -10,9 +10,7 @@ import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.bench.variants import line_of
-from entanglement_book.grids.load import load_tables
-from entanglement_book.grids.stored import Stored, folder_of
-from entanglement_book.machine import repository
+from entanglement_book.grids.stored import Stored
 from entanglement_book.studies.shared.constant_ratios import as_ways, best_ratio, constant
 from entanglement_book.studies.shared.titles import UPDATE_TITLES, WAY_TITLES, WEIGHER_TITLES
 from entanglement_book.studies.shared.update_tables import as_updates
@@ -25,7 +23,6 @@ __all__ = [
     "last_of",
     "over_seeds_of",
     "step_time",
-    "stored_if_there",
 ]
 
 #: The ways of the grid "rankings", in the order of the figures.
@@ -76,12 +73,6 @@ class Place:
         return self.chosen.value > 0 > self.rejected.value
 
 
-def stored_if_there(grid: str, scale: str, model: str) -> Stored | None:
-    """Return a grid's stored tables, or None where the repository has none."""
-    folder = folder_of(repository(), grid, scale, model)
-    return load_tables(grid, scale, model) if (folder / "provenance.json").is_file() else None
-
-
 def last_of(means: pd.DataFrame) -> pd.DataFrame:
     """Return the held-out pairs' rows of each way's and seed's last step; the way is in "update"."""
     test = means[means["set"] == "test"]
@@ -107,8 +98,7 @@ def every_place(stored: Mapping[str, Stored]) -> dict[str, Place]:
     """Return where all ways of training of the last five chapters end: title → place.
 
     Args:
-        stored: "untangling", "ratio", "masking", "controlling", "contrast", and those of "rewards" and
-            "preferred" that there are.
+        stored: "untangling", "ratio", "masking", "controlling", "contrast", "rewards" and "preferred".
     """
     rules = stored["untangling"]["means"]
     rules = rules[(rules["rate"] == 1.0) & (rules["optimizer"] == "adamw")]
@@ -135,8 +125,7 @@ def every_place(stored: Mapping[str, Stored]) -> dict[str, Place]:
     goals |= {"adversarial": (WAY_TITLES["adversarial"], "request")}
     found |= _places(last_of(asked), goals)
     for grid, those in _OTHERS.items():
-        if grid in stored:
-            found |= _places(last_of(as_updates(stored[grid]["means"], "way")), those)
+        found |= _places(last_of(as_updates(stored[grid]["means"], "way")), those)
     return found
 
 
