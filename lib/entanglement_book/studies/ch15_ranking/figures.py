@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
+from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.charts import forest, two_answers
@@ -118,6 +119,7 @@ def both_answers(ways: Mapping[str, tuple[Interval, Interval]]) -> Figure:
     """
     fig, ax = narrow_figure(height=1.0 + 0.36 * len(ways))
     two_answers(ax, ways, dict.fromkeys(ways, INK))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("change of log π (nats)")
     handles, labels = ax.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))

@@ -51,8 +51,12 @@ def _gap(table: pd.DataFrame, column: str, ones: Iterable[str], other: str) -> I
 
 
 def by_candidate(alone: pd.DataFrame, way: str, column: str) -> dict[str, Interval]:
-    """Return a column of "alone" over seeds, by candidate."""
-    return {name: over_seeds_of(alone, column, way=way, candidate=name) for name in GRADES}
+    """Return a share of "alone" over seeds, by candidate; an interval ends where shares do."""
+    found = {}
+    for name in GRADES:
+        share = over_seeds_of(alone, column, way=way, candidate=name)
+        found[name] = share._replace(low=max(share.low, 0.0), high=min(share.high, 1.0))
+    return found
 
 
 def of_rankings(rankings: Stored) -> Facts:
