@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -149,6 +150,21 @@ def models() -> None:
         print(f"{name}: {known.about}")
 
 
+def _folder(name: str | None) -> str | None:
+    """Refuse what cannot be a folder, before anything is computed for it."""
+    if name is None:
+        return None
+    try:
+        here = next(one for one in (Path(name), *Path(name).parents) if one.exists())
+    except OSError:
+        raise typer.BadParameter("no path") from None
+    if not name.strip():
+        raise typer.BadParameter("no path")
+    if not here.is_dir():
+        raise typer.BadParameter(f"{here} is not a folder")
+    return name
+
+
 @app.command()
 def audit(
     data: Annotated[
@@ -196,7 +212,10 @@ def audit(
         str | None, typer.Option(help="cpu, cuda, ….", show_default="$ENTANGLEMENT_DEVICE or cpu")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="Folder for the tables.", show_default="none is written")
+        str | None,
+        typer.Option(
+            help="Folder for the page and the tables.", show_default="none is written", callback=_folder
+        ),
     ] = None,
 ) -> None:
     """Say what each row of a file is, and what a training on it will do to responses that it never sees.
@@ -213,9 +232,10 @@ def audit(
     from entanglement.losses import get_loss
     from entanglement.models import load_model
 
+    wanted = get_loss(loss, **({} if beta is None else {"beta": beta}))
     loaded = load_model(model, device=device)
     report = look(
-        loaded.model, loaded.tokenizer, data, loss=get_loss(loss, **({} if beta is None else {"beta": beta})),
+        loaded.model, loaded.tokenizer, data, loss=wanted,
         optimizer=optimizer, lr=lr, schedule=schedule, batch_size=batch_size, epochs=epochs,  # type: ignore[arg-type]
         steps=steps, sample=sample, held_out=held_out, seed=seed, tokens=tokens,  # type: ignore[arg-type]
         max_length=max_length, shape=shape, split=split, strict=strict, max_tokens=max_tokens, progress=True,

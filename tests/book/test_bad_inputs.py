@@ -77,11 +77,41 @@ OF_ITS_OWN = {
     ("bench", "--only"): [("nothing", "training step"), ("", "training step")],
     ("results restamp", "--scale"): [("tiny", "smoke, book, paper"), ("", "smoke, book, paper")],
 }
+COUNT = ("0", "-1", "x", "1.5", "")
+#: Of the audit, whose options mean a training and not a book.
+AUDIT = {
+    "--data": [("Makefile", "expected a file"), ("", "a folder"), ("no-such/data", "no file or folder")],
+    "--loss": [("dop", "is not known"), ("", "is not known")],
+    "--beta": [(v, "beta") for v in ("0", "-1", "nan", "x", "")],
+    "--optimizer": [("adam", "optimizer"), ("", "optimizer")],
+    "--lr": [(v, "lr") for v in ("0", "-1", "nan", "inf", "x", "")],
+    "--schedule": [("cosine", "schedule"), ("", "schedule")],
+    "--batch-size": [(v, "batch") for v in COUNT],
+    "--epochs": [(v, "epochs") for v in ("0", "-1", "nan", "x", "")],
+    "--steps": [(v, "steps") for v in COUNT],
+    "--sample": [(v, "sample") for v in (*COUNT, "3")],
+    "--held-out": [(v, "held") for v in ("-0.1", "1.1", "nan", "x", "")],
+    "--seed": [("x", "seed"), ("1.5", "seed"), ("", "seed")],
+    "--tokens": [("words", "tokens"), ("", "tokens")],
+    "--max-length": [(v, "max") for v in COUNT],
+    "--format": [("explicite", "is not known"), ("", "is not known")],
+    "--split": [],  # of a file without splits it means nothing
+    "--max-tokens": [(v, "max") for v in COUNT],
+}
+OF_ITS_OWN |= {("audit", option): wrong for option, wrong in AUDIT.items()}
+OF_ITS_OWN |= {("read-log", "--beta"): AUDIT["--beta"]}
+#: It takes any name for an id of the hub.
+OF_ITS_OWN["audit", "--model"] = [
+    (value, "the hub did not give it" if value == "Makefile" else told)
+    for value, told in WRONG["--model"]
+    if value != LONG  # the name of a file that is too long is told as the disk tells it
+]
+OF_ITS_OWN["audit", "--device"] = [(value, "device") for value, _ in WRONG["--device"]]
 #: Folders that cannot be written, for commands that write.
 UNWRITABLE = [("/proc/x", "cannot be written"), ("/proc", "cannot be written")]
 WRITE = ("book", "execute", "site", "nano")
 #: What a command wants besides.
-NEEDS = {"new-chapter": ["loaded_dice"]}
+NEEDS = {"new-chapter": ["loaded_dice"], "audit": ["--data=pairs.jsonl"], "read-log": ["log.json"]}
 ARGUMENTS = {
     "new-chapter": [
         *(([v], "is not allowed") for v in ("First", "1x", "a b", "", "class", "x" * 31, "../x", "-")),
@@ -157,7 +187,7 @@ def table():
                     yield main, [*start, f"{option}=x"], option
                     continue
                 yield main, [*start, option], "requires an argument"
-                wrong = OF_ITS_OWN.get((words, option), WRONG[option])
+                wrong = OF_ITS_OWN[words, option] if (words, option) in OF_ITS_OWN else WRONG[option]
                 for value, told in [*wrong, *(UNWRITABLE if option == "--out" and words in WRITE else [])]:
                     yield main, [*start, f"{option}={value}"], told
             for arguments, told in ARGUMENTS.get(words, []):
@@ -186,6 +216,9 @@ def place(tmp_path_factory, fill):
     fill(root)
     (root / "book" / "results").mkdir()
     (root / "Makefile").write_text("all:\n")
+    row = '{{"prompt": "a {0}", "chosen": " b", "rejected": " c"}}'
+    (root / "pairs.jsonl").write_text("\n".join(row.format(k) for k in range(8)))
+    (root / "log.json").write_text("[]")
     whole = ("model.safetensors", "tokenizer.json")
     model(root / "models" / "whole", *whole)
     model(root / "models" / "bare")
@@ -217,7 +250,8 @@ def test_one_line_status_2_nothing_written(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [said for row in ROWS if (said := wrong_about(row, place, capsys))] == []
+    found = [said for row in ROWS if (said := wrong_about(row, place, capsys))]
+    assert "\n".join(found) == ""
 
 
 def test_the_table_is_long_and_has_no_row_twice():

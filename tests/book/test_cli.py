@@ -151,10 +151,10 @@ def test_what_the_library_declares(capsys):
     assert science.main(["models"]) == 0
     assert "nano: " in capsys.readouterr().out
     assert science.main(["losses", "nothing"]) == 2
-    assert science.main(["audit"]) == 2
+    assert science.main(["auditing"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "'nothing'" in first and "expected one of dpo" in first
-    assert "'audit'" in second and "losses, models" in second
+    assert "'auditing'" in second and "losses, models, audit, read-log" in second
 
 
 def damage_ledger(root):

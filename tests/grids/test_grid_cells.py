@@ -27,7 +27,7 @@ NAMES = list(GRIDS)
 KEYS = [(name, key) for name in NAMES for key in GRIDS[name].cells("smoke", "nano")[0]]
 #: For keys that have one value among a grid's smoke cells: another one that it could have.
 OTHERS = {"data": "one_token", "rate": 4.0, "network": "separate"}
-TRAINING = ("align", "rank", "reinforce", "sft", "train_together")
+TRAINING = ("align", "rank", "reinforce", "sft", "train_together", "train_vae")
 
 
 @pytest.fixture(scope="module")

@@ -142,13 +142,16 @@ def new(logps: PairLogps) -> torch.Tensor:
 NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
 #: Chapters that train, or take a training step, while their page is made.
 TRAINING = {
-    "controlling_each_response", "measuring_gradients", "one_number", "rlhf_in_two_steps", "sentiment_gpt2",
-    "token_by_token", "training_dynamics", "underspecified_margin", "which_tokens_matter",
+    "controlling_each_response", "measuring_gradients", "one_number", "rewards_instead_of_margins",
+    "rlhf_in_two_steps", "sentiment_gpt2", "token_by_token", "training_dynamics", "underspecified_margin",
+    "which_tokens_matter",
 }  # fmt: skip
 #: Chapters that take the loss DPO from the registry: its title might be shown.
 WITH_DPO = (TRAINING - {"token_by_token"}) | {
     "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
 }  # fmt: skip
+#: The chapter that puts the ways of all grids on near-copies into one picture, under their titles.
+EVERY_WAY = "ranking_contrast_generation"
 SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
 WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
 #: All chapters but the report; a new one is found, and need not be named here.
@@ -197,7 +200,8 @@ EDITS = {
     "double the damping of the decoupled step": (
         [("lib/entanglement/updates/decoupled.py", "strength = self.damping", "strength = 2 * self.damping")],
         Stale.of(
-            pages={"controlling_each_response", "one_number"},  # the latter goes through all updates
+            # the chapter on one number goes through all updates
+            pages={"controlling_each_response", "one_number", EVERY_WAY},
             grids={"controlling"},
             bench={"decoupled, all responses, nano", "decoupled, batch, nano"},
         ),
@@ -228,7 +232,7 @@ EDITS = {
     ),
     "change a title of a grid": (
         [(f"{STUDIES}/shared/titles.py", '"all tokens (DPO)"', '"every token"')],
-        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}),
+        Stale.of(pages={"controlling_each_response", "which_tokens_matter", EVERY_WAY}),
     ),
     "change the accent color": (
         [("lib/entanglement_book/drawing/style.py", 'ACCENT = "#', 'ACCENT = "#0')],
@@ -252,7 +256,7 @@ EDITS = {
     ),
     "change the grid of another chapter": (
         [(f"{STUDIES}/ch12_which_tokens/grid.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)")],
-        Stale.of(pages={"controlling_each_response", "which_tokens_matter"}, grids={"masking"}),
+        Stale.of(pages={"controlling_each_response", "which_tokens_matter", EVERY_WAY}, grids={"masking"}),
     ),
     "change a docstring, a comment and the layout": (
         [
@@ -291,7 +295,8 @@ EDITS = {
             )
         ],
         Stale.of(
-            pages=WITH_SET_MEANS | {"training_dynamics"},  # which shows the constant ratio
+            # the chapter on dynamics shows the constant ratio
+            pages=WITH_SET_MEANS | {"training_dynamics", "rewards_instead_of_margins", EVERY_WAY},
             grids=grids_whose_module(lambda module: hasattr(module, "set_means")),
         ),
     ),
@@ -303,7 +308,9 @@ EDITS = {
     "change a checkpoint": (
         [("lib/entanglement/checkpoints/nano/config.json", '"n_head": 4', '"n_head": 2')],
         Stale.of(
-            pages=TRAINING | {"gradient_entanglement"}, grids=grids_that_used("model", "nano"), bench=STEPS
+            pages=TRAINING | {"gradient_entanglement", EVERY_WAY},
+            grids=grids_that_used("model", "nano"),
+            bench=STEPS,
         ),
     ),
     "change a stored table": (

@@ -36,7 +36,7 @@ from entanglement.rows import (
     recognize,
 )
 from entanglement.rows.encoded import as_text
-from entanglement.rows.shapes import LOOKED_AT
+from entanglement.rows.shapes import LOOKED_AT, SHAPES
 from entanglement.signatures import checked
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def by_tokens(pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
 def _shape_and_rows(data: str | Path, split: str, shape: str | None) -> tuple[str, Iterator[Row]]:
     rows = read_rows(data, split=split)
     if shape is not None:
+        SHAPES[shape]  # an unknown one is told before anything is read
         return shape, rows
     first = list(islice(rows, LOOKED_AT))
     return recognize(first), chain(first, rows)

@@ -85,7 +85,7 @@ def run_sentences(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, 
 
 def describe(scale: str, model: str) -> dict[str, Any]:
     """Return the sizes, for the provenance of the table."""
-    return {"numbers": asdict(vae_numbers(scale)), "model": model, "about": about_model(model)}
+    return {"recipe": asdict(vae_numbers(scale)), "model": model, "about": about_model(model)}
 
 
 GRIDS.add("sentences", Grid("sentences", sentence_cells, run_sentences, describe, models=("nano",)))

@@ -29,7 +29,7 @@ from entanglement.rows import Comparison, encode
 from entanglement.training import align
 from entanglement.training.settings import rate_share
 from entanglement.updates import get_update
-from entanglement_book.grids.grid import GRIDS, Grid
+from entanglement_book.grids.grid import GRIDS, Grid, one_change
 from entanglement_book.studies.shared.means import set_means
 from entanglement_book.studies.shared.start import (
     checkpoint,
@@ -54,13 +54,13 @@ WARMUP = 0.1
 
 def grid_cells(scale: str, model: str = "nano") -> list[dict[str, Any]]:
     """Return the cells: data × optimizer × seed; those of a data set and seed share a checkpoint."""
-    seeds = SEEDS if scale != "smoke" else 1
-    return [
+    cells = [
         {"data": data, "optimizer": optimizer, "seed": seed}
         for data in DATA
-        for seed in range(seeds)
+        for seed in range(SEEDS)
         for optimizer in OPTIMIZERS
     ]
+    return cells if scale != "smoke" else one_change(cells)
 
 
 def _sizes(scale: str) -> tuple[int, int, tuple[int, ...], int]:
