@@ -31,9 +31,9 @@ def gradnorm(
 
     With G_i = w_i‖∇L_i‖ and r_i the share of loss i that is left, L_i/L_i(0), over its mean, GradNorm wants
     G_i to be mean(G)·r_i^α: losses of any unit pull alike, and those that lag pull more. It takes one step
-    down Σ_i |G_i − mean(G)·r_i^α|, in which what is wanted counts as constant, and makes the weights sum to k
-    again. The paper takes that step in w with Adam, where a weight may turn negative; here it is taken in
-    log w, in units of mean(G), so that neither the sign nor the unit of a loss matters.
+    down the sum of the distances of G_i from that, in which what is wanted counts as constant, and makes the
+    weights sum to k again. The paper takes that step in w with Adam, where a weight may turn negative; here
+    it is taken in log w, in units of mean(G), so that neither the sign nor the unit of a loss matters.
 
     Args:
         weights: (k,) of this step, positive; 1 each at first.
