@@ -97,7 +97,7 @@ def _still(model: nn.Module) -> Iterator[None]:
 class EntanglementCallback(TrainerCallback):
     """Log, every so many steps, what a step does to probe pairs.
 
-    ``trainer.add_callback(EntanglementCallback(rows, every=50))``. Under ``entanglement/`` the log then has
+    Give it to ``trainer.add_callback``. Under ``entanglement/`` the log then has
 
     - chosen_probe, rejected_probe: mean changes of log π since the run began, nats;
     - step_chosen, step_rejected: by how much this step moved them; predicted_chosen, predicted_rejected: the
