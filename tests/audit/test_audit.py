@@ -14,7 +14,6 @@ from entanglement.auditing import AuditReport, audit, plan_walk, rehearse, turni
 from entanglement.auditing.alikeness import alikeness, edit_distance
 from entanglement.auditing.page import _ticks
 from entanglement.auditing.pulls import pulls, token_pulls
-from entanglement.auditing.rehearsal import SMALL
 from entanglement.auditing.running import by_tokens
 from entanglement.auditing.walk import stepped
 from entanglement.cli import main
@@ -126,11 +125,11 @@ def test_fewer_than_two_batches_and_a_model_in_training_are_refused(model, batch
         plan_walk(model, batches, get_loss("dpo"))
 
 
-def test_a_small_rehearsal_is_the_inner_product(model, batches, held_out):
+def test_the_first_order_is_the_inner_product(model, batches, held_out):
     """⟨g_i, D⟩ by autograd, response by response, against the step that was taken."""
     walk = plan_walk(model, batches, get_loss("dpo"), optimizer="sgd", max_grad_norm=None)
     step, length = walk.along(), 1e-3
-    table = rehearse(model, walk, held_out, length / SMALL)
+    table = rehearse(model, walk, held_out, length)
     parameters = dict(model.named_parameters())
     row = 0
     for batch in held_out:
@@ -138,7 +137,7 @@ def test_a_small_rehearsal_is_the_inner_product(model, batches, held_out):
             for side, logp in zip(("chosen", "rejected"), response_logps(model, batch), strict=True):
                 found = torch.autograd.grad(logp[i], list(parameters.values()), retain_graph=True)
                 rate = sum(float((g * step[n]).sum()) for n, g in zip(parameters, found, strict=True))
-                assert table.loc[row, f"{side}_small"] == pytest.approx(length * rate, rel=2e-2, abs=1e-9)
+                assert table.loc[row, f"{side}_first"] == pytest.approx(length * rate, rel=1e-6)
                 assert abs(rate) > 1e-6
             row += 1
     assert list(table["pair"]) == [name for batch in held_out for name in batch.ids]
@@ -166,7 +165,7 @@ def test_a_rehearsal_tells_what_plain_training_does(model, batches, held_out):
 def test_what_the_halves_disagree_on_is_left_open(model, batches, held_out):
     table = rehearse(model, plan_walk(model, batches, get_loss("dpo")), held_out, 1e-3)
     for side in ("chosen", "rejected"):
-        signs = np.sign(table[[f"{side}_{name}" for name in ("small", "whole", "even", "odd")]].to_numpy())
+        signs = np.sign(table[[f"{side}_{name}" for name in ("first", "whole", "even", "odd")]].to_numpy())
         agree = (signs == signs[:, :1]).all(axis=1)
         assert (table[f"{side}_says"] == np.where(agree, signs[:, 0], 0)).all()
 

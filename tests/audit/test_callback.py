@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from entanglement.auditing.callback import PREFIX, EntanglementCallback, planned_step
+from entanglement.auditing.callback import PREFIX, EntanglementCallback
 from entanglement.logps import response_logps
 from entanglement.models import load_model
 from entanglement.rows import SHAPES, encode, padded
+from entanglement.updates.metric import planned_step
 
 ROWS = [
     {"prompt": f"The film {k} is", "chosen": f" good and long {k}", "rejected": f" bad and long {k}"}

@@ -329,6 +329,7 @@ class Stage:
         sides = dict(chosen=means.chosen, rejected=means.rejected)
         self.by_callable |= {
             "outcomes.turning.MeanGradients": sides,
+            "outcomes.turning.turning_point": dict(change=lambda ratio: ratio - 1.5),
             "outcomes.turning.virtual_step": dict(step=means.chosen, length=0.01),
             "outcomes.turning.turns": dict(gradients=means, length=0.01),
             "outcomes.turning.first_order_turns": dict(gradients=means, held_out=means),
@@ -402,6 +403,7 @@ class Stage:
             "auditing.training_log.log_table": dict(source=log),
             "auditing.training_log.read_log": dict(source=log),
             "auditing.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
+            "auditing.walk.length_of": dict(gradient=walk.along()),
             "auditing.walk.plan_walk": dict(batches=[[batch], [batch]]),
             "auditing.walk.stepped": dict(step=walk.along(), length=0.1),
             "rows.encoded.EncodedPair": {f.name: getattr(encoded, f.name) for f in fields(encoded)},

@@ -20,56 +20,21 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from entanglement.auditing.running import by_tokens
-from entanglement.auditing.walk import stepped
 from entanglement.checks import shown, whole
 from entanglement.gradients import pair_geometry
+from entanglement.gradients.directions import directional_change
 from entanglement.logps import model_device
 from entanglement.pairs import PairBatch
 from entanglement.rows import Row, TokensAs, judge, padded, read_rows, recognize
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
+from entanglement.updates.metric import planned_step
 
 __all__ = ["EntanglementCallback"]
 
 PREFIX = "entanglement/"
-#: Share of a step that is taken to foretell it to first order.
-_PART = 0.125
 #: Standard errors by which the mean chosen response must have fallen before it is said.
 _SURE = 2.0
-
-
-@torch.no_grad()
-def planned_step(optimizer: Any) -> dict[nn.Parameter, torch.Tensor] | None:
-    """Return what an optimizer will add to each parameter, from the gradients that lie there.
-
-    Args:
-        optimizer: Adam, AdamW (decay left out, which is no gradient's doing) or SGD, also wrapped by
-            accelerate.
-
-    Returns:
-        Parameter → its step; None for an optimizer that is not known.
-    """
-    inner = getattr(optimizer, "optimizer", optimizer)
-    found: dict[nn.Parameter, torch.Tensor] = {}
-    for group in inner.param_groups:
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            state, g = inner.state.get(p, {}), p.grad
-            if isinstance(inner, torch.optim.Adam | torch.optim.AdamW) and not group.get("amsgrad"):
-                beta1, beta2 = group["betas"]
-                step = float(state.get("step", 0.0)) + 1
-                mean = beta1 * state["exp_avg"] + (1 - beta1) * g if state else (1 - beta1) * g
-                square = beta2 * state["exp_avg_sq"] + (1 - beta2) * g * g if state else (1 - beta2) * g * g
-                root = (square / (1 - beta2**step)).sqrt() + group["eps"]
-                found[p] = -group["lr"] * mean / (1 - beta1**step) / root
-            elif isinstance(inner, torch.optim.SGD) and not group.get("nesterov"):
-                kept = state.get("momentum_buffer")
-                moved = g if kept is None else group["momentum"] * kept + (1 - group["dampening"]) * g
-                found[p] = -group["lr"] * moved
-            else:
-                return None
-    return found
 
 
 @contextmanager
@@ -159,9 +124,10 @@ class EntanglementCallback(TrainerCallback):
         step = planned_step(optimizer)
         if step is not None:
             named = {name: step[p] for name, p in model.named_parameters() if p in step}
-            with stepped(model, named, _PART):
-                moved = (self._measured(model) - self._before).mean(dim=0) / _PART
-            found |= {"predicted_chosen": float(moved[0]), "predicted_rejected": float(moved[1])}
+            device = model_device(model)
+            told = [directional_change(model, g.to(device), named, "trainable") for g in self._groups]
+            for k, side in enumerate(("chosen", "rejected")):
+                found[f"predicted_{side}"] = float(torch.cat([one[k] for one in told]).mean())
         if self.geometry:
             seen, batch = 0, []
             for group in self._groups:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.auditing.walk import Gradient, Walk, stepped
+from entanglement.auditing.walk import Gradient, Walk, length_of, stepped
 from entanglement.checks import non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import PairLogps, token_logps
@@ -45,11 +45,8 @@ def _mean_chosen(model: nn.Module, groups: Sequence[PairBatch], scale: Gradient)
 
 
 def _length(model: nn.Module, direction: Gradient) -> float:
-    def norm(parts: Sequence[torch.Tensor]) -> float:
-        return float(torch.stack([part.double().square().sum() for part in parts]).sum().sqrt())
-
-    own = norm([p.detach() for p in model.parameters() if p.requires_grad])
-    return _RELATIVE * own / max(norm(list(direction.values())), 1e-30)
+    own = length_of({name: p.detach() for name, p in model.named_parameters() if p.requires_grad})
+    return _RELATIVE * own / max(length_of(direction), 1e-30)
 
 
 @torch.no_grad()

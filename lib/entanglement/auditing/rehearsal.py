@@ -7,28 +7,23 @@ of the run's batches: where they disagree on a response, nothing is said about i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
 import torch
-from scipy.optimize import brentq
 from torch import nn
 
 from entanglement.auditing.walk import Half, Walk, stepped
 from entanglement.checks import non_empty, positive
+from entanglement.gradients.directions import directional_change
+from entanglement.outcomes.turning import turning_point
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
 __all__ = ["Number", "rehearse", "sweep", "turning_number"]
-
-#: Share of the run's length that stands for the small step, in which curvature does not count.
-SMALL = 0.05
-#: A ratio is looked for between 1/WIDEST and WIDEST.
-WIDEST = 8.0
-_FIRST = 0.002  # on the log scale: how far is looked at first
 
 
 @torch.no_grad()
@@ -56,19 +51,17 @@ def rehearse(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: 
         length: of the run: its steps times its mean rate.
 
     Returns:
-        One row a pair, in order, with (for chosen and rejected each) logp (now), small (change after a
-        twentieth of the run), whole (after all of it), even, odd (after all of it, along half of the batches
-        each), nats; and says: 1 if it will rise, −1 if it will fall, 0 where the halves or the two lengths
-        disagree.
+        One row a pair, in order, with (for chosen and rejected each) logp (now), first (change to first
+        order), whole (after a step of this length), even, odd (the same along half of the batches each),
+        nats; and says: 1 if it will rise, −1 if it will fall, 0 where the halves or the two orders disagree.
     """
     before = _measured(model, groups)
-    changes: dict[str, torch.Tensor] = {}
-    plans: list[tuple[str, Half, float]] = [
-        ("small", "all", SMALL * length), ("whole", "all", length), ("even", "even", length),
-        ("odd", "odd", length),
-    ]  # fmt: skip
-    for name, half, long in plans:
-        with stepped(model, walk.along(1.0, half), long):
+    step = walk.along()
+    first = [directional_change(model, group, step, "trainable") for group in groups]
+    changes = {"first": length * torch.cat([torch.stack(one, dim=1).cpu() for one in first])}
+    halves: dict[str, Half] = {"whole": "all", "even": "even", "odd": "odd"}
+    for name, half in halves.items():
+        with stepped(model, walk.along(1.0, half), length):
             changes[name] = _measured(model, groups) - before
     signs = torch.stack([found.sign() for found in changes.values()])
     says = torch.where((signs == signs[0]).all(dim=0), signs[0], torch.zeros_like(signs[0]))
@@ -86,7 +79,7 @@ class Number:
     """The ratios r, by which d_w/d_l is multiplied, at which the mean response stays where it was.
 
     Attributes:
-        chosen, rejected: above it, that response rises; nan where there is none between 1/8 and 8.
+        chosen, rejected: above it, that response rises; nan where there is none between 1/64 and 64.
         at_one: changes of the mean chosen and rejected response at r = 1, nats.
         between: the same half way between the two ratios (on the log scale); (nan, nan) where one is missing.
     """
@@ -114,7 +107,7 @@ def turning_number(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], le
         found = _after(model, groups, walk, ratio, length).mean(dim=0) - before
         return float(found[0]), float(found[1])
 
-    chosen, rejected = (_turn(lambda r, k=k: at(r)[k]) for k in (0, 1))  # type: ignore[misc]
+    chosen, rejected = (turning_point(lambda r, k=k: at(r)[k]) for k in (0, 1))  # type: ignore[misc]
     middle = (chosen * rejected) ** 0.5
     between = at(middle) if middle == middle else (float("nan"), float("nan"))
     return Number(chosen, rejected, at(1.0), between)
@@ -142,17 +135,3 @@ def sweep(
         change = _after(model, groups, walk, ratio, length).mean(dim=0) - before
         rows.append({"ratio": ratio, "chosen": float(change[0]), "rejected": float(change[1])})
     return pd.DataFrame(rows)
-
-
-def _turn(change: Callable[[float], float]) -> float:
-    """Return where a change that grows with the ratio is zero; nan if nowhere near."""
-    here = change(1.0)
-    if here == 0:
-        return 1.0
-    inner, reach = 1.0, 2.718281828**_FIRST
-    while reach <= WIDEST:
-        outer = reach if here < 0 else 1 / reach
-        if change(outer) * here <= 0:
-            return float(brentq(change, *sorted((inner, outer)), xtol=1e-4, rtol=1e-4))
-        inner, reach = outer, reach**3
-    return float("nan")

@@ -25,7 +25,7 @@ from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["Gradient", "Half", "Optimizer", "Walk", "plan_walk", "stepped"]
+__all__ = ["Gradient", "Half", "Optimizer", "Walk", "length_of", "plan_walk", "stepped"]
 
 Gradient = dict[str, torch.Tensor]
 Optimizer = Literal["adamw", "sgd"]
@@ -69,7 +69,9 @@ class Walk:
         return step
 
 
-def _norm(gradient: Gradient) -> float:
+@checked(gradient=non_empty)
+def length_of(gradient: Mapping[str, torch.Tensor]) -> float:
+    """Return the Euclidean length of a gradient or a step, over all parameters."""
     return float(torch.stack([part.double().square().sum() for part in gradient.values()]).sum().sqrt())
 
 
@@ -130,7 +132,7 @@ def plan_walk(
         for k, groups in enumerate(batches):
             chosen, rejected = _side_gradients(model, named, groups, loss)
             whole = {name: chosen[name] - rejected[name] for name in named}
-            length = _norm(whole)
+            length = length_of(whole)
             if length != length or length == float("inf"):
                 raise ValueError(f"plan_walk: the gradient of batch {k + 1} is not finite.")
             factor = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / max(length, 1e-30))

@@ -54,7 +54,7 @@ def of_number(number: dict[str, Any]) -> str:
         missing = "chosen" if low != low else "rejected"
         return (
             f"No ratio of the two weights helps: the mean {missing} response moves the same way at every one "
-            "between 1/8 and 8."
+            "between 1/64 and 64."
         )
     if low >= high:
         return (

@@ -36,6 +36,7 @@ __all__ = [
     "VirtualStep",
     "first_order_turns",
     "mean_gradients",
+    "turning_point",
     "turns",
     "virtual_step",
 ]
@@ -270,6 +271,16 @@ def _length_for(gain: Callable[[float], float], margin: float) -> float:
             raise OutOfReach(f"margin={margin}: no step along this direction gains that much.")
         low, high, before = high, 2 * high, found
     return float(brentq(lambda length: gain(length) - margin, low, high, rtol=_CLOSE))
+
+
+@checked()
+def turning_point(change: Callable[[float], float]) -> float:
+    """Return the ratio between 1/64 and 64 at which a change that grows with it is zero; nan if none is.
+
+    Args:
+        change: ratio → change of a response, nats.
+    """
+    return _turn(change)
 
 
 def _turn(change: Callable[[float], float]) -> float:

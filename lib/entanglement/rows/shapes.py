@@ -116,6 +116,12 @@ def _said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}
 
 
+def _answers(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
+    """Return the texts of chosen and rejected as messages."""
+    chosen, rejected = ([_said("assistant", _text(row, side))] for side in ("chosen", "rejected"))
+    return chosen, rejected
+
+
 def _apart(chosen: Messages, rejected: Messages) -> Comparison:
     """Return what two conversations begin with alike, and their last messages."""
     same = 0
@@ -193,8 +199,7 @@ def _llamafactory(row: Mapping[str, Any]) -> Comparison:
         messages += [_said("user", turn[0]), _said("assistant", turn[1])]
     asked = [_text(row, "instruction"), _text(row, "input") if row.get("input") else ""]
     messages.append(_said("user", "\n".join(part for part in asked if part)))
-    sides = [[_said("assistant", _text(row, side))] for side in ("chosen", "rejected")]
-    return Comparison(messages, sides[0], sides[1])
+    return Comparison(messages, *_answers(row))
 
 
 SHAPES.add(
@@ -260,8 +265,7 @@ SHAPES.add(
 def _orca(row: Mapping[str, Any]) -> Comparison:
     messages = [_said("system", _text(row, "system"))] if row.get("system") else []
     messages.append(_said("user", _text(row, "question" if "question" in row else "input")))
-    sides = [[_said("assistant", _text(row, side))] for side in ("chosen", "rejected")]
-    return Comparison(messages, sides[0], sides[1])
+    return Comparison(messages, *_answers(row))
 
 
 SHAPES.add(

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from entanglement.checks import Check
 from entanglement.signatures import checked
 
-__all__ = ["preconditioner"]
+__all__ = ["planned_step", "preconditioner"]
 
 
 def _adam(state: dict[str, Any], group: dict[str, Any]) -> torch.Tensor:
@@ -25,6 +26,10 @@ def _adagrad(state: dict[str, Any], group: dict[str, Any]) -> torch.Tensor:
     return 1 / (state["sum"].sqrt() + group["eps"])
 
 
+_OPTIMIZER = Check(
+    "an optimizer of torch, also in accelerate's wrapper",
+    lambda v: isinstance(getattr(v, "optimizer", v), torch.optim.Optimizer),
+)
 _DIAGONALS = {
     torch.optim.Adam: _adam,
     torch.optim.AdamW: _adam,
@@ -59,4 +64,39 @@ def preconditioner(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
             state = optimizer.state.get(p)
             if state:
                 found[names[id(p)]] = _DIAGONALS[kind](state, group)
+    return found
+
+
+@checked(optimizer=_OPTIMIZER)
+@torch.no_grad()
+def planned_step(optimizer: Any) -> dict[nn.Parameter, torch.Tensor] | None:
+    """Return what an optimizer will add to each parameter, from the gradients that lie there.
+
+    Args:
+        optimizer: Adam, AdamW (decay left out, which is no gradient's doing) or SGD, also wrapped by
+            accelerate.
+
+    Returns:
+        Parameter → its step; None for an optimizer that is not known.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    found: dict[nn.Parameter, torch.Tensor] = {}
+    for group in inner.param_groups:
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state, g = inner.state.get(p, {}), p.grad
+            if isinstance(inner, torch.optim.Adam | torch.optim.AdamW) and not group.get("amsgrad"):
+                beta1, beta2 = group["betas"]
+                step = float(state.get("step", 0.0)) + 1
+                mean = beta1 * state["exp_avg"] + (1 - beta1) * g if state else (1 - beta1) * g
+                square = beta2 * state["exp_avg_sq"] + (1 - beta2) * g * g if state else (1 - beta2) * g * g
+                root = (square / (1 - beta2**step)).sqrt() + group["eps"]
+                found[p] = -group["lr"] * mean / (1 - beta1**step) / root
+            elif isinstance(inner, torch.optim.SGD) and not group.get("nesterov"):
+                kept = state.get("momentum_buffer")
+                moved = g if kept is None else group["momentum"] * kept + (1 - group["dampening"]) * g
+                found[p] = -group["lr"] * moved
+            else:
+                return None
     return found

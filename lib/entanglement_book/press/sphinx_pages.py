@@ -74,6 +74,22 @@ class GluedFigure(SphinxDirective):
         return [figure]
 
 
+class TrueMinus(SphinxPostTransform):
+    """Gives the numbers that a notebook pasted into its text a minus sign in place of a hyphen."""
+
+    default_priority = 400  # after myst-nb has put the numbers there
+    formats = ("html",)
+
+    def run(self, **_: Any) -> None:
+        """Replace the signs of one page."""
+        for pasted in list(self.document.findall(nodes.inline)):
+            if "pasted-text" not in pasted["classes"]:
+                continue
+            for text in list(pasted.findall(nodes.Text)):
+                if text.startswith("-"):
+                    text.parent.replace(text, nodes.Text("\u2212" + text[1:]))
+
+
 class ShowGluedFigures(SphinxPostTransform):
     """Puts the figures in their places."""
 
@@ -149,6 +165,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_node(PendingFigure)
     app.add_directive("glued-figure", GluedFigure)
     app.add_post_transform(ShowGluedFigures)
+    app.add_post_transform(TrueMinus)
     # sphinx-external-toc puts a collector of its own in the place of Sphinx's.
     for collector in (TocTreeCollector, *TocTreeCollector.__subclasses__()):
         setattr(collector, "assign_section_numbers", _number_chapters)  # noqa: B010

@@ -78,7 +78,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
 
     Returns:
         "responses": one row a moment, held-out pair and side: step, pair, side, told (what the rehearsal says
-            of this length), small (of a twentieth of it), even, odd (of half of the batches each), says (its
+            of this length), first (to first order), even, odd (of half of the batches each), says (its
             sign; 0 if open), found (the change in training), nats; own (what the pair's own gradients say, to
             first order and with equal weights), ches, edits, length (tokens), label (its first token).
         "number": one row a moment: step, chosen, rejected (told turning points).
@@ -173,7 +173,7 @@ def _rows(told: pd.DataFrame, run: pd.DataFrame, besides: pd.DataFrame) -> pd.Da
     first = run[run["step"] == 0].set_index("pair")
     parts = []
     for side in ("chosen", "rejected"):
-        names = {f"{side}_{name}": name for name in ("small", "even", "odd", "says")}
+        names = {f"{side}_{name}": name for name in ("first", "even", "odd", "says")}
         part = told[["step", "pair", f"{side}_whole", *names]].rename(
             columns=names | {f"{side}_whole": "told"}
         )
