@@ -413,6 +413,7 @@ class Stage:
             "rows.from_files.row_of": dict(row=Row(1, {})),
             "rows.shapes.Comparison": dict(prompt="the film", chosen=" good", rejected=" bad"),
             "rows.shapes.Shape": dict(fits=lambda row: True, read=lambda row: comparison),
+            "rows.shapes.shared_start": dict(one=[1, 2], other=[1, 3]),
             "rows.shapes.recognize": dict(rows=[Row(1, {"prompt": "", "chosen": "", "rejected": ""})]),
             "rows.soundness.judge": dict(rows=[Row(1, None, "broken")], shape="explicit"),
         }

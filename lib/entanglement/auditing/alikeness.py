@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 import numpy as np
 
 from entanglement.rows import EncodedPair
+from entanglement.rows.shapes import shared_start
 from entanglement.signatures import checked
 
 __all__ = ["alikeness", "edit_distance"]
-
-
-def _same(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
 
 
 @checked()
@@ -37,8 +33,8 @@ def alikeness(pair: EncodedPair) -> dict[str, int]:
     and edits (``edit_distance``).
     """
     chosen, rejected = list(pair.chosen), list(pair.rejected)
-    prefix = _same(chosen, rejected)
+    prefix = shared_start(chosen, rejected)
     chosen, rejected = chosen[prefix:], rejected[prefix:]
-    suffix = _same(chosen[::-1], rejected[::-1])
+    suffix = shared_start(chosen[::-1], rejected[::-1])
     kept = [side[: len(side) - suffix] for side in (chosen, rejected)]
     return {"prefix": prefix, "suffix": suffix, "edits": edit_distance(kept[0], kept[1])}

@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from entanglement.checks import non_empty, whole
 from entanglement.pairs import PairBatch, PreferencePair, collate
-from entanglement.rows.shapes import Comparison
+from entanglement.rows.shapes import Comparison, shared_start
 from entanglement.signatures import checked
 
 if TYPE_CHECKING:
@@ -76,10 +75,6 @@ def as_text(comparison: Comparison) -> PreferencePair:
     return PreferencePair(prompt, answer(comparison.chosen), answer(comparison.rejected), comparison.name)
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
-
-
 def _as_trl(
     comparison: Comparison, tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> EncodedPair:
@@ -102,7 +97,7 @@ def _as_trl(
         sides = [s if s.endswith(end) else s + end for s in (text.chosen, text.rejected)]
         prompt = list(any_tokenizer(text=text.prompt)["input_ids"])
         wholes = [list(any_tokenizer(text=text.prompt + side)["input_ids"]) for side in sides]
-    n = min(_alike(prompt, whole_ids) for whole_ids in wholes)
+    n = min(shared_start(prompt, whole_ids) for whole_ids in wholes)
     kept = [whole_ids[:max_length] for whole_ids in wholes]
     cut = sum(len(one) - len(other) for one, other in zip(wholes, kept, strict=True))
     return EncodedPair(

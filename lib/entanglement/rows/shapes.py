@@ -10,13 +10,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
+from entanglement.checks import Check
 from entanglement.registry import Registry
 from entanglement.rows.from_files import Row, row_of
 from entanglement.signatures import checked
 
-__all__ = ["SHAPES", "Comparison", "Misfit", "Shape", "recognize"]
+__all__ = ["SHAPES", "Comparison", "Misfit", "Shape", "recognize", "shared_start"]
 
 Messages = list[dict[str, Any]]
 Wrong = Literal["bad_type", "several_rejected", "prompt_differs"]
@@ -116,6 +118,15 @@ def _said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}
 
 
+_IN_ORDER = Check("a text, a list or a tuple", lambda v: isinstance(v, (str, list, tuple)))
+
+
+@checked(one=_IN_ORDER, other=_IN_ORDER)
+def shared_start(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Return how many things two sequences begin with alike: characters, tokens or messages."""
+    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
+
+
 def _answers(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
     """Return the texts of chosen and rejected as messages."""
     chosen, rejected = ([_said("assistant", _text(row, side))] for side in ("chosen", "rejected"))
@@ -124,11 +135,7 @@ def _answers(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
 
 def _apart(chosen: Messages, rejected: Messages) -> Comparison:
     """Return what two conversations begin with alike, and their last messages."""
-    same = 0
-    for one, other in zip(chosen, rejected, strict=False):
-        if one != other:
-            break
-        same += 1
+    same = shared_start(chosen, rejected)
     same = min(same, len(chosen) - 1, len(rejected) - 1)  # identical conversations have responses, too
     if len(chosen) - same > 1 or len(rejected) - same > 1:
         raise Misfit("the two conversations part before their last message", "prompt_differs")
@@ -326,11 +333,7 @@ SHAPES.add(
 
 def _implicit(row: Mapping[str, Any]) -> Comparison:
     chosen, rejected = _text(row, "chosen"), _text(row, "rejected")
-    same = 0
-    for one, other in zip(chosen, rejected, strict=False):
-        if one != other:
-            break
-        same += 1
+    same = shared_start(chosen, rejected)
     same = min(same, len(chosen) - 1, len(rejected) - 1)  # equal texts have responses, too
     if same < 1:
         raise Misfit("the two texts have no prompt in common", "prompt_differs")
