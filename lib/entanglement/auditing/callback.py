@@ -47,7 +47,8 @@ def _still(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode, and every module back into its own afterwards.
 
     accelerate wraps the model's forward for mixed precision; changes of a step are smaller than what bfloat16
-    tells apart, so they are read without it.
+    tells apart, so they are read without it. FSDP 2 keeps the outermost parameters gathered after a forward
+    that no backward follows, and would train on with these copies after the step: they are let go.
     """
     before = {module: module.training for module in model.modules()}
     wrapped = vars(model).get("forward")
@@ -61,6 +62,8 @@ def _still(model: nn.Module) -> Iterator[None]:
             vars(model)["forward"] = wrapped
         for module, training in before.items():
             module.training = training
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
 
 def _in_pieces(model: nn.Module) -> bool:

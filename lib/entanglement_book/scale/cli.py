@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,13 +116,14 @@ def train(
 
     Defaults are the paper's for summaries, but for the model and the data, which are what any machine has.
     Started by `accelerate launch` it runs on several processes; `--configs` shows the files for its
-    `--config_file`, of which multi_gpu and fsdp2 were meant for this (DeepSpeed's need the package
-    deepspeed). `metrics.csv` has one row a logged step.
+    `--config_file`. Take multi_gpu where a GPU holds the model, fsdp2 where it does not: of the probe only
+    log π is then watched. DeepSpeed's need the package deepspeed. `metrics.csv` has one row a logged step.
 
     Examples:
 
     - `python -m entanglement_book.scale --out run --steps 20 --sample 400`
-    - `accelerate launch --cpu --num_processes 2 -m entanglement_book.scale --out run --steps 20 --sample 400`
+    - `accelerate launch --multi_gpu --num_processes 2 -m entanglement_book.scale --out run --steps 20
+      --sample 400`, also on a machine without GPU
     - `accelerate launch --config_file multi_gpu.yaml --num_processes 2 -m entanglement_book.scale
       --model meta-llama/Meta-Llama-3-8B-Instruct --data tldr --out run`
     """
@@ -138,6 +140,8 @@ def train(
 
     make_folder("--out", out)
     table = run(recipe, out, save=save)
+    if int(os.environ.get("RANK", "0")):
+        return
     last = table.iloc[-1]
     print(
         f"step {int(last['step'])}: loss {last['loss']:.4g}, rewards of chosen "
