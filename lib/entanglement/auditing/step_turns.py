@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from entanglement.auditing.walk import Gradient, Walk, length_of, plan_walk, stepped
-from entanglement.checks import Check, positive
+from entanglement.checks import Check, non_empty, positive
 from entanglement.losses import Loss
 from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
@@ -99,7 +99,7 @@ def _root(guess: float, at_one: float, at_guess: float) -> float:
     return down / up if up * down > 0 else float("nan")
 
 
-@checked(length=positive)
+@checked(groups=non_empty, length=positive)
 def step_turns(
     model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: float
 ) -> tuple[float, float]:

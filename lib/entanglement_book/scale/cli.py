@@ -13,7 +13,7 @@ import typer
 from entanglement.archive import DataError
 from entanglement.cli import make_app, run_app
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.options import check_folder, make_folder, path_of
+from entanglement_book.options import check_folder, path_of
 
 __all__ = ["app", "main"]
 
@@ -138,7 +138,6 @@ def train(
     check_folder("--out", out)
     from entanglement_book.scale.launched import run
 
-    make_folder("--out", out)
     table = run(recipe, out, save=save)
     if int(os.environ.get("RANK", "0")):
         return

@@ -13,6 +13,7 @@ from entanglement.files import write_json, write_whole
 from entanglement.models import MODELS, check_model_name, load_model
 from entanglement_book.layout import UsageError
 from entanglement_book.machine import versions
+from entanglement_book.options import make_folder
 from entanglement_book.scale.comparisons import read_comparisons
 from entanglement_book.scale.recipe import LOSSES, Recipe
 
@@ -60,17 +61,18 @@ def _adapter(recipe: Recipe, config: Any) -> Any:
 
 def _trainer(recipe: Recipe, out: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Return the trainer, its callback (None if nothing is watched), and what is known before the run."""
+    gpu = torch.cuda.is_available()
+    half = recipe.precision == "bf16" or (recipe.precision == "auto" and gpu)
+    dtype = torch.bfloat16 if half else torch.float32
+    model, tokenizer, config = _model(recipe, dtype)
+    pairs = read_comparisons(recipe)
+    make_folder("--out", out)  # not before it is known what to write into it
     # Imported late: it takes seconds, which a wrong option must not wait for.
     from datasets import Dataset
     from trl.trainer.dpo_trainer import DPOConfig, DPOTrainer
 
     from entanglement.auditing.callback import EntanglementCallback
 
-    gpu = torch.cuda.is_available()
-    half = recipe.precision == "bf16" or (recipe.precision == "auto" and gpu)
-    dtype = torch.bfloat16 if half else torch.float32
-    model, tokenizer, config = _model(recipe, dtype)
-    pairs = read_comparisons(recipe)
     reach = getattr(config, "max_position_embeddings", recipe.max_length)
     load = {"model_init_kwargs": {"dtype": dtype, "device_map": None}} if isinstance(model, str) else {}
     settings = DPOConfig(
@@ -115,7 +117,7 @@ def run(recipe: Recipe, out: Path, *, save: bool = True) -> pd.DataFrame:
         The table of metrics, the same in each process but for the probe's columns.
 
     Raises:
-        UsageError: a model or data that cannot be had.
+        UsageError: a model or data that cannot be had, or a folder that cannot be written.
     """
     trainer, callback, found = _trainer(recipe, out)
     trainer.train()
