@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from transformers import TrainerCallback
 
 from entanglement.auditing.callback import PREFIX, EntanglementCallback
-from entanglement.auditing.training_log import log_table
+from entanglement.auditing.training_log import CURVES, log_table
 from entanglement.logps import response_logps
 from entanglement.models import load_model
 from entanglement.rows import SHAPES, encode, padded
@@ -123,7 +125,10 @@ def test_the_curves_are_the_same_from_tensorboard_and_from_the_trainers_state(wa
     _, _, _, folder = watched
     (file,) = folder.rglob("events.out.tfevents.*")
     own = log_table(folder / "trainer_state.json")
-    assert len(own) == 6
+    assert list(own.columns) == ["step", *CURVES]
+    assert list(own["step"]) == [1, 2, 3, 4, 5, 6]
+    assert own["loss"][0] == pytest.approx(math.log(2), abs=1e-4)
+    np.testing.assert_allclose(own["margin"], own["chosen"] - own["rejected"], atol=1e-5)
     for source in (file, folder / "runs"):
         pd.testing.assert_frame_equal(log_table(source), own, rtol=1e-6)
     pd.testing.assert_frame_equal(log_table(folder), own)  # both are there: the state is exact

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from entanglement.models import load_model
 from entanglement_book.layout import UsageError
 from entanglement_book.scale.cli import main
 from entanglement_book.scale.comparisons import read_comparisons
@@ -114,6 +115,21 @@ def test_one_table_of_metrics_is_written(runs):
     assert table["entanglement/r_chosen"].notna().tolist() == [True, True, False]  # looked at: 1 and 2
     assert {"loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "learning_rate"} <= set(table)
     assert list((runs[0] / "runs").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_of_a_folder_is_trained_whole_and_in_half_precision(data, tmp_path):
+    """TRL loads it by its name, as it will load the paper's models."""
+    loaded = load_model("nano")
+    for part in loaded:
+        part.save_pretrained(tmp_path / "nano")
+    options = ["--model", str(tmp_path / "nano"), "--data", str(data), "--lora-r", "0", "--steps", "1"]
+    options += ["--precision", "bf16", "--every", "0", "--no-save", "--accumulate", "1"]
+    assert main(["--out", str(tmp_path / "run"), *options]) == 0
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["trained_parameters"] == sum(p.numel() for p in loaded.model.parameters())
+    assert metrics(tmp_path / "run")["rewards/chosen"].notna().all()
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_the_pairs_are_shuffled_once_and_the_probe_is_held_out(data, tmp_path):

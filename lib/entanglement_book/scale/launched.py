@@ -29,20 +29,21 @@ _CLOCKS = ("train_runtime", "train_samples_per_second", "train_steps_per_second"
 def _model(recipe: Recipe, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Return what TRL takes for a model, its tokenizer and its configuration.
 
-    A model of the ladder is loaded; of any other TRL is given the name, for it knows how FSDP and DeepSpeed
-    want it loaded.
+    A model of the ladder is loaded, and one whose configuration does not say what it is; of any other TRL is
+    given the name, for it knows how FSDP and DeepSpeed want it loaded.
     """
     try:
         check_model_name(recipe.model)
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
-    if recipe.model in MODELS:
-        loaded = load_model(recipe.model, dtype=dtype, device="cpu")
-        return loaded.model, loaded.tokenizer, loaded.model.config
     from transformers import AutoConfig, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(recipe.model)
-    return recipe.model, tokenizer, AutoConfig.from_pretrained(recipe.model)
+    if recipe.model not in MODELS:
+        config = AutoConfig.from_pretrained(recipe.model)
+        if config.architectures:
+            return recipe.model, AutoTokenizer.from_pretrained(recipe.model), config
+    loaded = load_model(recipe.model, dtype=dtype, device="cpu")
+    return loaded.model, loaded.tokenizer, loaded.model.config
 
 
 def _adapter(recipe: Recipe, config: Any) -> Any:
@@ -74,7 +75,9 @@ def _trainer(recipe: Recipe, out: Path) -> tuple[Any, Any, dict[str, Any]]:
     from entanglement.auditing.callback import EntanglementCallback
 
     reach = getattr(config, "max_position_embeddings", recipe.max_length)
-    load = {"model_init_kwargs": {"dtype": dtype, "device_map": None}} if isinstance(model, str) else {}
+    load: dict[str, Any] = {}
+    if isinstance(model, str):
+        load["model_init_kwargs"] = {"dtype": dtype, "device_map": None}
     settings = DPOConfig(
         output_dir=str(out), save_strategy="no", report_to=["tensorboard"], use_cpu=not gpu, bf16=half,
         gradient_checkpointing=recipe.checkpointing, per_device_train_batch_size=recipe.batch_size,
@@ -83,7 +86,7 @@ def _trainer(recipe: Recipe, out: Path) -> tuple[Any, Any, dict[str, Any]]:
         loss_type=[LOSSES[recipe.loss]], max_length=min(recipe.max_length, reach), seed=recipe.seed,
         disable_tqdm=None if gpu else True, **load,
     )  # fmt: skip
-    trainer = DPOTrainer(
+    trainer: Any = DPOTrainer(
         model=model, args=settings, train_dataset=Dataset.from_list(pairs.train), processing_class=tokenizer,
         peft_config=_adapter(recipe, config),
     )  # fmt: skip
