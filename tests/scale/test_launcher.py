@@ -15,7 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from entanglement.models import load_model
+from entanglement.pairs import PreferencePair
 from entanglement_book.layout import UsageError
+from entanglement_book.scale import comparisons
 from entanglement_book.scale.cli import main
 from entanglement_book.scale.comparisons import read_comparisons
 from entanglement_book.scale.recipe import LOSSES, Recipe
@@ -178,3 +180,17 @@ def test_where_trl_keeps_its_settings(capsys):
     found = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert {"multi_gpu", "fsdp2", "zero2"} <= set(found)
     assert all(Path(path).is_file() for path in found.values())
+
+
+def test_docstrings_are_drawn_by_the_seed(monkeypatch):
+    asked = {}
+
+    def pairs(kind, split, **given):
+        asked.update(given)
+        return [PreferencePair(f"{k}", " a", " b") for k in range(given["n"])]
+
+    monkeypatch.setattr(comparisons, "tldr_pairs", pairs)
+    found = read_comparisons(Recipe(sample=10, probe="2", seed=5))
+    assert (len(found.train), len(found.probe)) == (8, 2)
+    assert (asked["n"], asked["seed"]) == (10, 5)
+    assert len(read_comparisons(Recipe(probe="2")).train) == asked["n"] - 2 > 100

@@ -88,7 +88,7 @@ class EntanglementCallback(TrainerCallback):
     or to a plain ``Trainer`` that has been given the tokenizer as ``processing_class``. Under
     ``entanglement/`` the trainer's next log, and whatever it reports to (TensorBoard, say), then have
 
-    - chosen_probe, rejected_probe: mean changes of log π since the run began, nats;
+    - chosen_probe, rejected_probe: mean changes of log π since the run began or was resumed, nats;
     - step_chosen, step_rejected: by how much this step moved them; predicted_chosen, predicted_rejected: the
       same, foretold to first order before it was taken (not for optimizers other than AdamW and SGD);
     - cosine, norm_ratio, share_own_down: means over some probe pairs of ⟨g_w, g_l⟩/ab and b/a, and the share

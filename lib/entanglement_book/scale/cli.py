@@ -47,8 +47,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="tldr (the paper's, from the hub), docstrings (summaries in installed packages), a file of "
-            "comparisons, or another id of the hub.",
+            help="tldr (the paper's, from the hub), docstrings (400 summaries of NumPy's own), a file "
+            "of comparisons, or another id of the hub.",
             rich_help_panel=_RUN,
         ),
     ] = "docstrings",

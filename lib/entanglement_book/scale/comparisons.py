@@ -31,10 +31,15 @@ class Comparisons(NamedTuple):
     left_out: int
 
 
-def _read(source: str, option: str) -> tuple[list[dict[str, Any]], int]:
+#: What is read for "docstrings": reading all packages that the book reads takes minutes, in each process.
+_PACKAGES, _DOCSTRINGS = ("numpy",), 400
+
+
+def _read(source: str, option: str, recipe: Recipe) -> tuple[list[dict[str, Any]], int]:
     """Return the rows of a file or a data set, and how many could not be read."""
     if source == "docstrings":
-        pairs = tldr_pairs("sibling", "train")
+        n = min(recipe.sample or _DOCSTRINGS, _DOCSTRINGS)
+        pairs = tldr_pairs("sibling", "train", n=n, seed=recipe.seed, packages=_PACKAGES)
         return [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs], 0
     found: list[dict[str, Any]] = []
     left_out = 0
@@ -67,13 +72,13 @@ def read_comparisons(recipe: Recipe) -> Comparisons:
     Raises:
         UsageError: data that cannot be read, or too few pairs for the probe and one to train on.
     """
-    rows, left_out = _read(recipe.data, "--data")
+    rows, left_out = _read(recipe.data, "--data", recipe)
     random.Random(recipe.seed).shuffle(rows)
     rows = rows[: recipe.sample]
     if recipe.held_out is None:
         if recipe.every and not Path(recipe.probe).exists():
             raise UsageError(f"--probe {recipe.probe!r}: there is no such file")
-        probe = _read(recipe.probe, "--probe")[0] if recipe.every else []
+        probe = _read(recipe.probe, "--probe", recipe)[0] if recipe.every else []
     else:
         probe, rows = rows[: recipe.held_out], rows[recipe.held_out :]
     if not rows:
