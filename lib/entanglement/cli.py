@@ -249,7 +249,11 @@ def audit(
 def read_training_log(
     run: Annotated[
         str,
-        typer.Argument(help="trainer_state.json, or the folder of a run.", metavar="RUN", show_default=False),
+        typer.Argument(
+            help="trainer_state.json, an event file of TensorBoard, or the folder of a run or of its events.",
+            metavar="RUN",
+            show_default=False,
+        ),
     ],
     beta: Annotated[
         float | None,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
-from entanglement.auditing.training_log import CURVES, log_table, read_log
+from entanglement.auditing.events import events_log
+from entanglement.auditing.training_log import log_table, read_log
 from entanglement.cli import main
 
 
@@ -117,28 +120,49 @@ def test_a_folder_without_a_log(tmp_path, capsys):
     assert "there is no such file" in capsys.readouterr().err
 
 
-def test_a_real_run_of_trl_has_these_curves(tmp_path):
-    """Three steps of TRL's trainer: the names of its columns are those that are read."""
-    from datasets import Dataset
-    from trl.trainer.dpo_trainer import DPOConfig, DPOTrainer
+# --- TensorBoard's event files ------------------------------------------------------------------------------
 
-    from entanglement.models import load_model
 
-    rows = [{"prompt": "The film is", "chosen": f" good {k}", "rejected": f" bad {k}"} for k in range(4)]
-    loaded = load_model("nano")
-    options = DPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, report_to=[], bf16=False, gradient_checkpointing=False,
-        per_device_train_batch_size=2, max_steps=3, logging_steps=1, learning_rate=1e-4, save_strategy="no",
-        disable_tqdm=True,
-    )  # fmt: skip
-    trainer = DPOTrainer(
-        model=loaded.model, ref_model=load_model("nano").model, args=options,
-        train_dataset=Dataset.from_list(rows), processing_class=loaded.tokenizer,
-    )  # fmt: skip
-    trainer.train()
-    trainer.save_state()
-    table = log_table(tmp_path)
-    assert list(table.columns) == ["step", *CURVES]
-    assert list(table["step"]) == [1, 2, 3]
-    assert table["loss"][0] == pytest.approx(np.log(2), abs=1e-4)
-    np.testing.assert_allclose(table["margin"], table["chosen"] - table["rejected"], atol=1e-5)
+def _events(folder, path, *, prefix="train/"):
+    """Write a log as the trainer's own callback sends it to TensorBoard."""
+    with SummaryWriter(str(folder)) as writer:
+        for row in json.loads(path.read_text())["log_history"]:
+            for name, value in row.items():
+                if name != "step":
+                    writer.add_scalar(prefix + name, value, row["step"])
+    (file,) = folder.glob("events.out.tfevents.*")
+    return file
+
+
+def test_event_files_are_read_as_the_state_is(tmp_path, capsys):
+    state = _log(tmp_path / "own", -0.5, -1.5, n=200)
+    file = _events(tmp_path / "run" / "runs" / "Nov27", state)
+    for source in (file, tmp_path / "run", tmp_path / "run" / "runs"):
+        pd.testing.assert_frame_equal(log_table(source), log_table(state), rtol=1e-6)
+        assert str(read_log(source, beta=0.1)) == str(read_log(state, beta=0.1))
+    assert main(["read-log", str(tmp_path / "run")]) == 0
+    assert "Both responses have become less likely" in capsys.readouterr().out
+
+
+def test_of_several_runs_the_last_one_begun_is_read(tmp_path):
+    """By the time in their events, whatever their names and places are."""
+    second, first = tmp_path / "a", tmp_path / "b" / "deep"
+    _events(first, _log(tmp_path / "old", 0.5, -0.5))
+    _events(second, _log(tmp_path / "new", -0.5, -1.5))
+    assert log_table(tmp_path)["chosen"].iloc[-1] == pytest.approx(-0.5, abs=0.1)
+    state = _log(tmp_path, 1.5, 0.5)  # where the state is, it is read: its numbers are exact
+    pd.testing.assert_frame_equal(log_table(tmp_path), log_table(state))
+
+
+def test_events_of_something_else_are_told(tmp_path):
+    """Curves of an evaluation, and a file that was cut before its first event."""
+    state = _log(tmp_path / "own", 0.5, -0.5)
+    file = _events(tmp_path / "eval", state, prefix="eval/")
+    cut = tmp_path / "cut" / file.name
+    cut.parent.mkdir()
+    cut.write_bytes(file.read_bytes()[:20])
+    for source in (file, cut, cut.parent):
+        with pytest.raises(ValueError, match="no step has rewards/chosen"):
+            log_table(source)
+    with pytest.raises(ValueError, match="no event file"):
+        events_log(tmp_path / "own")

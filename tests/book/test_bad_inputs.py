@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from entanglement import cli as science, models
 from entanglement_book import cli as book
+from entanglement_book.scale import cli as scale
 
 LONG = "x" * 300
 NUMBER = "whole number"
@@ -107,11 +108,34 @@ OF_ITS_OWN["audit", "--model"] = [
     if value != LONG  # the name of a file that is too long is told as the disk tells it
 ]
 OF_ITS_OWN["audit", "--device"] = [(value, "device") for value, _ in WRONG["--device"]]
+#: Of the training at scale, the only command of its command line.
+OF_ITS_OWN |= {
+    ("", option): AUDIT[option]
+    for option in ("--data", "--beta", "--lr", "--steps", "--batch-size", "--max-length")
+}
+OF_ITS_OWN |= {
+    ("", "--model"): OF_ITS_OWN["audit", "--model"],
+    ("", "--loss"): [("dop", "is not TRL's"), ("", "is not TRL's")],
+    ("", "--lora-r"): [(v, "lora") for v in ("-1", "x", "1.5", "")],
+    ("", "--lora-alpha"): [(v, "lora") for v in ("0", "-1", "nan", "x", "")],
+    ("", "--accumulate"): [(v, "accumulate") for v in COUNT],
+    ("", "--sample"): [(v, "sample") for v in (*COUNT, "1")],
+    ("", "--seed"): [(v, "seed") for v in ("-1", "x", "1.5", "")],
+    ("", "--probe"): [("0", "at least 1"), ("-2", "at least 1"), ("", "at least 1"), ("no.jsonl", "no such")],
+    ("", "--every"): [(v, "every") for v in ("-1", "x", "1.5", "")],
+    ("", "--logging"): [(v, "logging") for v in COUNT],
+    ("", "--precision"): [("fp8", "auto, bf16 or fp32"), ("", "auto, bf16 or fp32")],
+}
 #: Folders that cannot be written, for commands that write.
 UNWRITABLE = [("/proc/x", "cannot be written"), ("/proc", "cannot be written")]
-WRITE = ("book", "execute", "site", "nano")
+WRITE = ("book", "execute", "site", "nano", "")
 #: What a command wants besides.
-NEEDS = {"new-chapter": ["loaded_dice"], "audit": ["--data=pairs.jsonl"], "read-log": ["log.json"]}
+NEEDS = {
+    "new-chapter": ["loaded_dice"],
+    "audit": ["--data=pairs.jsonl"],
+    "read-log": ["log.json"],
+    "": ["--out=elsewhere", "--data=pairs.jsonl", "--probe=2"],
+}
 ARGUMENTS = {
     "new-chapter": [
         *(([v], "is not allowed") for v in ("First", "1x", "a b", "", "class", "x" * 31, "../x", "-")),
@@ -162,7 +186,7 @@ def commands(app):
     return dict(walk((), typer.main.get_command(app)))
 
 
-BOOK, SCIENCE = commands(book.app), commands(science.app)
+BOOK, SCIENCE, SCALE = commands(book.app), commands(science.app), commands(scale.app)
 
 
 def options(command):
@@ -171,8 +195,8 @@ def options(command):
 
 def table():
     """(command line's main, its arguments, what the line says)."""
-    for main, found in ((book.main, BOOK), (science.main, SCIENCE)):
-        groups = {" ".join(words.split()[:-1]) for words in found}
+    for main, found in ((book.main, BOOK), (science.main, SCIENCE), (scale.main, SCALE)):
+        groups = {" ".join(words.split()[:-1]) for words in found if words}
         for words in groups - {"bench"}:
             yield main, words.split(), "Missing command"
             yield main, [*words.split(), "bake"], "Expected one of"
@@ -241,7 +265,8 @@ def wrong_about(row, place, capsys):
     out, err = capsys.readouterr()
     lines = err.splitlines()
     good = status == 2 and out == "" and len(lines) == 1 and everything(place) == before
-    good = good and lines[0].startswith(("entanglement: ", "entanglement-book: ")) and told in lines[0]
+    names = ("entanglement: ", "entanglement-book: ", "entanglement_book.scale: ")
+    good = good and lines[0].startswith(names) and told in lines[0]
     return "" if good else f"{arguments}: status {status}, expected {told!r}, said {out + err!r}"
 
 

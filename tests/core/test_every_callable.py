@@ -29,6 +29,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import entanglement
 from entanglement.archive import DataError
@@ -387,6 +388,11 @@ class Stage:
         log = some.with_name("trainer_state.json")
         steps = [{"step": k, "rewards/chosen": -0.1 * k, "rewards/rejected": -0.2 * k} for k in range(12)]
         log.write_text(json.dumps(steps))
+        events = some.parent / "runs"
+        with SummaryWriter(str(events)) as writer:
+            for k in range(12):
+                for side in ("chosen", "rejected"):
+                    writer.add_scalar(f"train/rewards/{side}", -0.1 * k, k)
         self.by_name |= dict(pair=encoded, walk=walk, groups=[batch], comparison=comparison)
         self.by_callable |= {
             "auditing.alikeness.edit_distance": dict(one=[1, 2], other=[1]),
@@ -395,6 +401,12 @@ class Stage:
             "auditing.callback.EntanglementCallback": dict(
                 probe=[{"prompt": "a", "chosen": " b", "rejected": " c"}]
             ),
+            "auditing.events.event_files": dict(path=events),
+            "auditing.events.events_log": dict(path=events),
+            "auditing.probe.Probe": dict(pairs=[encoded]),
+            "auditing.probe.in_groups": dict(pairs=[encoded], append_eos=True, max_tokens=8),
+            "auditing.step_turns.probe_walk": dict(halves=[[batch], [batch]]),
+            "auditing.step_turns.step_turns": dict(length=1e-4),
             "auditing.pulls.pulls": dict(held_out=[batch]),
             "auditing.pulls.token_pulls": dict(held_out=[batch]),
             "auditing.rehearsal.sweep": dict(length=0.001, ratios=[1.0, 1.1]),
@@ -550,7 +562,13 @@ LEVEL = {"level": INSIDE}
 #: Callable → argument → what is refused just beyond the ends of its range, and what is taken just within.
 ENDS = {
     "auditing.rehearsal.rehearse": {"length": POSITIVE, "groups": (([], ()), ())},
-    "auditing.callback.EntanglementCallback": {"every": SOME, "geometry": COUNT, "max_tokens": SOME},
+    "auditing.callback.EntanglementCallback": {
+        "every": SOME, "geometry": COUNT, "turning": COUNT, "token_pairs": COUNT, "max_tokens": SOME,
+    },
+    "auditing.probe.Probe": {"token_pairs": COUNT, "max_tokens": SOME, "pairs": (([], ()), ())},
+    "auditing.probe.in_groups": {"max_tokens": SOME, "pairs": (([], ()), ())},
+    "auditing.step_turns.probe_walk": {"max_grad_norm": POSITIVE},
+    "auditing.step_turns.step_turns": {"length": POSITIVE, "groups": (([], ()), ())},
     "auditing.pulls.pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
     "auditing.pulls.token_pulls": {"groups": (([], ()), ()), "held_out": (([], ()), ())},
     "auditing.rehearsal.sweep": {"length": POSITIVE, "groups": (([], ()), ()), "ratios": (([], ()), ())},

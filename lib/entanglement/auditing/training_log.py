@@ -1,4 +1,4 @@
-"""What the log of a preference training says: ``trainer_state.json`` of TRL, read after the run.
+"""What the log of a preference training says: TRL's ``trainer_state.json`` or TensorBoard files, after a run.
 
 TRL logs rewards: β times the log-ratio to the reference, a mean over a batch. Batches differ, so the curve of
 a run is noisy; what is said here compares the run's beginning with its end, each a fifth of the log, and says
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from entanglement.auditing.events import event_files, events_log
 from entanglement.checks import positive
 from entanglement.files import read_text
 from entanglement.signatures import checked
@@ -63,11 +64,16 @@ def _rows(path: Path) -> Any:
     if path.is_dir():  # of a run, or of a checkpoint
         found = sorted(path.glob("checkpoint-*/trainer_state.json"), key=lambda p: int(p.parent.name[11:]))
         found += [path / "trainer_state.json"] if (path / "trainer_state.json").exists() else []
+        if not found and event_files(path):
+            return events_log(path)
         if not found:
             raise ValueError(
-                f"source={str(path)!r}: a folder without trainer_state.json, also in its checkpoints."
+                f"source={str(path)!r}: a folder without trainer_state.json, also in its checkpoints, and "
+                "without event files of TensorBoard."
             )
         path = found[-1]
+    if event_files(path):
+        return events_log(path)
     if not path.is_file():
         raise ValueError(f"source={str(path)!r}: there is no such file.")
     try:
@@ -82,8 +88,9 @@ def log_table(source: str | Path) -> pd.DataFrame:
     """Return the training curves of a log.
 
     Args:
-        source: ``trainer_state.json``, its ``log_history`` in a file, or the folder of a run, of which the
-            last checkpoint is read.
+        source: ``trainer_state.json``, its ``log_history`` in a file, an event file of TensorBoard, or the
+            folder of a run: its last ``trainer_state.json`` is read, and where there is none the event files
+            of the last run begun (``runs/…``).
 
     Returns:
         One row a logged step, in order: step, and those of ``CURVES`` that are there.

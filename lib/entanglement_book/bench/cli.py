@@ -110,6 +110,21 @@ def check() -> int:
 
 
 @app.command()
+def watching() -> int:
+    """Time what the callback adds to a training step of nano. It takes some minutes, and nothing is stored.
+
+    Exit status 1 if it is more than it may be.
+
+    Example: `entanglement-book bench watching`
+    """
+    from entanglement_book.bench.watching import MOST, measure_watching
+
+    found = measure_watching()
+    print(found, flush=True)
+    return 0 if found.looked_at <= MOST * found.without else 1
+
+
+@app.command()
 def restamp(
     code_moved: Annotated[
         str | None,
