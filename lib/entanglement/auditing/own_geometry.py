@@ -59,8 +59,7 @@ def own_geometry(model: nn.Module, groups: Sequence[PairBatch], loss: Loss) -> p
         d_w, d_l = loss.weights(PairLogps(chosen, rejected, chosen, rejected, *lengths))
         d_w, d_l = d_w.double().cpu(), d_l.double().cpu()
         cases = [
-            EQUAL if same else case
-            for same, case in zip(_equal(group), geometry.case(d_w, d_l), strict=True)
+            EQUAL if same else case for same, case in zip(_equal(group), geometry.case(d_w, d_l), strict=True)
         ]
         low, high = geometry.band
         ches, ches_mean = alike_states(model, group)
