@@ -82,8 +82,8 @@ def own_device(name: str) -> str | None:
     """Return the device that is meant, for ``load_model``.
 
     Args:
-        name: of a device; "auto" for ``$ENTANGLEMENT_DEVICE`` where that is set, an accelerator where there is
-            one (of several each process takes its own), or the CPU.
+        name: of a device; "auto" for ``$ENTANGLEMENT_DEVICE`` where that is set, an accelerator where there
+            is one (of several each process takes its own), or the CPU.
     """
     if name != "auto":
         return name

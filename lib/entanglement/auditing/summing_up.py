@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from entanglement.auditing.own_geometry import EQUAL
@@ -68,13 +69,13 @@ def sum_up(
 
 def _sharpness(ratios: pd.DataFrame) -> dict[str, float]:
     """Return by how much the mean responses change if r grows by a hundredth, around r = 1, nats."""
-    logs = ratios["ratio"].map(math.log)
-    near = logs.loc[logs.abs().nsmallest(3).index]  # 1 and its two neighbors
-    reach = near.max() - near.min()
+    logs = np.log(ratios["ratio"].to_numpy())
+    near = np.sort(np.argsort(np.abs(logs), kind="stable")[:3])  # 1 and its two neighbors, in order
+    reach = float(logs[near[-1]] - logs[near[0]])
     found = {}
     for side in ("chosen", "rejected"):
-        low, high = (float(ratios.loc[place, side]) for place in (near.idxmin(), near.idxmax()))
-        found[side] = (high - low) / reach * math.log(1.01)
+        values = ratios[side].to_numpy()
+        found[side] = float(values[near[-1]] - values[near[0]]) / reach * math.log(1.01)
     return found
 
 
