@@ -227,7 +227,7 @@ def audit(
     out: Annotated[
         str | None,
         typer.Option(
-            help="Folder for the page and the tables; an audit that was killed goes on from what is left there.",
+            help="Folder for the page and the tables. A killed audit goes on from what it left there.",
             show_default="none is written",
             callback=_folder,
         ),

@@ -27,7 +27,7 @@ from entanglement.gradients import flat_gradients
 from entanglement.logps import PairLogps, response_logps, token_logps
 from entanglement.losses import get_loss, list_losses
 from entanglement.pairs import PreferencePair, collate
-from entanglement.rows import EncodedPair, padded
+from entanglement.rows import Comparison, EncodedPair, encode, padded
 
 WORDS = ["film", "day", "people", "night", "town", "song", "road", "book", "day one", "road two"]
 ANSWERS = [("good", "bad and old"), ("fine", "poor")] * 5
@@ -248,12 +248,10 @@ def test_tokens_at_a_time_change_the_memory_and_not_the_numbers(model, tokenizer
         options = dict(batch_size=2, lr=1e-3, geometry=4, max_tokens=n, loss="ipo")
         reports.append(audit(model, tokenizer, file, **options))
     hook.remove()
-    # Not one stage computes more at a time: a pair alone has more than 16 tokens and is then the most.
-    long = max(
-        sum(len(p + r) for p, r in ((tuple(tokenizer(x.prompt).input_ids), tuple(tokenizer(side).input_ids))
-            for side in (x.chosen, x.rejected))) for x in PAIRS
-    ) + 4  # fmt: skip
-    assert max(widths[1]) <= long < max(widths[0])
+    # No stage computes more at a time than the longest pair alone, its two rows padded alike.
+    encoded = [encode(Comparison(p.prompt, p.chosen, p.rejected), tokenizer) for p in PAIRS]
+    alone = max(2 * max(len(prompt + response) for prompt, response in pair.sides) for pair in encoded)
+    assert max(widths[1]) <= alone < max(widths[0])
     for name in ("pairs", "ratios", "changes"):
         wanted, found = (getattr(report, name) for report in reports)
         for column in wanted.select_dtypes("number"):

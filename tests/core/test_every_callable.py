@@ -85,9 +85,8 @@ MACHINERY = (
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
 HANDED_OUT = (
-    "AuditReport", "Change", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "LogReading", "Number", "Plan",
-    "PrefixTerms", "Reached", "Read", "Sample", "SteppedPair", "Turns",
-    "VirtualStep",
+    "AuditReport", "Change", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "LogReading", "Number",
+    "Plan", "PrefixTerms", "Reached", "Read", "Sample", "SteppedPair", "Turns", "VirtualStep",
 )  # fmt: skip
 
 INFINITE = "an answer that is not finite"
