@@ -74,15 +74,21 @@ def _shaded(worst: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _worst_tokens(worst: list[dict[str, Any]]) -> list[tuple[str, str, str, int]]:
-    """Return the tokens of these rows that pull down most: text, side, sum of their pulls, how many."""
-    sums: dict[tuple[str, str], list[float]] = defaultdict(list)
+def _worst_tokens(worst: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return the tokens of these rows that pull down most: text, sum of their pulls, and its two sides.
+
+    A token that both responses have takes down on the one side most of what it takes up on the other.
+    """
+    sums: dict[str, dict[str, float]] = defaultdict(lambda: {"chosen": 0.0, "rejected": 0.0})
     for row in worst:
         for side in ("chosen", "rejected"):
             for text, pull in row[side]:
-                sums[text, side].append(pull)
-    down = sorted((sum(pulls), key) for key, pulls in sums.items() if sum(pulls) < 0)
-    return [(text, side, signed(total), len(sums[text, side])) for total, (text, side) in down[:_NAMED]]
+                sums[text][side] += pull
+    down = sorted((sum(sides.values()), text) for text, sides in sums.items() if sum(sides.values()) < 0)
+    return [
+        (text, signed(total), signed(sums[text]["chosen"]), signed(sums[text]["rejected"]))
+        for total, text in down[:_NAMED]
+    ]
 
 
 def _changes(summary: dict[str, Any]) -> list[list[str]]:
@@ -125,7 +131,10 @@ def page(
     return loader.get_template("page.html.jinja").render(
         summary=summary,
         verdicts=[(name, n, VERDICTS[name]) for name, n in summary["verdicts"].items()],
-        noted=noted.head(_LISTED).itertuples(index=False),
+        noted=[
+            (place, verdict, _fitted(said, _TEXT))
+            for place, verdict, said in noted[["place", "verdict", "said"]].head(_LISTED).to_numpy().tolist()
+        ],
         more=max(len(noted) - _LISTED, 0),
         lead=lead(summary),
         run=of_run(summary).splitlines() if rehearsed else [],

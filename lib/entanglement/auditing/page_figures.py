@@ -30,6 +30,8 @@ class _Axis:
         self.low, self.high = low - room, high + room
         self.start, self.end = start, end
         self.ticks = [(self(t), f"{t:.4g}".replace("-", "\u2212")) for t in ticks(self.low, self.high)]
+        if start < end:  # across, a label half as wide as it is long must not leave the figure
+            self.ticks = [(at, label) for at, label in self.ticks if at + 3.5 * len(label) <= _W]
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
