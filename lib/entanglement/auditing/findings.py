@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -67,9 +66,7 @@ class AuditReport:
         tables = {"rows": self.rows, "pairs": self.pairs, "ratios": self.ratios, "changes": self.changes}
         for name, table in tables.items():
             contents[out / f"{name}.csv"] = table.to_csv(index=False)
-            buffer = io.BytesIO()
-            table.reset_index(drop=True).to_parquet(buffer)
-            contents[out / f"{name}.parquet"] = buffer.getvalue()
+            contents[out / f"{name}.parquet"] = table.reset_index(drop=True).to_parquet()
         report = json.dumps(_plain(self.summary), indent=1, ensure_ascii=False, allow_nan=False)
         contents |= {
             out / "report.json": report + "\n",

@@ -7,7 +7,6 @@ other options lie in another folder and are never read.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -70,9 +69,7 @@ class Kept:
             return pd.read_parquet(path)
         except (OSError, ValueError):  # it is not there, or not readable
             found = make()
-        buffer = io.BytesIO()
-        found.to_parquet(buffer)
-        write_whole(path, buffer.getvalue())
+        write_whole(path, found.to_parquet())
         return found
 
     def value(self, name: str, make: Callable[[], Any]) -> Any:
