@@ -111,6 +111,11 @@ def test_a_gathered_walk_is_the_planned_one(model, batches, optimizer, n):
     for ratio, half in ((1.0, "all"), (2.0, "even"), (0.7, "odd")):
         for name, part in expected.along(ratio, half).items():
             torch.testing.assert_close(walk.along(ratio, half)[name], part, rtol=1e-9, atol=1e-12)
+    # The sketch of a batch is that of its own gradient, chosen less rejected.
+    last = plan_walk(model, batches[n - 1 : n] * 2, loss, optimizer="sgd", max_grad_norm=0.5).along(
+        half="even"
+    )
+    torch.testing.assert_close(sketches[n - 1], sketch(last), rtol=1e-9, atol=1e-9)
 
 
 def test_sketches_keep_inner_products():
@@ -124,12 +129,14 @@ def test_sketches_keep_inner_products():
 
 def test_one_direction_is_told_from_many():
     one, many = torch.eye(SKETCH, dtype=torch.float64)[:1], torch.eye(SKETCH, dtype=torch.float64)[:8]
-    same = shared_direction(torch.cat([one, -2 * one, 3 * one, one]))
-    assert same == {"batches": 4, "share": pytest.approx(1.0), "against": 0.25}
-    assert "1 of them pull the other way" in of_direction(same)
+    same = shared_direction(torch.cat([one, -2 * one, 3 * one, one, one, one, -one, one]))
+    assert same == {"batches": 8, "share": pytest.approx(1.0), "against": 0.25}
+    assert "2 of them pull the other way" in of_direction(same)
+    assert "100% of what the 8 sampled batches pull along, where 12% would be" in of_direction(same)
+    assert of_direction(shared_direction(one.repeat(4, 1))) == ""  # too few to tell
     assert shared_direction(many)["share"] == pytest.approx(1 / 8)
     assert of_direction(shared_direction(many)) == ""
-    assert "All pull the same way" in of_direction(shared_direction(one.repeat(5, 1)))
+    assert "All pull the same way" in of_direction(shared_direction(one.repeat(6, 1)))
 
 
 # ── other settings ────────────────────────────────────────────────────────────────────────────────────
