@@ -79,8 +79,8 @@ def of_direction(direction: dict[str, Any] | None) -> str:
         return ""
     against = round(direction["against"] * n)
     text = (
-        f"One direction dominates: it holds {direction['share']:.0%} of what the {n} sampled batches pull along, "
-        f"where {1 / n:.0%} would be if they had nothing in common. "
+        f"One direction dominates: it holds {direction['share']:.0%} of what the {n} sampled batches pull "
+        f"along, where {1 / n:.0%} would be if they had nothing in common. "
     )
     if not against:
         return text + "All pull the same way, so the first steps already go where the whole run goes."
