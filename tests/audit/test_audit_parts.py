@@ -21,6 +21,7 @@ from entanglement.auditing.changes import (
 )
 from entanglement.auditing.gathered import SKETCH, gathered_walk, shared_direction, sketch
 from entanglement.auditing.own_geometry import own_geometry
+from entanglement.auditing.pulls import pulls
 from entanglement.auditing.rehearsal import sweep
 from entanglement.auditing.wording import in_words, of_direction
 from entanglement.gradients import flat_gradients
@@ -230,6 +231,33 @@ def test_a_change_is_measured_at_the_planned_length_and_at_the_planned_margin(mo
     far = options | {"margin": 1e6}
     found = rehearse_change(model, batches, held_out, loss, Change("", "ratio"), length, **far)
     assert all(math.isnan(found[name]) for name in ("times", "even_chosen", "even_rejected", "even_fall"))
+
+
+# ── what pulls ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_no_batch_has_seen_does_not_drown_the_pulls(tiny_model, tokenizer):
+    """Held-out responses of tokens that no batch has: in float32 the pulls are still those of float64."""
+    loss, found = get_loss("dpo"), {}
+    held = [collate([PreferencePair("what", " %#", " 12", "held")], tokenizer)]
+    groups = [[collate(PAIRS[k : k + 2], tokenizer)] for k in range(0, 4, 2)]
+    for dtype in (torch.float64, torch.float32):
+        model = tiny_model("gpt2-untied", dtype)
+        walk = plan_walk(model, groups, loss, max_grad_norm=None)
+        found[dtype] = pulls(model, walk, [groups[0][0], groups[1][0]], held, loss)["pull"]
+        step = walk.along()
+        logp = response_logps(model, held[0])[0].mean()
+        named = dict(model.named_parameters())
+        gradient = torch.autograd.grad(logp, list(named.values()), allow_unused=True)
+        rate = sum(float((g * step[n]).sum()) for n, g in zip(named, gradient, strict=True) if g is not None)
+        assert found[dtype].mean() == pytest.approx(rate, rel=0.1 if dtype == torch.float32 else 1e-4)
+    np.testing.assert_allclose(found[torch.float32], found[torch.float64], rtol=0.1)
+
+
+def test_rows_that_fill_no_batch_are_held_out(model, tokenizer, file):
+    report = audit(model, tokenizer, file, batch_size=3, geometry=0, compare=False, held_out=0.2)
+    assert report.summary["held_out"] == 4  # of ten, two were to be; eight make two batches of three
+    assert report.pairs["pull"].notna().sum() == 6
 
 
 # ── the whole, by its options ─────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ import pandas as pd
 __all__ = ["SIZE", "curve", "plane", "ticks"]
 
 #: Width and height of a figure, and the margins left of and below its axes, px.
-SIZE = _W, _H, _LEFT, _BELOW = 360, 240, 46, 34
+SIZE = _W, _H, _LEFT, _BELOW = 360, 240, 64, 34
 _KINDS = {1: "up", -1: "down", 0: "open"}
 
 

@@ -26,7 +26,7 @@ from entanglement.auditing.kept import Kept, fingerprint
 from entanglement.auditing.own_geometry import own_geometry
 from entanglement.auditing.pulls import pulls
 from entanglement.auditing.rehearsal import rehearse, sweep, turning_number
-from entanglement.auditing.sampled import Sample, draw_sample
+from entanglement.auditing.sampled import Sample, batch_of, draw_sample
 from entanglement.auditing.several import together
 from entanglement.auditing.summing_up import sum_up
 from entanglement.auditing.time_left import TimeLeft
@@ -101,7 +101,8 @@ def audit(
         steps: of the run.
         parameters: what the run trains: "trainable" for those that require gradients, or "all".
         sample: pairs that are looked at, drawn from the rows that can be trained on.
-        held_out: share of them whose responses are rehearsed and that give no gradient.
+        held_out: share of them whose responses are rehearsed and that give no gradient; what fills no batch
+            is added to them.
         seed: of the draw.
         tokens: "trl" for the trainer's own tokens, "collate" for this library's.
         max_length: longest sequence, tokens; None for no limit.
@@ -125,7 +126,8 @@ def audit(
         shown = progress and processes.first
         drawn = draw_sample(
             data, tokenizer, sample=sample, held_out=held_out, seed=seed, tokens=tokens,
-            max_length=_limit(model, max_length), shape=shape, split=split, strict=strict,
+            batch_size=batch_size, max_length=_limit(model, max_length), shape=shape, split=split,
+            strict=strict,
             watch=lambda rows: tqdm(rows, desc="rows read", unit="", disable=not shown, leave=False),
         )  # fmt: skip
         usable = int(drawn.rows["trained"].sum())
@@ -172,7 +174,7 @@ class _Work:
 
     def batches(self, pairs: list[EncodedPair]) -> list[list[PairBatch]]:
         """Return the batches of the run that these pairs make, at least two, each in groups."""
-        size = min(self.run["batch_size"], max(1, len(pairs) // 2))
+        size = batch_of(len(pairs), self.run["batch_size"])
         starts = range(0, len(pairs) - size + 1, size)
         return [self.grouped.groups(pairs[start : start + size]) for start in starts]
 

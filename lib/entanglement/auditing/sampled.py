@@ -22,7 +22,7 @@ from entanglement.signatures import checked
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Sample", "draw_sample"]
+__all__ = ["Sample", "batch_of", "draw_sample"]
 
 #: Verdicts on rows whose two responses are the same.
 _SAME = ("identical", "identical_after_truncation")
@@ -40,7 +40,7 @@ class Sample:
             are the same, else empty).
         about: one row a drawn pair, what is known of it before anything is computed.
         pairs: the drawn pairs' tokens; the first ``n_held`` are held out.
-        n_held: how many are held out.
+        n_held: how many are held out; the others fill whole batches.
     """
 
     shape: str
@@ -59,6 +59,12 @@ def _shape_and_rows(data: str | Path, split: str, shape: str | None) -> tuple[st
     return recognize(first), chain(first, rows)
 
 
+@checked(n=whole(0), batch_size=whole(1))
+def batch_of(n: int, batch_size: int) -> int:
+    """Return how many of n pairs make a batch, so that two of them or more make two batches at least."""
+    return min(batch_size, max(1, n // 2))
+
+
 def _shown(text: str, longest: int) -> str:
     """Return a text in one line, cut, and such that any file can hold it (no half of a surrogate pair)."""
     flat = " ".join(text.split()).encode("utf-8", "replace").decode()
@@ -73,7 +79,7 @@ def _about(one: Judged, pair: EncodedPair, held_out: bool) -> dict[str, Any]:
     return found | {name: _shown(getattr(text, name), _LONGEST) for name in ("prompt", "chosen", "rejected")}
 
 
-@checked(sample=whole(0), held_out=share, max_length=whole(1))
+@checked(sample=whole(0), held_out=share, max_length=whole(1), batch_size=whole(1))
 def draw_sample(
     data: str | Path,
     tokenizer: PreTrainedTokenizerBase,
@@ -81,6 +87,7 @@ def draw_sample(
     sample: int,
     held_out: float,
     seed: int,
+    batch_size: int = 1,
     tokens: TokensAs = "trl",
     max_length: int | None = None,
     shape: str | None = None,
@@ -94,8 +101,9 @@ def draw_sample(
         data: as in ``read_rows``.
         tokenizer: the model's.
         sample: pairs that are drawn, at most.
-        held_out: share of them that is held out.
+        held_out: share of them that is held out; so is what fills no batch.
         seed: of the draw.
+        batch_size: pairs a batch of the run; of fewer than two batches' pairs, halves are made.
         tokens: as in ``encode``.
         max_length: as in ``encode``.
         shape: of the rows; None to recognize it.
@@ -123,7 +131,9 @@ def draw_sample(
     )
     usable = [one for one in judged if one.verdict in TRAINED]
     drawn = random.Random(seed).sample(usable, min(sample, len(usable)))
-    n_held = round(held_out * len(drawn))
+    n_train = len(drawn) - round(held_out * len(drawn))
+    # A row that fills no batch gives no gradient, and nothing that is read off the batches holds for it.
+    n_held = len(drawn) - n_train // batch_of(n_train, batch_size) * batch_of(n_train, batch_size)
     pairs = [(one, one.encoded) for one in drawn if one.encoded is not None]
     about = pd.DataFrame([_about(one, pair, k < n_held) for k, (one, pair) in enumerate(pairs)])
     return Sample(shape, table, about, [pair for _, pair in pairs], n_held)
