@@ -191,6 +191,9 @@ def audit(
     batch_size: Annotated[int, typer.Option(help="Pairs a step of the run.")] = 8,
     epochs: Annotated[float, typer.Option(help="Times that the run goes over the file.")] = 3.0,
     steps: Annotated[int | None, typer.Option(help="Of the run.", show_default="by epochs")] = None,
+    parameters: Annotated[
+        str, typer.Option(help="What the run trains: trainable (what asks for gradients) or all.")
+    ] = "trainable",
     sample: Annotated[int, typer.Option(help="Pairs that are looked at.")] = 512,
     held_out: Annotated[
         float, typer.Option(help="Share of them that give no gradient and are rehearsed.")
@@ -207,14 +210,26 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row that is not sound.")
     ] = False,
+    geometry: Annotated[
+        int, typer.Option(help="Sampled pairs whose own gradients are measured; 0 for none.")
+    ] = 64,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare/--no-compare",
+            help="Rehearse other ratios, rates, losses and masks too, on fewer rows.",
+        ),
+    ] = True,
     max_tokens: Annotated[int, typer.Option(help="Tokens that are computed at a time: the memory.")] = 4096,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ….", show_default="$ENTANGLEMENT_DEVICE or cpu")
-    ] = None,
+        str, typer.Option(help="auto ($ENTANGLEMENT_DEVICE, an accelerator, or the CPU), cpu, cuda, ….")
+    ] = "auto",
     out: Annotated[
         str | None,
         typer.Option(
-            help="Folder for the page and the tables.", show_default="none is written", callback=_folder
+            help="Folder for the page and the tables. A killed audit goes on from what it left there.",
+            show_default="none is written",
+            callback=_folder,
         ),
     ] = None,
 ) -> None:
@@ -227,22 +242,30 @@ def audit(
 
     - `entanglement audit --data pairs.jsonl`
     - `entanglement audit --data pairs.jsonl --model smollm2-135m --lr 5e-6 --out report`
+    - `accelerate launch --num_processes 2 -m entanglement.cli audit --data pairs.jsonl --out report`
     """
     from entanglement.auditing import audit as look
+    from entanglement.auditing.kept import PARTIAL, Kept, forget
+    from entanglement.auditing.several import first_process, own_device
     from entanglement.losses import get_loss
     from entanglement.models import load_model
 
     wanted = get_loss(loss, **({} if beta is None else {"beta": beta}))
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, device=own_device(device))
+    kept = None if out is None else Kept(Path(out) / PARTIAL)
     report = look(
         loaded.model, loaded.tokenizer, data, loss=wanted,
         optimizer=optimizer, lr=lr, schedule=schedule, batch_size=batch_size, epochs=epochs,  # type: ignore[arg-type]
-        steps=steps, sample=sample, held_out=held_out, seed=seed, tokens=tokens,  # type: ignore[arg-type]
-        max_length=max_length, shape=shape, split=split, strict=strict, max_tokens=max_tokens, progress=True,
+        steps=steps, parameters=parameters, sample=sample, held_out=held_out, seed=seed,  # type: ignore[arg-type]
+        tokens=tokens, max_length=max_length, shape=shape, split=split, strict=strict,  # type: ignore[arg-type]
+        geometry=geometry, compare=compare, max_tokens=max_tokens, kept=kept, progress=True,
     )  # fmt: skip
+    if not first_process():
+        return
     print(f"{data}: rows of the shape {report.summary['run']['shape']}\n\n{report}")
     if out is not None:
         print("\nwritten: " + ", ".join(str(path) for path in report.write(out)))
+        forget(Path(out) / PARTIAL)
 
 
 @app.command("read-log")

@@ -12,9 +12,9 @@ import torch
 
 from entanglement.auditing import AuditReport, audit, plan_walk, rehearse, turning_number
 from entanglement.auditing.alikeness import alikeness, edit_distance
-from entanglement.auditing.page import _ticks
+from entanglement.auditing.grouping import by_tokens
+from entanglement.auditing.page_figures import ticks
 from entanglement.auditing.pulls import pulls, token_pulls
-from entanglement.auditing.running import by_tokens
 from entanglement.auditing.walk import stepped
 from entanglement.cli import main
 from entanglement.logps import pair_logps, response_logps
@@ -253,7 +253,7 @@ def test_an_audit(model, tokenizer, file, tmp_path):
     assert shares["fall"] + shares["rise"] + shares["undecided"] == pytest.approx(1)
     assert shares["change"] == pytest.approx(held["chosen_whole"].mean())
     assert held["chosen_logp"].notna().all()
-    assert report.pairs.loc[~report.pairs["held_out"], "chosen_logp"].isna().all()
+    assert report.pairs.loc[~report.pairs["held_out"], "chosen_whole"].isna().all()
     parts = report.pairs.loc[~report.pairs["held_out"]]
     np.testing.assert_allclose(parts["from_chosen"] + parts["from_rejected"], parts["pull"])
     assert [row["pull"] for row in report.worst] == sorted(parts["pull"])[: len(report.worst)]
@@ -269,7 +269,8 @@ def test_an_audit(model, tokenizer, file, tmp_path):
     assert "bad_json: the row could not be read" in text
     paths = report.write(tmp_path / "out")
     assert {path.name for path in paths} == {
-        "rows.csv", "pairs.csv", "ratios.csv", "report.json", "report.txt", "report.html",
+        *(f"{name}.{kind}" for name in ("rows", "pairs", "ratios", "changes") for kind in ("csv", "parquet")),
+        "report.json", "report.schema.json", "report.txt", "report.html",
     }  # fmt: skip
     assert json.loads((tmp_path / "out" / "report.json").read_text())["trained"] == 16
     first = [path.read_bytes() for path in paths]
@@ -279,7 +280,7 @@ def test_an_audit(model, tokenizer, file, tmp_path):
 
 def test_each_held_out_row_has_its_own_numbers(model, tokenizer, file):
     """Pairs are measured in groups by length; the numbers come back to their rows."""
-    report = audit(model, tokenizer, file, batch_size=2, held_out=0.5, max_tokens=64)
+    report = audit(model, tokenizer, file, batch_size=2, held_out=0.5, max_tokens=64, compare=False)
     rows = [json.loads(line) for line in file.read_text().splitlines()[:17]]
     for _, row in report.pairs[report.pairs["held_out"]].iterrows():
         pair = rows[row["place"] - 1]
@@ -305,7 +306,9 @@ def test_too_few_rows_have_verdicts_and_no_rehearsal(model, tokenizer, tmp_path)
 
 
 SAID = {
-    "schema": 1, "rows": 9, "verdicts": {"ok": 9}, "trained": 9, "sampled": 8, "held_out": 2,
+    "schema": 2, "rows": 9, "equal": 0, "sharpness": {"chosen": 0.31, "rejected": 0.3},
+    "direction": None, "geometry": None, "changes": [], "compared": None, "calibration": None,
+    "verdicts": {"ok": 9}, "trained": 9, "sampled": 8, "held_out": 2,
     "run": {"steps": 3, "optimizer": "adamw", "loss": "dpo", "lr": 1e-6, "batch_size": 2},
     "chosen": {"change": -0.5, "rise": 0.25, "fall": 0.5, "undecided": 0.25},
     "rejected": {"change": -1.5, "rise": 0.0, "fall": 1.0, "undecided": 0.0},
@@ -315,11 +318,20 @@ SAID = {
 @pytest.mark.parametrize(
     ("chosen", "rejected", "words"),
     [
-        (1.002, 1.008, ["r = 1.0050 instead of 1", "chosen_scores - 0.9950 * rejected_scores"]),
+        (
+            1.002,
+            1.008,
+            [
+                "r = 1.0050 instead of 1",
+                "chosen_scores - 0.9950 * rejected_scores",
+                "grows by +0.70 nats then, and by +1.00 nats at r = 1 (70% of it)",
+                "0.6% apart, and 1% more of r moves the chosen response by +0.31",
+            ],
+        ),
         (0.99, 1.02, ["Leave the ratio at 1", "0.9900", "1.0200"]),
-        (1.02, 1.01, ["No ratio parts the two", "1.0200", "1.0100"]),
-        (math.nan, 1.01, ["No ratio of the two weights helps", "mean chosen response"]),
-        (1.01, math.nan, ["No ratio of the two weights helps", "mean rejected response"]),
+        (1.02, 1.01, ["none parts the two", "1.0200", "1.0100"]),
+        (math.nan, 1.01, ["No ratio of the two weights helps", "mean chosen response falls at every one"]),
+        (1.01, math.nan, ["No ratio of the two weights helps", "mean rejected response falls at every one"]),
     ],
 )
 def test_the_words_follow_the_number(chosen, rejected, words):
@@ -342,6 +354,9 @@ def test_the_command(file, tmp_path, capsys):
         "--lr",
         "1e-5",
         "--batch-size",
+        "2",
+        "--no-compare",
+        "--geometry",
         "2",
     ]
     assert main([*given, "--beta", "0.2", "--out", str(tmp_path / "out")]) == 0
@@ -414,13 +429,13 @@ def test_the_page_holds_what_the_file_said_and_runs_none_of_it(model, tokenizer,
     evil = "<script>alert(1)</script>"
     rows = [{"prompt": f"{w} {evil}", "chosen": f" a{evil}", "rejected": f" b {w}"} for w in WORDS]
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    report = audit(model, tokenizer, path, batch_size=2, max_length=60)
+    report = audit(model, tokenizer, path, batch_size=2, max_length=60, compare=False)
     report.write(tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert evil not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("<circle") >= report.summary["held_out"]
+    assert page.count("<path class=") == report.summary["held_out"]
 
 
 def test_a_page_without_a_rehearsal(model, tokenizer, tmp_path):
@@ -434,6 +449,6 @@ def test_a_page_without_a_rehearsal(model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.999, 1.0061), (-250.0, 3.0), (0.0, 1e-6)])
 def test_ticks_are_few_and_inside(low, high):
-    found = _ticks(low, high)
+    found = ticks(low, high)
     assert 2 <= len(found) <= 7
     assert all(low <= tick <= high for tick in found)

@@ -98,6 +98,8 @@ AUDIT = {
     "--format": [("explicite", "is not known"), ("", "is not known")],
     "--split": [],  # of a file without splits it means nothing
     "--max-tokens": [(v, "max") for v in COUNT],
+    "--parameters": [("some", "parameters"), ("", "parameters")],
+    "--geometry": [(v, "geometry") for v in ("-1", "x", "1.5", "")],
 }
 OF_ITS_OWN |= {("audit", option): wrong for option, wrong in AUDIT.items()}
 OF_ITS_OWN |= {("read-log", "--beta"): AUDIT["--beta"]}

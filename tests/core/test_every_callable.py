@@ -34,6 +34,7 @@ from torch.utils.tensorboard import SummaryWriter
 import entanglement
 from entanglement.archive import DataError
 from entanglement.auditing import plan_walk
+from entanglement.auditing.changes import Change
 from entanglement.cli import app
 from entanglement.files import sha256
 from entanglement.geometry import PairGeometry
@@ -58,8 +59,15 @@ LIBRARY = Path(entanglement.__file__).parent
 #: into them is checked where it comes in, and a check of their tensors would cost and tell nobody anything.
 #: The checks themselves are called when modules are imported.
 MACHINERY = (
+    "auditing.advice",
+    "auditing.kept",
     "auditing.page",
+    "auditing.said",
+    "auditing.several",
+    "auditing.summing_up",
+    "auditing.time_left",
     "auditing.wording",
+    "auditing.worst_rows",
     "checks",
     "gradients.inner",
     "gradients.layers",
@@ -78,8 +86,8 @@ MACHINERY = (
 )
 #: Records that the library hands out and nobody hands in; they hold what they are given.
 HANDED_OUT = (
-    "AuditReport", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "LogReading", "Number", "Plan",
-    "PrefixTerms", "Reached", "Read", "SteppedPair", "Turns", "VirtualStep",
+    "AuditReport", "Change", "Drawn", "GapTerms", "Interval", "Judged", "LoadedModel", "LogReading", "Number",
+    "Plan", "PrefixTerms", "Reached", "Read", "Sample", "SteppedPair", "Turns", "VirtualStep",
 )  # fmt: skip
 
 INFINITE = "an answer that is not finite"
@@ -95,6 +103,8 @@ NOT_FINITE = {
 }
 #: Answers that are not finite in an ordinary call.
 NEVER_FINITE = {
+    "auditing.changes.averaged": "a loss's hyper-parameters have ends, which may be infinite",
+    "auditing.changes.rehearse_change": "no planned margin, so nothing at it",
     "auditing.running.audit": "pairs that give the gradient are not rehearsed",
     "losses.base.Hyper": "an end may be infinite",
     "losses.base.Loss": "holds hyper-parameters, whose ends may be infinite",
@@ -411,7 +421,18 @@ class Stage:
             "auditing.pulls.token_pulls": dict(held_out=[batch]),
             "auditing.rehearsal.sweep": dict(length=0.001, ratios=[1.0, 1.1]),
             "auditing.running.audit": dict(data=some),
-            "auditing.running.by_tokens": dict(pairs=[encoded], max_tokens=8),
+            "auditing.changes.averaged": dict(loss=get_loss("dpo")),
+            "auditing.changes.changes_to_try": dict(loss=get_loss("dpo"), ratios=[1.1], shared=True),
+            "auditing.changes.rehearse_change": dict(
+                batches=[[batch], [batch]], held_out=[batch], change=Change("none", "ratio"), length=1e-3
+            ),
+            "auditing.gathered.gathered_walk": dict(batches=[[batch], [batch]]),
+            "auditing.gathered.shared_direction": dict(sketches=torch.eye(3, dtype=torch.float64)),
+            "auditing.gathered.sketch": dict(gradient=walk.along()),
+            "auditing.grouping.Together": dict(max_tokens=8, eos=False),
+            "auditing.grouping.by_tokens": dict(pairs=[encoded], max_tokens=8),
+            "auditing.sampled.batch_of": dict(n=3, batch_size=2),
+            "auditing.sampled.draw_sample": dict(data=some, sample=4, held_out=0.5, seed=0),
             "auditing.training_log.log_table": dict(source=log),
             "auditing.training_log.read_log": dict(source=log),
             "auditing.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
@@ -575,9 +596,20 @@ ENDS = {
     "auditing.rehearsal.turning_number": {"length": POSITIVE, "groups": (([], ()), ())},
     "auditing.running.audit": {
         "lr": POSITIVE, "batch_size": SOME, "epochs": POSITIVE, "steps": SOME, "sample": ((3,), (4,)),
-        "held_out": SHARE, "max_length": SOME, "max_tokens": SOME,
+        "held_out": SHARE, "max_length": SOME, "max_tokens": SOME, "geometry": COUNT,
     },
-    "auditing.running.by_tokens": {"max_tokens": SOME},
+    "auditing.changes.rehearse_change": {
+        "length": POSITIVE, "batches": (([], ()), ()), "held_out": (([], ()), ()),
+    },
+    "auditing.changes.response_table": {"groups": (([], ()), ())},
+    "auditing.gathered.gathered_walk": {"max_grad_norm": POSITIVE, "batches": (([], ()), ())},
+    "auditing.grouping.Together": {"max_tokens": SOME},
+    "auditing.grouping.by_tokens": {"max_tokens": SOME},
+    "auditing.own_geometry.own_geometry": {"groups": (([], ()), ())},
+    "auditing.sampled.batch_of": {"n": COUNT, "batch_size": SOME},
+    "auditing.sampled.draw_sample": {
+        "sample": COUNT, "held_out": SHARE, "max_length": SOME, "batch_size": SOME,
+    },
     "auditing.walk.plan_walk": {"max_grad_norm": POSITIVE, "batches": (([], ()), ())},
     "rows.encoded.encode": {"max_length": SOME},
     "rows.encoded.padded": {"pairs": (([], ()), ())},

@@ -83,6 +83,7 @@ HALF_IS_NO_HARM = {
     ("entanglement/files.py", "_second_name"): "what write_all calls where there are no links",
     ("entanglement/uses.py", "note"): "appends a line to a file of its own run",
     ("entanglement/models.py", "_unpack_smollm2"): "in a folder that takes its place when it is whole",
+    ("entanglement/auditing/kept.py", "keep_tensors"): "in a folder that takes its place when it is whole",
     ("entanglement_book/materials/pretrain.py", "save_checkpoint"): "in a folder that takes its place whole",
     ("entanglement_book/bench/timing.py", "main"): "in a temporary folder",
     ("entanglement_book/studies/ch14_rewards/trl_batch.py", "both_losses"): "in a temporary folder",

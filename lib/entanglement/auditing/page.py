@@ -2,92 +2,112 @@
 
 from __future__ import annotations
 
-import math
+import html
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from entanglement.auditing.wording import CAUTION, of_number, of_run, signed
+from entanglement.auditing.advice import of_number
+from entanglement.auditing.page_figures import SIZE, curve, plane
+from entanglement.auditing.said import signed
+from entanglement.auditing.wording import caution, lead, of_direction, of_geometry, of_run
 from entanglement.rows import VERDICTS
 
 __all__ = ["page"]
 
-#: Width and height of a figure, and the margins left of and below its axes, px.
-_W, _H, _LEFT, _BELOW = 360, 240, 46, 34
 #: Rows of the file that are listed one by one, where something is to be noted of them.
 _LISTED = 1000
+#: Bytes of the page for the texts of all pairs, and the most of one text.
+_TEXTS, _TEXT = 1_200_000, 320
+#: Tokens of a response that are shown, tokens that are named as the worst, and shades of each color.
+_TOKENS, _NAMED, _SHADES = 200, 8, 8
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return a few round numbers between two others."""
-    step = 10 ** math.floor(math.log10((high - low) / 3))
-    step = next(step * k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= 5)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def _fitted(text: str, room: int) -> str:
+    """Return a text cut to some bytes of HTML."""
+    if len(html.escape(text).encode()) <= room:
+        return text
+    used = 0
+    for k, letter in enumerate(text):
+        used += len(html.escape(letter).encode())
+        if used > room - 3:
+            return f"{text[:k]}…"
+    return text
 
 
-class _Axis:
-    """A linear axis from values to pixels."""
+def _cells(pairs: pd.DataFrame) -> Iterator[list[str]]:
+    """Yield the cells of each pair's row in the table."""
+    room = min(_TEXT, _TEXTS // (2 * max(len(pairs), 1)))
 
-    def __init__(self, values: list[float], start: float, end: float, digits: int | None = None) -> None:
-        low, high = min(values), max(values)
-        room = (high - low) * 0.06 or 1.0
-        self.low, self.high = low - room, high + room
-        self.start, self.end = start, end
-        self.ticks = [(self(t), self._label(t, digits)) for t in _ticks(self.low, self.high)]
+    def number(value: Any) -> str:
+        return "" if value is None or value != value else signed(value)
 
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    @staticmethod
-    def _label(value: float, digits: int | None) -> str:
-        text = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
-        return text.replace("-", "\u2212")
+    for p in pairs.to_dict("records"):
+        moves = [number(p[f"{side}_whole"]) for side in ("chosen", "rejected")]
+        case = p.get("case")
+        own = [number(p.get("cosine")), case if isinstance(case, str) else ""]
+        place, *counts = [str(p[name]) for name in ("place", "prefix", "suffix", "edits")]
+        texts = " | ".join(_fitted(p[side], room) for side in ("chosen", "rejected"))
+        held = "held-out" if p["held_out"] else ""
+        yield [place, held, *counts, *moves, number(p["pull"]), *own, texts]
 
 
-def _plane(pairs: pd.DataFrame) -> dict[str, Any]:
-    """How far the two answers of each held-out pair move apart and together, as points."""
-    held = pairs[pairs["held_out"]]
-    apart = (held["chosen_whole"] - held["rejected_whole"]).tolist()
-    together = ((held["chosen_whole"] + held["rejected_whole"]) / 2).tolist()
-    x = _Axis([*apart, 0.0], _LEFT, _W - 8)
-    y = _Axis([*together, 0.0], _H - _BELOW, 8)
-    places, sides = held["place"].tolist(), held["chosen_says"].tolist()
-    kinds = {1: "up", -1: "down", 0: "open"}
-    points = [
-        (x(a), y(t), kinds[int(s)], p) for a, t, s, p in zip(apart, together, sides, places, strict=True)
-    ]
-    return {"x": x, "y": y, "points": points}
-
-
-def _curve(ratios: pd.DataFrame, number: dict[str, Any]) -> dict[str, Any]:
-    """Where the mean responses go at each ratio."""
-    x = _Axis(ratios["ratio"].tolist(), _LEFT, _W - 8)
-    y = _Axis([*ratios["chosen"], *ratios["rejected"], 0.0], _H - _BELOW, 8)
-    lines = {
-        side: " ".join(f"{x(r)},{y(v)}" for r, v in zip(ratios["ratio"], ratios[side], strict=True))
-        for side in ("chosen", "rejected")
-    }
-    marks = [(x(number[side]), side) for side in lines if number[side] == number[side]]
-    marks = [(at, side) for at, side in marks if _LEFT <= at <= _W]
-    return {"x": x, "y": y, "lines": lines, "marks": marks, "one": x(1.0)}
-
-
-def _shade(pull: float, largest: float) -> tuple[str, float]:
-    """Return a token's class and how strongly it is colored."""
-    return ("down" if pull < 0 else "up"), round(min(abs(pull) / largest, 1.0) * 0.75, 2) if largest else 0.0
+def _shade(pull: float, largest: float) -> str:
+    """Return a token's class: which way it pulls, and how strongly."""
+    strength = round(_SHADES * min(abs(pull) / largest, 1.0)) if largest else 0
+    return f"{'d' if pull < 0 else 'u'}{strength}" if strength else ""
 
 
 def _shaded(worst: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for row in worst:
         largest = max((abs(pull) for side in ("chosen", "rejected") for _, pull in row[side]), default=0.0)
-        shown = {"place": row["place"], "pull": signed(row["pull"])}
+        shown: dict[str, Any] = {"place": row["place"], "pull": signed(row["pull"])}
         for side in ("chosen", "rejected"):
-            shown[side] = [(text, *_shade(pull, largest), f"{pull:+.3g}") for text, pull in row[side]]
+            tokens = row[side][:_TOKENS]
+            shown[side] = [(text, _shade(pull, largest), f"{pull:+.2g}") for text, pull in tokens]
+            shown[f"{side}_more"] = len(row[side]) - len(tokens)
         found.append(shown)
     return found
+
+
+def _worst_tokens(worst: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return the tokens of these rows that pull down most: text, sum of their pulls, and its two sides.
+
+    A token that both responses have takes down on the one side most of what it takes up on the other.
+    """
+    sums: dict[str, dict[str, float]] = defaultdict(lambda: {"chosen": 0.0, "rejected": 0.0})
+    for row in worst:
+        for side in ("chosen", "rejected"):
+            for text, pull in row[side]:
+                sums[text][side] += pull
+    down = sorted((sum(sides.values()), text) for text, sides in sums.items() if sum(sides.values()) < 0)
+    return [
+        (text, signed(total), signed(sums[text]["chosen"]), signed(sums[text]["rejected"]))
+        for total, text in down[:_NAMED]
+    ]
+
+
+def _changes(summary: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of the table of changes."""
+
+    def written(value: float, form: str) -> str:
+        return "–" if value != value else format(value, form)
+
+    return [
+        [
+            one["what"],
+            *(signed(one[name]) for name in ("chosen", "rejected", "margin")),
+            written(one["fall"], ".0%"),
+            written(one["times"], ".2g"),
+            *(signed(one[f"even_{name}"]) for name in ("chosen", "rejected")),
+            written(one["even_fall"], ".0%"),
+        ]
+        for one in summary["changes"]
+    ]
 
 
 def page(
@@ -111,15 +131,23 @@ def page(
     return loader.get_template("page.html.jinja").render(
         summary=summary,
         verdicts=[(name, n, VERDICTS[name]) for name, n in summary["verdicts"].items()],
-        noted=noted.head(_LISTED).itertuples(index=False),
+        noted=[
+            (place, verdict, _fitted(said, _TEXT))
+            for place, verdict, said in noted[["place", "verdict", "said"]].head(_LISTED).to_numpy().tolist()
+        ],
         more=max(len(noted) - _LISTED, 0),
+        lead=lead(summary),
         run=of_run(summary).splitlines() if rehearsed else [],
-        number=of_number(summary["number"]).splitlines() if rehearsed else [],
-        caution=CAUTION,
-        plane=_plane(pairs) if rehearsed else None,
-        curve=_curve(ratios, summary["number"]) if rehearsed else None,
-        size=(_W, _H, _LEFT, _BELOW),
+        direction=of_direction(summary["direction"]),
+        number=of_number(summary).splitlines() if rehearsed else [],
+        own=of_geometry(summary),
+        caution=caution(summary),
+        plane=plane(pairs) if rehearsed else None,
+        curve=curve(ratios, summary["number"]) if rehearsed else None,
+        size=SIZE,
+        shades=range(1, _SHADES + 1),
         worst=_shaded(worst),
-        pairs=pairs.to_dict("records"),
-        signed=signed,
+        worst_tokens=_worst_tokens(worst),
+        changes=_changes(summary),
+        pairs=_cells(pairs) if rehearsed else None,
     )

@@ -27,6 +27,8 @@ __all__ = ["pulls", "token_pulls"]
 
 #: Length of the step, relative to that of the parameters: products of float32 models are read off it.
 _RELATIVE = 1e-4
+#: AdamW's diagonal, 1/ε, where no batch had a gradient, less some rounding.
+_UNSEEN = (1 - 1e-6) / 1e-8
 
 
 def _mean_chosen(model: nn.Module, groups: Sequence[PairBatch], scale: Gradient) -> Gradient:
@@ -41,7 +43,16 @@ def _mean_chosen(model: nn.Module, groups: Sequence[PairBatch], scale: Gradient)
             for name, part in zip(named, parts, strict=True):
                 if part is not None:
                     found[name] += part
-    return {name: part * scale[name] if name in scale else part for name, part in found.items()}
+    return {
+        name: part * _where_it_steps(scale[name]) if name in scale else part for name, part in found.items()
+    }
+
+
+def _where_it_steps(scale: torch.Tensor) -> torch.Tensor:
+    """Return AdamW's diagonal, 0 where no batch had a gradient: the run never steps there, and 1/ε would
+    drown all else.
+    """
+    return torch.where(scale >= _UNSEEN, torch.zeros_like(scale), scale)
 
 
 def _length(model: nn.Module, direction: Gradient) -> float:
