@@ -38,6 +38,7 @@ def test_a_cell_that_was_made_by_something_else_is_refused(toy):
         return SimpleNamespace(exception=lambda: None, result=lambda: kept)
 
     uses = [("file", "data.txt")]
+    assert set(cluster.made_here(toy.grid, uses)) == {"code", "data.txt"}
     whole = cluster.Cluster(FakeClient(()))
     assert whole._kept(toy.grid, done(), "main-a-0") == {"uses": [["file", "data.txt"]]}
     with pytest.raises(BookError, match=r"worker of main-a-0 has data\.txt x where this process has "):
