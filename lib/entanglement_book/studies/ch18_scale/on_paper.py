@@ -161,15 +161,17 @@ def hours(way: Way, gpu: Gpu, gpus: int, shape: Shape = LLAMA_8B, assumed: Assum
     return each * assumed.comparisons / (assumed.share * gpu.peak * gpus) / 3600
 
 
-def bill(way: Way, gpu: Gpu, gpus: int) -> dict[str, str | float | bool]:
-    """Return a row for the page: way, GPUs, hours of one epoch, GB of one GPU, and whether that fits."""
+def bill(way: Way, gpus: int) -> dict[str, str | float | bool]:
+    """Return a row for the page: way, GPUs, hours of one epoch on either kind, GB of one GPU, and whether
+    that fits.
+    """
     held = sum(memory(way, gpus).values())
     return {
         "way": way.title,
-        "GPUs": f"{gpus} {gpu.name.split()[0]}",
-        "hours": hours(way, gpu, gpus),
+        "GPUs": gpus,
+        **{f"hours, {gpu.name.split()[0]}": hours(way, gpu, gpus) for gpu in (A100, H100)},
         "GB": held,
-        "fits": held < 0.95 * gpu.memory / 1e9,  # what the device keeps for itself
+        "fits": held < 0.95 * A100.memory / 1e9,  # the rest is what the device keeps for itself
     }
 
 
