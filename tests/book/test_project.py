@@ -71,7 +71,7 @@ def test_what_a_package_imports_is_installed_with_it(package):
     groups = project["optional-dependencies"]
     wanted = project["dependencies"] + groups["objectives"]
     if package == "entanglement_book":
-        wanted += groups["book"] + groups["fields"]
+        wanted += groups["book"] + groups["fields"] + groups["scale"]
     declared = {re.split(r"[<>=!\[]", name)[0].lower().replace("_", "-") for name in wanted}
     places = packages_distributions()
     own = {"entanglement", "entanglement_book"}
