@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,11 @@ SCALES = ("smoke", "book", "paper")
 REPORT = "90"
 #: Chapters known to be long, started first when no run has been timed yet.
 HEAVY = ("08", "05")
+#: Stands for a cluster of this machine's processes, which ends with the command.
+LOCAL = "local"
+#: Seconds that the scheduler of another cluster has to answer.
+PATIENCE = 5
+_ADDRESS = re.compile(r"(?:(?:tcp|tls)://)?(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>[0-9]{1,5})")
 _CHAPTER = re.compile(r"^(\d\d)_\w+$")
 
 
@@ -273,6 +279,20 @@ def parse_port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise UsageError(f"port {text!r} is not allowed: expected a whole number up to 65535")
     return int(text)
+
+
+def parse_scheduler(text: str) -> str:
+    """Check the address of a scheduler of Dask's, and that something listens there."""
+    found = _ADDRESS.fullmatch(text)
+    if text != LOCAL and (found is None or not 0 < int(found["port"]) < 65536):
+        raise UsageError(f"--scheduler {text!r}: expected {LOCAL}, or an address such as tcp://host:8786")
+    if found is not None:
+        try:
+            where = (found["host"].strip("[]"), int(found["port"]))
+            socket.create_connection(where, PATIENCE).close()
+        except OSError as error:
+            raise UsageError(f"--scheduler {text!r}: nothing answers there ({one_line(error)})") from None
+    return text
 
 
 def parse_only(text: str | None, chapters: list[str]) -> list[str]:

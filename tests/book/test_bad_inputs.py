@@ -70,6 +70,11 @@ WRONG = {
         ("Makefile/x", "not a folder"),
         ("/proc/x/y", "--output"),
     ],
+    "--scheduler": [
+        *((v, "tcp://host:8786") for v in ("", "here", "tcp://", "tcp://h:x", "http://h:1", "h:99999")),
+        ("tcp://127.0.0.1:1", "nothing answers"),
+        ("127.0.0.1:1", "nothing answers"),
+    ],
     "--steps-scale": [(v, "above 0") for v in ("0", "-1", "nan", "inf", "x", "", "1e9")],
 }
 #: The same where a command means something else by the option.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 
 import entanglement
+from entanglement_book.grids.cluster import on_cluster
 from entanglement_book.grids.run import run
 
 MODULE = '''
@@ -117,9 +119,10 @@ def forget():
         del sys.modules[name]
 
 
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    root = tmp_path / "repository"
+@contextmanager
+def made_toy(folder):
+    """The grid in a repository of its own, below a folder."""
+    root = folder / "repository"
     (root / "book" / "results").mkdir(parents=True)
     (root / "lib" / "toys").mkdir(parents=True)
     (root / "lib" / "entanglement").mkdir()
@@ -129,9 +132,37 @@ def toy(tmp_path, monkeypatch):
     # For the graph of the code only: the package that is imported stands before it.
     for name in ("__init__", "registry", "uses"):
         shutil.copy(Path(entanglement.__file__).parent / f"{name}.py", root / "lib" / "entanglement")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(root / "lib")])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # an edit within one second must be seen
-    monkeypatch.chdir(root)
-    forget()
-    yield Toy(root)
-    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(root / "lib")])
+        patch.setattr(sys, "dont_write_bytecode", True)  # an edit within one second must be seen
+        patch.chdir(root)
+        forget()
+        yield Toy(root)
+        forget()
+
+
+@pytest.fixture
+def toy(tmp_path):
+    with made_toy(tmp_path) as made:
+        yield made
+
+
+#: What kills the process of the cell that the file names, once for each line with its name.
+FATAL = """fatal = ROOT / "fatal"
+    names = fatal.read_text().split() if fatal.exists() else []
+    if (name := cell["variant"] + str(cell["seed"])) in names:
+        names.remove(name)
+        fatal.write_text(" ".join(names))
+        os.kill(os.getpid(), signal.SIGKILL)
+    row = {"value\""""
+
+
+@pytest.fixture(scope="module")
+def toy_on_cluster(tmp_path_factory):
+    """The grid, which can kill the process of a cell, and a cluster of two processes that knows it."""
+    with made_toy(tmp_path_factory.mktemp("cluster")) as made:
+        made.edit("from pathlib import Path", "import os\nimport signal\nfrom pathlib import Path")
+        made.edit('row = {"value"', FATAL)
+        # Processes that are spawned look for modules where this one does.
+        with on_cluster("local", 2, made.said.append) as found:
+            yield made, found

@@ -104,6 +104,28 @@ def test_a_table_that_one_side_lacks_differs(toy):
     assert compare(toy.grid.compute("smoke", "nano", b), stored, b) == 0  # a cell that has no "extra"
 
 
+def test_readings_of_a_clock_need_not_be_met_and_must_be_there(toy):
+    toy.run()
+    stored, cell = read_tables(toy.folder), toy.grid.cells("smoke", "nano")[0]
+    fresh = toy.grid.compute("smoke", "nano", cell)
+
+    def apart(clocked, **values):
+        return compare(fresh | {"means": fresh["means"].assign(**values)}, stored, cell, clocked)
+
+    assert apart((), value=9.0) > 1 and apart(("value",), value=9.0) == 0
+    assert apart(("value",), value=0.0) > 0.1 and apart(("value",), value=float("nan")) == np.inf
+    assert apart(("value",), value=9.0, word="8") == np.inf
+    gone = fresh | {"means": fresh["means"].drop(columns="value")}
+    assert compare(gone, stored, cell, ("value",)) == np.inf
+    later = Stored(
+        {**stored.tables, "means": stored["means"].assign(value=stored["means"]["value"] + 1)},
+        {**stored.provenance},
+    )
+    assert not rerun_cell(toy.grid, "smoke", "nano", later, cell).agrees
+    clocked = replace(toy.grid, clocked=("value",))
+    assert rerun_cell(clocked, "smoke", "nano", later, cell).agrees
+
+
 def test_the_commit_draws_the_cell(toy, monkeypatch):
     toy.run()
     cells = [{"seed": seed} for seed in range(50)]

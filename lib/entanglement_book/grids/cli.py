@@ -6,19 +6,28 @@ What is heavy is imported when a command has seen that it can do what it was ask
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.layout import BookError, UsageError, parse_jobs, parse_model, parse_scale
+from entanglement_book.layout import (
+    BookError,
+    UsageError,
+    parse_jobs,
+    parse_model,
+    parse_scale,
+    parse_scheduler,
+)
 from entanglement_book.machine import repository
 from entanglement_book.options import JobsOption, ScaleOption, path_of, say_where
 
 if TYPE_CHECKING:
     from entanglement_book.grids.grid import Grid
+    from entanglement_book.grids.run import Compute
 
 __all__ = ["app"]
 
@@ -78,7 +87,20 @@ def _stored(grids: Iterable[Grid], scale: str, model: str | None) -> list[tuple[
 
 @app.command()
 def run(
-    grid: _Grids = None, scale: ScaleOption = "book", model: _Model = None, jobs: JobsOption = "2"
+    grid: _Grids = None,
+    scale: ScaleOption = "book",
+    model: _Model = None,
+    jobs: JobsOption = "2",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute on a Dask cluster: the address of its scheduler, such as tcp://host:8786, whose "
+            "workers all compute; or local, for a cluster of --jobs processes here. A cell whose worker dies "
+            "is computed again by another.",
+            show_default="no cluster, --jobs processes",
+            metavar="ADDRESS",
+        ),
+    ] = None,
 ) -> int:
     """Compute what is missing and write the tables; it may be stopped, and goes on where it was.
 
@@ -89,16 +111,32 @@ def run(
 
     - `entanglement-book results run`
     - `entanglement-book results run --grid untangling --scale smoke`
+    - `entanglement-book results run --scheduler tcp://10.0.0.2:8786`
     """
     at, count, name = parse_scale(scale), parse_jobs(jobs), _model(model)
     chosen = _chosen(grid)
+    if scheduler is not None:
+        parse_scheduler(scheduler)
     from entanglement_book.grids.run import run as run_grid
 
     say_where(repository())
-    for one in chosen:
-        for base in (name,) if name else one.kept(at) or ("nano",):
-            print(f"tables: {run_grid(one, at, base, jobs=count)}", flush=True)
+    with _computing(scheduler, count) as (count, compute):
+        for one in chosen:
+            for base in (name,) if name else one.kept(at) or ("nano",):
+                print(f"tables: {run_grid(one, at, base, jobs=count, compute=compute)}", flush=True)
     return 0
+
+
+@contextmanager
+def _computing(scheduler: str | None, jobs: int) -> Iterator[tuple[int, Compute | None]]:
+    """How many processes compute cells, and by which function; None for the usual one."""
+    if scheduler is None:
+        yield jobs, None
+        return
+    from entanglement_book.grids.cluster import on_cluster
+
+    with on_cluster(scheduler, jobs) as cluster:
+        yield max(1, len(cluster.workers)), cluster.compute
 
 
 @app.command()

@@ -36,6 +36,8 @@ class Grid:
             1 + |value|. On the same kind the numbers must be equal.
         amplifies: whether a cell's training lets rounding grow until another kind of machine ends elsewhere;
             such a cell is repeated on the same kind only.
+        clocked: columns that were read off a clock. No other run meets them, so where a cell is repeated they
+            only have to be there and above 0.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Grid:
     smoke: str = ""
     tolerance: float = 0.02
     amplifies: Callable[[Cell], bool] | None = None
+    clocked: tuple[str, ...] = ()
 
     @property
     def roots(self) -> tuple[Callable[..., Any], ...]:

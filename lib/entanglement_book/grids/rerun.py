@@ -76,9 +76,23 @@ def difference(new: pd.DataFrame, stored: pd.DataFrame) -> float:
     return worst
 
 
-def compare(fresh: Mapping[str, pd.DataFrame], stored: Stored, cell: Cell) -> float:
+def _clocks_apart(new: pd.DataFrame, stored: pd.DataFrame, clocked: Sequence[str]) -> pd.DataFrame:
+    """Return the new table with the stored clock readings in place of its own, where those are above 0."""
+    read = [name for name in clocked if name in new and name in stored and len(new) == len(stored)]
+    return new.assign(**{name: stored[name].to_numpy() for name in read if (new[name] > 0).all()})
+
+
+def compare(
+    fresh: Mapping[str, pd.DataFrame], stored: Stored, cell: Cell, clocked: Sequence[str] = ()
+) -> float:
     """Return the largest difference between a cell's tables and its rows in the stored ones; infinite where a
     table is missing on one side.
+
+    Args:
+        fresh: the cell's tables, just computed.
+        stored: of the grid.
+        cell: which rows of them.
+        clocked: columns that only have to be there, above 0.
     """
     worst = 0.0
     for name in {*fresh, *stored.tables}:
@@ -91,7 +105,9 @@ def compare(fresh: Mapping[str, pd.DataFrame], stored: Stored, cell: Cell) -> fl
         elif kept is None:
             return float("inf")
         else:
-            worst = max(worst, difference(as_stored(fresh[name], kept), kept.reset_index(drop=True)))
+            kept = kept.reset_index(drop=True)
+            new = _clocks_apart(as_stored(fresh[name], kept), kept, clocked)
+            worst = max(worst, difference(new, kept))
     return worst
 
 
@@ -114,7 +130,7 @@ def rerun_cell(grid: Grid, scale: str, model: str, stored: Stored, cell: Cell) -
         fresh = grid.compute(scale, model, cell)
     seconds = time.perf_counter() - started
     same = stored.provenance["machine"] == machine()
-    worst = compare(fresh, stored, cell)
+    worst = compare(fresh, stored, cell, grid.clocked)
     return Rerun(dict(cell), seconds, same, worst, 0.0 if same else grid.tolerance, frozenset(uses))
 
 

@@ -91,7 +91,8 @@ def repeat_smoke(
         for name, split in content["tables"].items():
             tables[name] = pd.DataFrame(**split)
             rows[name] = rows.get(name, 0) + len(tables[name])
-        again = Rerun(cell, content["seconds"], same, compare(tables, stored, cell), 0.0)
+        worst = compare(tables, stored, cell, grid.clocked)
+        again = Rerun(cell, content["seconds"], same, worst, 0.0)
         if not again.agrees:
             other = "" if same else "; they are of another machine: name a folder with those of this one"
             raise NotMet(f"{what}: {cell_name(cell)} differs by {again.worst:.1e} from {folder}{other}.")

@@ -2,7 +2,7 @@
 
 Each cell is computed on its own, with one thread, and written whole under ``_build/results``; a run that is
 interrupted goes on where it stopped. Processes are joblib's: its ``loky`` backend replaces one that leaves
-memory behind, and inside ``joblib.parallel_config(backend="dask")`` cells go to a cluster.
+memory behind. ``cluster`` gives the same cells to Dask's workers instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from entanglement_book.layout import BookError
 from entanglement_book.locks import exclusive
 from entanglement_book.machine import machine, repository, today, versions
 
-__all__ = ["check_jobs", "compute_cells", "computed", "one_thread", "run"]
+__all__ = ["PACKAGES", "Compute", "check_jobs", "compute_cells", "computed", "one_thread", "run"]
+
+#: (grid, scale, model, cells, processes) → what is kept of these cells, in any order.
+Compute = Callable[[Grid, str, str, Sequence[Cell], int], Iterator[dict[str, Any]]]
+#: Packages whose versions are kept with a cell.
+PACKAGES = ("torch", "transformers", "numpy", "pandas")
 
 
 def one_thread() -> None:
@@ -55,7 +60,7 @@ def computed(grid: Grid, scale: str, model: str, cell: Cell) -> dict[str, Any]:
         "cell": dict(cell),
         "seconds": time.perf_counter() - started,
         "machine": machine(),
-        "versions": versions(("torch", "transformers", "numpy", "pandas")),
+        "versions": versions(PACKAGES),
         "uses": sorted(uses),
         "tables": {name: table.to_dict(orient="split", index=False) for name, table in tables.items()},
     }
@@ -93,6 +98,7 @@ def run(
     root: Path | None = None,
     keep: bool = True,
     say: Callable[[str], None] = print,
+    compute: Compute | None = None,
 ) -> Path:
     """Compute what is missing of a grid and write its tables; tables that are as they should be stay.
 
@@ -104,6 +110,7 @@ def run(
         root: of the repository.
         keep: write under ``book/results``; else only under ``_build``.
         say: where progress lines go.
+        compute: who computes cells, ``Cluster.compute`` say; by default joblib's processes.
 
     Returns:
         The folder of the tables.
@@ -130,7 +137,8 @@ def run(
     with exclusive(lock, f"computing {what}", wait=say):  # and goes on with what another process computed
         sweep(work)
         sweep(folder, idle=HOUR)
-        return _run(grid, scale, model, jobs, code, work, folder if keep else work / "tables", say)
+        target = folder if keep else work / "tables"
+        return _run(grid, scale, model, jobs, code, work, target, say, compute or compute_cells)
 
 
 def _run(
@@ -142,6 +150,7 @@ def _run(
     work: Path,
     target: Path,
     say: Callable[[str], None],
+    compute: Compute,
 ) -> Path:
     what = f"{grid.name} {scale} {model}"
     cells = {cell_name(cell): cell for cell in grid.cells(scale, model)}
@@ -151,7 +160,7 @@ def _run(
     todo = [cell for name, cell in cells.items() if _read_cell(paths[name], grid, code) is None]
     say(f"{what}: {len(cells)} cells, {len(cells) - len(todo)} done already")
     started = time.perf_counter()
-    for number, content in enumerate(compute_cells(grid, scale, model, todo, jobs), start=1):
+    for number, content in enumerate(compute(grid, scale, model, todo, jobs), start=1):
         name, made = cell_name(content["cell"]), code.made_by(grid.roots, map(tuple, content["uses"]))
         write_whole(paths[name], json.dumps(content | made.as_dict()))
         minutes = (time.perf_counter() - started) / 60

@@ -1,0 +1,1 @@
+"""What the steps of a preference training, and looking at its gradients, cost."""
