@@ -291,10 +291,10 @@ def test_a_grid_of_one_cell_is_a_grid(toy):
 def test_only_files_weigh_and_what_weighs_the_most_that_is_allowed_is_kept(toy):
     folder = toy.root / "book" / "results" / "inner" / "more"
     folder.mkdir(parents=True)
-    (folder / "big").write_bytes(b"0" * 10_000_000)
+    (folder / "big").write_bytes(b"0" * 16_000_000)
     assert check([], toy.root) == []
     (folder / "more").write_bytes(b"0")
-    assert check([], toy.root) == ["book/results holds 10.0 MB; at most 10 MB are kept"]
+    assert check([], toy.root) == ["book/results holds 16.0 MB; at most 16 MB are kept"]
 
 
 def test_a_grid_is_asked_for_by_a_grid_and_a_scale(toy):

@@ -226,8 +226,8 @@ def test_a_damaged_provenance_is_one_line(toy, content):
 
 def test_results_must_stay_small(toy):
     assert not any("MB" in problem for problem in check([], toy.root))
-    (toy.root / "book" / "results" / "big").write_bytes(b"0" * 10_000_001)
-    assert check([], toy.root) == ["book/results holds 10.0 MB; at most 10 MB are kept"]
+    (toy.root / "book" / "results" / "big").write_bytes(b"0" * 16_000_001)
+    assert check([], toy.root) == ["book/results holds 16.0 MB; at most 16 MB are kept"]
 
 
 @pytest.mark.parametrize(("jobs", "cells", "processes"), [(1, 4, 1), (2, 4, 2), (8, 4, 4), (3, 0, 1)])
