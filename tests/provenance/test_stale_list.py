@@ -142,18 +142,18 @@ def new(logps: PairLogps) -> torch.Tensor:
 NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
 #: Chapters that train, or take a training step, while their page is made.
 TRAINING = {
-    "controlling_each_response", "measuring_gradients", "one_number", "rewards_instead_of_margins",
-    "rlhf_in_two_steps", "sentiment_gpt2", "token_by_token", "training_dynamics", "underspecified_margin",
-    "which_tokens_matter",
+    "audit_your_data", "controlling_each_response", "measuring_gradients", "one_number",
+    "rewards_instead_of_margins", "rlhf_in_two_steps", "sentiment_gpt2", "token_by_token",
+    "training_dynamics", "underspecified_margin", "which_tokens_matter",
 }  # fmt: skip
 #: Chapters that take the loss DPO from the registry: its title might be shown.
 WITH_DPO = (TRAINING - {"token_by_token"}) | {
-    "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
+    "at_scale", "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
 }  # fmt: skip
 #: The chapter that puts the ways of all grids on near-copies into one picture, under their titles.
 EVERY_WAY = "ranking_contrast_generation"
-SIMPO_CHAPTERS = {"every_margin_loss", "training_dynamics", "where_the_probability_goes"}
-WITH_SET_MEANS = {"controlling_each_response", "one_number", "which_tokens_matter"}
+SIMPO_CHAPTERS = {"audit_your_data", "every_margin_loss", "training_dynamics", "where_the_probability_goes"}
+WITH_SET_MEANS = {"audit_your_data", "controlling_each_response", "one_number", "which_tokens_matter"}
 #: All chapters but the report; a new one is found, and need not be named here.
 ALL = {
     path.stem.partition("_")[2] for path in (ROOT / "notebooks").glob("*.ipynb") if not is_report(path.stem)
@@ -292,6 +292,7 @@ EDITS = {
                 "ch11_one_number/grid_ratio",
                 "ch12_which_tokens/grid",
                 "ch13_control/grid",
+                "ch17_audit/grid_audits",
             )
         ],
         Stale.of(
@@ -302,7 +303,7 @@ EDITS = {
     ),
     "change an optimizer": (
         [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
-        Stale.of(pages=TRAINING, grids=grids_that_used("optimizer", "adamw"), bench=STEPS),
+        Stale.of(pages=TRAINING | {"at_scale"}, grids=grids_that_used("optimizer", "adamw"), bench=STEPS),
     ),
     "change the lock file": ([("requirements.lock", "==", "==9")], Stale.of(pages=ALL, verdicts=())),
     "change a checkpoint": (

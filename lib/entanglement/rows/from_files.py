@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -154,7 +155,8 @@ def _table(file: IO[bytes]) -> Iterator[Row]:
 
 
 def _columns(file: IO[bytes]) -> Iterator[Row]:
-    parquet = _needed("pyarrow.parquet", "a Parquet file")
+    with _needed("pyarrow", "a Parquet file"):
+        from pyarrow import parquet
     try:
         table = parquet.ParquetFile(io.BytesIO(file.read()))
         batches = table.iter_batches(batch_size=256)
@@ -169,13 +171,14 @@ def _columns(file: IO[bytes]) -> Iterator[Row]:
         raise
 
 
-def _needed(module: str, what: str) -> Any:
-    from importlib import import_module
-
+@contextmanager
+def _needed(package: str, what: str) -> Iterator[None]:
+    """Say in one line that a package is missing. It is imported by its own name and not by a variable's, so
+    that the book's cache sees what is used.
+    """
     try:
-        return import_module(module)
+        yield
     except ImportError:
-        package = module.partition(".")[0]
         raise ValueError(f"{what} needs the package {package}: pip install {package}") from None
 
 
@@ -190,8 +193,9 @@ KINDS: dict[str, Callable[[IO[bytes]], Iterator[Row]]] = {
 
 
 def _saved(folder: Path, split: str) -> Iterator[Row]:
-    datasets = _needed("datasets", "a folder of a dataset")
-    found = datasets.load_from_disk(str(folder))
+    with _needed("datasets", "a folder of a dataset"):
+        import datasets
+    found: Any = datasets.load_from_disk(str(folder))
     if isinstance(found, Mapping):
         if split not in found:
             raise ValueError(
@@ -203,7 +207,8 @@ def _saved(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _of_hub(name: str, split: str) -> Iterator[Row]:
-    datasets = _needed("datasets", "a dataset of the hub")
+    with _needed("datasets", "a dataset of the hub"):
+        import datasets
     try:
         found = datasets.load_dataset(name, split=split)
     except Exception as error:  # no network, no such name, a script: all are told by one line

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.auditing import AuditReport
+from entanglement.files import write_whole
 from entanglement.logps import response_logps
 from entanglement.pairs import PreferencePair
 from entanglement.rows import Comparison, encode, judge, padded, read_rows
@@ -58,14 +59,14 @@ GUIDE = (
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> Path:
     """Write pairs as JSON lines with the columns prompt, chosen and rejected."""
     rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def verdicts(folder: Path, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """Return what is said of each of ``ODD_ROWS``, read from a file: row, chosen, rejected, verdict."""
     path = folder / "odd.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ODD_ROWS), encoding="utf-8")
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in ODD_ROWS))
     judged = judge(read_rows(path), "explicit", tokenizer)
     found = [
         {"row": one.place, "chosen": row["chosen"], "rejected": row["rejected"], "verdict": one.verdict}
