@@ -14,35 +14,31 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.checks import non_empty, whole
-from entanglement.logps import PairLogps
-from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.logps import PairLogps, takes_positions
+from entanglement.pairs import PairBatch, PreferencePair, collate, with_names
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
+from entanglement.token_ids import context_length
 
-__all__ = ["GROUP", "by_length", "collate_left", "context_length", "grouped_logps", "shuffled"]
+__all__ = ["GROUP", "by_length", "collate_for", "grouped_logps", "length_groups", "shuffled"]
 
 #: Pairs a group.
 GROUP = 8
 
 
 @checked()
-def context_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the longest sequence, in tokens; None for no limit, which tokenizers give as a huge number."""
-    longest = tokenizer.model_max_length
-    return longest if longest is not None and longest < 1_000_000 else None
-
-
-@checked()
-def collate_left(
-    pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
+def collate_for(
+    model: nn.Module, pairs: Sequence[PreferencePair], tokenizer: PreTrainedTokenizerBase, append_eos: bool
 ) -> PairBatch:
-    """Return ``collate`` with the padding on the left and no sequence longer than the context.
+    """Return ``collate`` as the model needs it: no sequence longer than its context, and padding on the left.
 
-    All responses then end in the same last columns, and only those need logits.
+    All responses then end in the same last columns, and only those need logits. A model that takes no
+    ``position_ids`` gets its padding on the right.
     """
     return collate(
-        pairs, tokenizer, append_eos=append_eos, max_length=context_length(tokenizer), padding_side="left"
-    )
+        pairs, tokenizer, append_eos=append_eos, max_length=context_length(tokenizer, model),
+        padding_side="left" if takes_positions(model) else "right",
+    )  # fmt: skip
 
 
 @checked(size=whole(1))
@@ -50,6 +46,32 @@ def by_length(pairs: Sequence[PreferencePair], size: int = GROUP) -> list[list[i
     """Split the positions of pairs into groups with prompts of similar length."""
     order = sorted(range(len(pairs)), key=lambda i: (len(pairs[i].prompt), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@checked(pairs=non_empty, size=whole(1))
+def length_groups(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    append_eos: bool = False,
+    size: int = GROUP,
+) -> tuple[list[int], list[PairBatch]]:
+    """Return the pairs in groups of similar length.
+
+    Args:
+        model: that is to read them.
+        tokenizer: the model's.
+        pairs: B of them. Those without an id get their place in this list as a name.
+        append_eos: as in ``collate``.
+        size: pairs a group.
+
+    Returns:
+        The group order, the B places in ``pairs`` group after group; and the groups.
+    """
+    named = with_names(pairs)
+    groups = by_length(named, size)
+    batches = [collate_for(model, [named[i] for i in group], tokenizer, append_eos) for group in groups]
+    return [i for group in groups for i in group], batches
 
 
 @checked(n=whole(0), steps=whole(0), batch_size=whole(1))
@@ -82,10 +104,9 @@ def grouped_logps(
     Returns:
         (B,) sums over the responses, nats, and the responses' lengths, on the model's device.
     """
-    groups = by_length(pairs)
-    batches = [collate_left([pairs[i] for i in group], tokenizer, append_eos) for group in groups]
+    order, batches = length_groups(model, tokenizer, pairs, append_eos)
     parts = [quick_logps(model, batch) for batch in batches]
-    back = torch.argsort(torch.tensor([i for group in groups for i in group]))
+    back = torch.argsort(torch.tensor(order))
     chosen, rejected = (torch.cat([part[side] for part in parts])[back] for side in (0, 1))
     lengths = (
         torch.cat([getattr(batch, side) for batch in batches])[back].to(chosen.device)

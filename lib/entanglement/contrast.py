@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left
+from entanglement.batches import length_groups
 from entanglement.checks import non_empty, positive
 from entanglement.logps import model_device
 from entanglement.pairs import PreferencePair
@@ -77,10 +77,10 @@ def pair_embeddings(
     inner: Any = model
     if not hasattr(inner, "base_model") or not hasattr(inner, "config"):
         raise ValueError(f"model is a {type(model).__name__}; expected a language model of transformers.")
-    groups = by_length(pairs)
+    order, batches = length_groups(model, tokenizer, pairs)
     parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    for group in groups:
-        batch = collate_left([pairs[i] for i in group], tokenizer, False).to(model_device(model))
+    for group in batches:
+        batch = group.to(model_device(model))
         states = inner.base_model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
@@ -94,7 +94,7 @@ def pair_embeddings(
         answers = _mean(states, answer)
         n = len(batch)
         parts.append((_mean(states[:n], prompt[:n]), answers[:n], answers[n:]))
-    back = torch.argsort(torch.tensor([i for group in groups for i in group]))
+    back = torch.argsort(torch.tensor(order))
     prompts, chosen, rejected = (torch.cat([part[side] for part in parts])[back] for side in range(3))
     return prompts, chosen, rejected
 

@@ -22,8 +22,9 @@ from entanglement.signatures import checked
 
 __all__ = ["CASES", "Case", "PairGeometry", "as_float64"]
 
-Case = Literal["ideal", "both_down", "both_up", "reversed"]
-#: In the order in which tables and figures show them.
+Case = Literal["ideal", "both_down", "both_up", "reversed", "equal"]
+#: What a step can do to a pair, in the order in which tables and figures show it. ("equal" is none: there is
+#: nothing to choose between.)
 CASES: tuple[Case, ...] = ("ideal", "both_down", "both_up", "reversed")
 
 Numbers = torch.Tensor | float | Sequence[float]
@@ -184,6 +185,12 @@ class PairGeometry:
         high = torch.where(positive, self.rejected_sq / self.inner, torch.inf)
         return low, torch.maximum(low, high)  # rounding may cross the ends of a one-point band
 
+    @property
+    def equal(self) -> torch.Tensor:
+        """(B,) bool: the two gradients are the same and not 0, a² = b² = c, up to rounding of float64."""
+        sums = (self.chosen_sq - self.inner).abs() + (self.rejected_sq - self.inner).abs()
+        return (self.inner > 0) & (sums <= TIE * self.inner)
+
     # --- the paper's condition ------------------------------------------------------------------------------
 
     @property
@@ -254,6 +261,8 @@ class PairGeometry:
         "both_down": chosen falls and rejected does not rise. "both_up": rejected rises and chosen does not
         fall. "reversed": chosen falls and rejected rises; only a negative weight can do that.
         "ideal": neither. To fall is to change by less than 0, to rise by more: an exact tie is neither.
+        "equal", whatever the weights: the two gradients are the same and not 0, as those of two identical
+        responses are; then no step changes the margin.
         """
         chosen, rejected = self.rates(d_w, d_l)
         names: dict[tuple[bool, bool], Case] = {
@@ -263,9 +272,11 @@ class PairGeometry:
             (True, True): "reversed",
         }
         falls, rises = (chosen < 0).tolist(), (rejected > 0).tolist()
-        return [names[key] for key in zip(falls, rises, strict=True)]
+        found = zip(self.equal.tolist(), falls, rises, strict=True)
+        return ["equal" if same else names[fall, rise] for same, fall, rise in found]
 
     def case_shares(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> dict[Case, float]:
-        """Return the share of the pairs in each case; the four shares sum to 1."""
+        """Return the share of the pairs in each case: of ``CASES``, and of "equal" if some are."""
         cases = self.case(d_w, d_l)
-        return {name: cases.count(name) / max(len(cases), 1) for name in CASES}
+        names: tuple[Case, ...] = (*CASES, "equal") if "equal" in cases else CASES
+        return {name: cases.count(name) / max(len(cases), 1) for name in names}

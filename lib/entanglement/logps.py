@@ -26,6 +26,7 @@ __all__ = [
     "response_logits",
     "response_logps",
     "row_logps",
+    "takes_positions",
     "token_logps",
 ]
 
@@ -195,6 +196,26 @@ def _forward_arguments(model: nn.Module) -> set[str]:
 
 
 @checked()
+def takes_positions(model: nn.Module) -> bool:
+    """Whether the model's forward takes ``position_ids``, without which padding has to be on the right."""
+    return "position_ids" in _forward_arguments(model)
+
+
+def _refuse_soft_prompt(model: nn.Module) -> None:
+    """Refuse a model whose adapter (peft) puts positions of its own before the text.
+
+    Its logits stand as many places later, and it drops the ``position_ids`` that it is given. (Prefix tuning
+    adds keys and values only, and is right.)
+    """
+    config: Any = getattr(model, "active_peft_config", None)
+    if getattr(config, "is_prompt_learning", False) and str(config.peft_type.value) != "PREFIX_TUNING":
+        raise ValueError(
+            f"row_logps: the adapter is {config.peft_type.value}: {config.num_virtual_tokens} soft tokens "
+            "before all text; expected none (LoRA, DoRA, IA3 and prefix tuning are right)."
+        )
+
+
+@checked()
 @dataclass(frozen=True)
 class ResponseLogits:
     """The logits of one forward pass, and where in them each of the N response tokens is predicted.
@@ -244,6 +265,7 @@ def response_logits(
                 f"row_logps: {name} is {tuple(value.shape)} of {value.dtype}; expected whole numbers, (R, T) "
                 f"like input_ids, {tuple(input_ids.shape)}."
             )
+    _refuse_soft_prompt(model)
     accepted = _forward_arguments(model)
     extra: dict[str, Any] = {}
     if "position_ids" in accepted:
@@ -287,7 +309,8 @@ def row_logps(
     float32.
 
     Raises:
-        ValueError: the rows have padding before their first token and the model takes no ``position_ids``.
+        ValueError: the rows have padding before their first token and the model takes no ``position_ids``;
+            or a soft prompt (peft's prompt tuning).
     """
     return response_logits(model, input_ids, attention_mask, position_ids, response_mask).logps()
 

@@ -3,7 +3,7 @@
 The prompt and the response are tokenized *separately* and their ids are joined. A byte-pair merge can
 therefore never move the boundary between them, so the first response token is the same in training and in
 measurement. Whether the end-of-sequence token belongs to the response is one explicit argument,
-``append_eos``, that the batch carries with it.
+``append_eos``, that the batch carries with it. How each text is read: ``token_ids``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import torch
 
 from entanglement.checks import device, whole
 from entanglement.signatures import checked
+from entanglement.token_ids import prompt_ids, response_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PairBatch", "PreferencePair", "collate"]
+__all__ = ["PairBatch", "PreferencePair", "collate", "pair_name", "with_names"]
 
 
 @checked()
@@ -28,7 +29,8 @@ __all__ = ["PairBatch", "PreferencePair", "collate"]
 class PreferencePair:
     """One comparison: a prompt, the preferred (chosen, w) and the dispreferred (rejected, l) response.
 
-    A response usually begins with a space, because it is tokenized on its own.
+    A response usually begins with a space, because it is tokenized on its own. A pair without an id is called
+    by its place in the list that it was given in (``pair_name``).
     """
 
     prompt: str
@@ -37,13 +39,26 @@ class PreferencePair:
     id: str = ""
 
 
+@checked(place=whole(0))
+def pair_name(pair: PreferencePair, place: int) -> str:
+    """Return a pair's id, or "pair 3" for the one at place 3 of its list (counted from 0) if it has none."""
+    return pair.id or f"pair {place}"
+
+
+@checked()
+def with_names(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """Return the same pairs, those without an id with their name (``pair_name``) as one."""
+    return [pair if pair.id else replace(pair, id=pair_name(pair, i)) for i, pair in enumerate(pairs)]
+
+
 @checked()
 @dataclass(frozen=True)
 class PairBatch:
     """B pairs as 2B padded sequences: rows 0..B-1 are chosen, rows B..2B-1 are rejected.
 
     Attributes:
-        input_ids: (2B, T) token ids, prompt then response, padded.
+        input_ids: (2B, T) token ids, prompt then response, padded. What was given for padding is replaced by
+            id 0, which every vocabulary has: a tokenizer's own may lie outside the model's.
         attention_mask: (2B, T) 1 on real tokens, 0 on padding.
         response_mask: (2B, T) True on response tokens (and on the end-of-sequence token if appended).
         append_eos: whether each response ends with the end-of-sequence token.
@@ -65,6 +80,7 @@ class PairBatch:
                     f"PairBatch: {name} has shape {found}; expected (2B, T), the same as input_ids, "
                     f"for B = {len(self.ids)} ids."
                 )
+        object.__setattr__(self, "input_ids", self.input_ids.masked_fill(self.attention_mask == 0, 0))
 
     def __len__(self) -> int:
         return self.input_ids.shape[0] // 2
@@ -84,6 +100,13 @@ class PairBatch:
     def rejected_len(self) -> torch.Tensor:
         """(B,) number of rejected response tokens n_l."""
         return self.response_mask[len(self) :].sum(dim=1)
+
+    @property
+    def identical(self) -> tuple[bool, ...]:
+        """Of each of the B pairs, whether its two sequences are the same: nothing to choose between."""
+        parts = zip(self.input_ids, self.attention_mask.bool(), self.response_mask, strict=True)
+        rows = [(ids[real].tolist(), response[real].tolist()) for ids, real, response in parts]
+        return tuple(rows[i] == rows[i + len(self)] for i in range(len(self)))
 
     @checked(device=device)
     def to(self, device: torch.device | str) -> PairBatch:
@@ -113,10 +136,6 @@ class PairBatch:
         )
 
 
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 @checked(max_length=whole(1))
 def collate(
     pairs: Sequence[PreferencePair],
@@ -131,11 +150,14 @@ def collate(
     Args:
         pairs: B pairs, B >= 1.
         tokenizer: any Hugging Face tokenizer. Its beginning-of-sequence token is put before the prompt if it
-            has one; this also gives an empty prompt a position to predict the response from.
-        append_eos: whether the end-of-sequence token is part of every response. One-token responses are one
-            token only without it.
-        max_length: longest sequence in tokens. Longer ones lose tokens from the *left of the prompt*, never
-            from the response.
+            has one and the text does not begin with it; this also gives an empty prompt a position to
+            predict the response from. (SmolLM2-Instruct's is the token that opens a turn of a chat.) To
+            leave it out, set ``tokenizer.bos_token = None``. A special token that is written out in a text is
+            read as that token (``special_tokens_in`` names them).
+        append_eos: whether the end-of-sequence token is part of every response; one that ends with it gets
+            no second. One-token responses are one token only without it.
+        max_length: longest sequence in tokens. Where one of the two is longer, both lose tokens from the
+            *left of the prompt*, never from the response: the two answer the same prompt.
         padding_side: where padding goes; no result may depend on it.
 
     Returns:
@@ -150,33 +172,14 @@ def collate(
         raise ValueError("collate: got no pairs; expected at least one PreferencePair.")
     if append_eos and tokenizer.eos_token_id is None:
         raise ValueError("collate: append_eos=True, but the tokenizer has no end-of-sequence token.")
-    names = tuple(pair.id or f"pair {i}" for i, pair in enumerate(pairs))
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    rows: list[tuple[list[int], int]] = []  # (ids, number of response tokens at the end)
-    for side in ("chosen", "rejected"):
-        for name, pair in zip(names, pairs, strict=True):
-            response = _encode(getattr(pair, side), tokenizer)
-            if not response:
-                raise ValueError(f"collate: the {side} response of {name} has no tokens.")
-            if append_eos:
-                response = [*response, tokenizer.eos_token_id]
-            prompt = bos + _encode(pair.prompt, tokenizer)
-            if not prompt:
-                raise ValueError(f"collate: the prompt of {name} has no tokens to predict the response from.")
-            if max_length is not None:
-                room = max_length - len(response)
-                if room < len(bos) + 1:
-                    raise ValueError(
-                        f"collate: the {side} response of {name} has {len(response)} tokens and needs at "
-                        f"least one prompt token before it; max_length={max_length} leaves no room."
-                    )
-                if len(prompt) > room:
-                    prompt = bos + prompt[len(prompt) - room + len(bos) :]
-            rows.append((prompt + response, len(response)))
-
+    names = tuple(pair_name(pair, i) for i, pair in enumerate(pairs))
+    parts = [
+        _tokens(pair, name, tokenizer, append_eos, max_length)
+        for name, pair in zip(names, pairs, strict=True)
+    ]
+    rows = [(prompt + sides[side], len(sides[side])) for side in (0, 1) for prompt, *sides in parts]
     longest = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-    input_ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
     attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
     response_mask = torch.zeros((len(rows), longest), dtype=torch.bool)
     for i, (ids, n_response) in enumerate(rows):
@@ -186,3 +189,28 @@ def collate(
         attention_mask[i, start:end] = 1
         response_mask[i, end - n_response : end] = True
     return PairBatch(input_ids, attention_mask, response_mask, append_eos, names)
+
+
+def _tokens(
+    pair: PreferencePair,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    append_eos: bool,
+    max_length: int | None,
+) -> tuple[list[int], list[int], list[int]]:
+    """Return the ids of the prompt, shortened for the longer response, and of both responses."""
+    sides = [response_ids(text, tokenizer, append_eos=append_eos) for text in (pair.chosen, pair.rejected)]
+    for side, ids in zip(("chosen", "rejected"), sides, strict=True):
+        if not ids:
+            raise ValueError(f"collate: the {side} response of {name} has no tokens.")
+        least = 1 if tokenizer.bos_token_id is None else 2
+        if max_length is not None and max_length - len(ids) < least:
+            raise ValueError(
+                f"collate: the {side} response of {name} has {len(ids)} tokens and needs at "
+                f"least one prompt token before it; max_length={max_length} leaves no room."
+            )
+    room = None if max_length is None else max_length - max(map(len, sides))
+    prompt = prompt_ids(pair.prompt, tokenizer, room)
+    if not prompt:
+        raise ValueError(f"collate: the prompt of {name} has no tokens to predict the response from.")
+    return prompt, sides[0], sides[1]

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, row_logps
 from entanglement.signatures import checked
+from entanglement.token_ids import context_length, prompt_ids
 
 __all__ = ["Continuations", "continuation_logps", "continue_ids", "continue_prompts"]
 
@@ -42,12 +43,10 @@ class Continuations:
 
 
 def _prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], room: int
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], room: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (n, T) ids and mask of prompts padded on the left; too long ones lose their beginning."""
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
-    rows = [first + list(row)[max(0, len(row) - room + len(first)) :] for row in rows]
+    rows = [prompt_ids(text, tokenizer, room) for text in prompts]
     longest = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -78,13 +77,10 @@ def continue_prompts(
     Raises:
         ValueError: no prompts, or a length that leaves no room for them.
     """
-    context = min(tokenizer.model_max_length, 1 << 20)
-    if not prompts or not 1 <= tokens < context:
-        raise ValueError(
-            f"continue_prompts: {len(prompts)} prompts, tokens={tokens}; "
-            f"expected some, and 1 to {context - 1} tokens."
-        )
-    ids, mask = _prompts(tokenizer, prompts, context - tokens)
+    context = context_length(tokenizer, model)
+    if context is not None and tokens >= context:
+        raise ValueError(f"continue_prompts: tokens={tokens}; expected 1 to {context - 1}.")
+    ids, mask = _prompts(tokenizer, prompts, None if context is None else context - tokens)
     return continue_ids(model, ids, mask, tokens, seed=seed)
 
 

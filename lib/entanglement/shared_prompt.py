@@ -36,6 +36,7 @@ def can_share(model: nn.Module) -> bool:
     return (
         getattr(config, "model_type", None) in ARCHITECTURES
         and getattr(config, "_attn_implementation", None) in _ATTENTION
+        and not getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     )
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.loglinear import suffix_pairs
 from entanglement.logps import response_logps
 from entanglement.losses.goals import goal_loss
@@ -100,9 +100,9 @@ def test_what_a_request_costs_and_whether_dpo_meets_it(tiny_model, tokenizer, pa
 @pytest.mark.parametrize("share", [0.5, 0.7])
 def test_dpos_own_steps_ask_for_a_share_of_the_rest(tiny_model, tokenizer, pair, share):
     model, target = tiny_model("gpt2-tied"), 1e-3  # small enough to be of first order
-    start = response_logps(model, collate_left([pair], tokenizer, False))
+    start = response_logps(model, collate_for(model, [pair], tokenizer, False))
     said = margin_alone(model, tokenizer, pair, target, share=share, max_steps=1)
-    now = response_logps(model, collate_left([pair], tokenizer, False))
+    now = response_logps(model, collate_for(model, [pair], tokenizer, False))
     moved = [float((new - old).detach()) for new, old in zip(now, start, strict=True)]
     assert said == pytest.approx(moved, abs=1e-9)  # where it gave up, the last step included
     geometry = measured(tiny_model("gpt2-tied"), tokenizer, [pair])

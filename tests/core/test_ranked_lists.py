@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.gradients import pair_geometry
 from entanglement.logps import pair_logps
 from entanglement.pairs import PreferencePair
@@ -31,7 +31,7 @@ def test_candidates_have_the_log_probabilities_of_pairs(tiny_model, tokenizer, a
     found = list_logps(model, tokenizer, LISTS, append_eos=append_eos)
     for b, some in enumerate(LISTS):
         for i, j in ((0, 1), (2, 3)):
-            logps = pair_logps(model, collate_left([as_pairs(some, i, j)], tokenizer, append_eos))
+            logps = pair_logps(model, collate_for(model, [as_pairs(some, i, j)], tokenizer, append_eos))
             expected = torch.stack([logps.chosen[0], logps.rejected[0]])
             torch.testing.assert_close(found[b, [i, j]], expected, check_dtype=False)
 
@@ -41,7 +41,7 @@ def test_candidates_have_the_gradients_of_pairs_and_a_true_step_moves_them_so(ti
     geometry = list_geometry(model, tokenizer, LISTS)
     for b, some in enumerate(LISTS):
         for i, j in ((0, 1), (1, 3)):
-            pair = pair_geometry(model, collate_left([as_pairs(some, i, j)], tokenizer, False))
+            pair = pair_geometry(model, collate_for(model, [as_pairs(some, i, j)], tokenizer, False))
             torch.testing.assert_close(geometry.gram[b, i, j], pair.inner[0], atol=1e-9, rtol=1e-9)
             torch.testing.assert_close(geometry.gram[b, i, i], pair.chosen_sq[0], atol=1e-9, rtol=1e-9)
     ranking, one = get_ranking("lambdarank", beta=1.0), LISTS[:1]

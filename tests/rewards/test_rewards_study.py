@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.models import load_model
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import RewardModel, draw_answers
@@ -176,12 +176,12 @@ def test_answers_are_told_apart_by_their_label(monkeypatch):
 
 
 def test_tokens_are_counted_once_for_a_prompt_and_thrice_for_a_step():
-    _, tokenizer = load_model("nano")
+    model, tokenizer = load_model("nano")
     pairs = [
         PreferencePair("The film was", " good", " bad", "x"),
         PreferencePair("A day", " bad", " good", "y"),
     ]
-    batch = collate_left(pairs, tokenizer, False)
+    batch = collate_for(model, pairs, tokenizer, False)
     prompts = int((batch.attention_mask.sum() - batch.response_mask.sum()) / 2)
     assert _read(tokenizer, pairs, [[0, 1]], both=True) == 4 * (prompts + int(batch.response_mask.sum()))
     assert _read(tokenizer, pairs, [[0, 1], [0, 1]], both=False) == 6 * (

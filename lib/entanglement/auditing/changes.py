@@ -92,11 +92,11 @@ def narrowed(pair: EncodedPair) -> EncodedPair:
     prefix, suffix = alike["prefix"], alike["suffix"]
     if min(len(pair.chosen), len(pair.rejected)) == prefix + suffix:
         prefix, suffix = (prefix, suffix - 1) if suffix else (prefix - 1, suffix)
-    start, other = pair.chosen[:prefix], pair.rejected_prompt
+    start = pair.chosen[:prefix]
     ends = (len(pair.chosen) - suffix, len(pair.rejected) - suffix)
     return replace(
         pair, prompt=pair.prompt + start, chosen=pair.chosen[prefix : ends[0]],
-        rejected=pair.rejected[prefix : ends[1]], rejected_prompt=None if other is None else other + start,
+        rejected=pair.rejected[prefix : ends[1]],
     )  # fmt: skip
 
 

@@ -21,16 +21,7 @@ from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["EQUAL", "own_geometry"]
-
-#: The case of a pair whose two responses are the same tokens: the margin's gradient is zero.
-EQUAL = "equal"
-
-
-def _equal(batch: PairBatch) -> list[bool]:
-    n, ids = len(batch), batch.input_ids.masked_fill(~batch.response_mask, -1)
-    sides = [[row[row >= 0].tolist() for row in part] for part in (ids[:n], ids[n:])]
-    return [chosen == rejected for chosen, rejected in zip(*sides, strict=True)]
+__all__ = ["own_geometry"]
 
 
 @checked(groups=non_empty)
@@ -46,8 +37,7 @@ def own_geometry(model: nn.Module, groups: Sequence[PairBatch], loss: Loss) -> p
         One row a pair, in order: pair; chosen_logp, rejected_logp (nats); a, b (norms of the two gradients),
         c (their inner product), cosine; band_low, band_high (the ratios of the two weights with which a step
         on this pair lowers neither the chosen nor raises the rejected response); r (the loss's own ratio);
-        case (``PairGeometry.case``, or "equal" for two responses of the same tokens); ches, ches_mean
-        (``alike_states``).
+        case (``PairGeometry.case``); ches, ches_mean (``alike_states``).
     """
     parts = []
     for group in groups:
@@ -58,9 +48,6 @@ def own_geometry(model: nn.Module, groups: Sequence[PairBatch], loss: Loss) -> p
         lengths = (group.chosen_len.to(device), group.rejected_len.to(device))
         d_w, d_l = loss.weights(PairLogps(chosen, rejected, chosen, rejected, *lengths))
         d_w, d_l = d_w.double().cpu(), d_l.double().cpu()
-        cases = [
-            EQUAL if same else case for same, case in zip(_equal(group), geometry.case(d_w, d_l), strict=True)
-        ]
         low, high = geometry.band
         ches, ches_mean = alike_states(model, group)
         columns = {
@@ -69,5 +56,5 @@ def own_geometry(model: nn.Module, groups: Sequence[PairBatch], loss: Loss) -> p
             "band_high": high, "r": d_w / d_l, "ches": ches, "ches_mean": ches_mean,
         }  # fmt: skip
         numbers = {name: value.double().cpu().numpy() for name, value in columns.items()}
-        parts.append(pd.DataFrame({"pair": list(group.ids)} | numbers | {"case": cases}))
+        parts.append(pd.DataFrame({"pair": list(group.ids)} | numbers | {"case": geometry.case(d_w, d_l)}))
     return pd.concat(parts, ignore_index=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from entanglement.auditing.alikeness import alikeness
-from entanglement.auditing.own_geometry import EQUAL
 from entanglement.checks import share, whole
 from entanglement.rows import TRAINED, EncodedPair, Judged, Row, TokensAs, judge, read_rows, recognize
 from entanglement.rows.encoded import as_text
@@ -126,7 +125,7 @@ def draw_sample(
             "verdict": [one.verdict for one in judged],
             "said": [_shown(one.said, _SAID) for one in judged],
             "trained": [one.verdict in TRAINED for one in judged],
-            "case": [EQUAL if one.verdict in _SAME else "" for one in judged],
+            "case": ["equal" if one.verdict in _SAME else "" for one in judged],
         }
     )
     usable = [one for one in judged if one.verdict in TRAINED]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from entanglement.auditing.own_geometry import EQUAL
 from entanglement.geometry import CASES
 from entanglement.rows import TRAINED, VERDICTS
 
@@ -43,7 +42,7 @@ def sum_up(
     found: dict[str, Any] = {"schema": SCHEMA, "run": run, "rows": len(rows)}
     found["verdicts"] = {name: int(counts[name]) for name in VERDICTS if name in counts}
     found["trained"] = int(rows["verdict"].isin(TRAINED).sum())
-    found["equal"] = int((rows["case"] == EQUAL).sum())
+    found["equal"] = int((rows["case"] == "equal").sum())
     found["sampled"] = len(pairs)
     held = pairs[pairs["held_out"]] if len(pairs) else pairs
     found["held_out"] = len(held)
@@ -85,7 +84,7 @@ def _geometry(pairs: pd.DataFrame) -> dict[str, Any]:
     counts = some["case"].value_counts()
     return {
         "pairs": len(some),
-        "cases": {name: int(counts.get(name, 0)) for name in (*CASES, EQUAL)},
+        "cases": {name: int(counts.get(name, 0)) for name in (*CASES, "equal")},
         "cosine": float(some["cosine"].median()),
         "norm_ratio": float((some["b"] / some["a"]).median()),
     }

@@ -64,7 +64,9 @@ def pair_geometry(
     refuse_infinite(squares, batch, rows, "gradient", where)
     # A sum of products that cancel may fall below zero by rounding.
     a2, b2 = squares.clamp(min=0).split(n_pairs)
-    return PairGeometry(a2, b2, gram[:, 0, 1], batch.ids)
+    # Of two responses with the same tokens only rounding would tell the gradients apart.
+    same = torch.tensor(batch.identical)
+    return PairGeometry(a2, torch.where(same, a2, b2), torch.where(same, a2, gram[:, 0, 1]), batch.ids)
 
 
 def _head(plan: Plan, logits: torch.Tensor) -> Call | None:

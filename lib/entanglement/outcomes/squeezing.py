@@ -16,12 +16,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from entanglement.batches import collate_for
 from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device, response_logits
-from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.pairs import PairBatch, PreferencePair, with_names
 from entanglement.sampling import continuation_logps, continue_prompts
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
+from entanglement.token_ids import response_ids
 
 __all__ = ["answer_moves", "first_difference", "mass_moves", "next_token_probs", "token_moves"]
 
@@ -177,25 +179,25 @@ def _share_alike(
 ) -> float:
     alike = 0
     for answer, text in zip(answers, texts, strict=True):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = response_ids(text, tokenizer)
         n = min(len(ids), len(answer))
         alike += list(ids[:n]) == answer[:n]
     return alike / len(answers)
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], size: int = 8
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair], size: int = 8
 ) -> Iterator[PairBatch]:
-    longest = min(tokenizer.model_max_length, 1 << 20)
-    for start in range(0, len(pairs), size):
-        yield collate(pairs[start : start + size], tokenizer, max_length=longest, padding_side="left")
+    named = with_names(pairs)
+    for start in range(0, len(named), size):
+        yield collate_for(model, named[start : start + size], tokenizer, append_eos=False)
 
 
 def _logps(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        parts = [quick_logps(model, batch) for batch in _batches(tokenizer, pairs)]
+        parts = [quick_logps(model, batch) for batch in _batches(model, tokenizer, pairs)]
     chosen, rejected = (torch.cat([part[side] for part in parts]).double() for side in (0, 1))
     return chosen, rejected
 
@@ -219,7 +221,7 @@ def _walk(
     pairs: Sequence[PreferencePair],
     size: int,
 ) -> Iterator[_Response]:
-    for batch in _batches(tokenizer, pairs, size):
+    for batch in _batches(after, tokenizer, pairs, size):
         old, new = next_token_probs(before, batch), next_token_probs(after, batch)
         tokens = [ids[mask].tolist() for ids, mask in zip(batch.input_ids, batch.response_mask, strict=True)]
         n = len(batch)

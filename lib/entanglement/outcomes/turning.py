@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import GROUP, by_length, collate_left, grouped_logps
+from entanglement.batches import grouped_logps, length_groups
 from entanglement.checks import non_empty, positive
 from entanglement.gradients.select import check_deterministic, fused_activations
 from entanglement.optimizers import trainable
@@ -132,8 +132,8 @@ def mean_gradients(
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     sums = [{name: torch.zeros_like(p) for name, p in named.items()} for _ in range(2)]
     with fused_activations(model):
-        for group in by_length(pairs, GROUP):
-            sides = quick_logps(model, collate_left([pairs[i] for i in group], tokenizer, append_eos))
+        for batch in length_groups(model, tokenizer, pairs, append_eos)[1]:
+            sides = quick_logps(model, batch)
             for side, (logps, total) in enumerate(zip(sides, sums, strict=True)):
                 found = torch.autograd.grad(
                     logps.sum() / len(pairs), list(named.values()), retain_graph=side == 0, allow_unused=True

@@ -56,7 +56,11 @@ def relevance_of(lists: Sequence[RankedList]) -> torch.Tensor:
 
 @checked(lists=non_empty)
 def answers_of(
-    tokenizer: PreTrainedTokenizerBase, lists: Sequence[RankedList], *, append_eos: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    lists: Sequence[RankedList],
+    *,
+    append_eos: bool = False,
+    model: nn.Module | None = None,
 ) -> Answers:
     """Return the candidates of B lists as B groups of k answers.
 
@@ -64,6 +68,7 @@ def answers_of(
         tokenizer: of the model that is to read them.
         lists: all with the same number of candidates.
         append_eos: whether the end-of-sequence token belongs to a candidate.
+        model: as in ``written_answers``.
 
     Raises:
         ValueError: numbers of candidates that differ.
@@ -73,7 +78,11 @@ def answers_of(
             f"lists have {sorted({len(some) for some in lists})} candidates; expected one number."
         )
     return written_answers(
-        tokenizer, [some.prompt for some in lists], [some.candidates for some in lists], append_eos=append_eos
+        tokenizer,
+        [some.prompt for some in lists],
+        [some.candidates for some in lists],
+        append_eos=append_eos,
+        model=model,
     )
 
 
@@ -93,7 +102,7 @@ def list_logps(
         lists: B lists of k candidates.
         append_eos: as in ``answers_of``.
     """
-    answers = answers_of(tokenizer, lists, append_eos=append_eos)
+    answers = answers_of(tokenizer, lists, append_eos=append_eos, model=model)
     logps = read_answers(model, answers).logps
     return (logps * answers.mask.to(logps)).sum(dim=1).view(len(lists), -1)
 
@@ -120,7 +129,7 @@ def list_geometry(
         append_eos: as in ``answers_of``.
     """
     grams = [
-        group_gram(model, answers_of(tokenizer, [some], append_eos=append_eos), parameters).gram
+        group_gram(model, answers_of(tokenizer, [some], append_eos=append_eos, model=model), parameters).gram
         for some in lists
     ]
     names = tuple(f"candidate {i + 1}" for i in range(len(lists[0])))

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import context_length
 from entanglement.checks import non_empty, torch_seed, whole
 from entanglement.logps import model_device
 from entanglement.sampling import continue_prompts
 from entanglement.signatures import checked
+from entanglement.token_ids import context_length, prompt_ids, response_ids
 
 __all__ = ["Answers", "Read", "draw_answers", "read_answers", "written_answers"]
 
@@ -133,6 +133,7 @@ def written_answers(
     texts: Sequence[Sequence[str]],
     *,
     append_eos: bool = False,
+    model: nn.Module | None = None,
 ) -> Answers:
     """Return given answers to prompts, as many to each.
 
@@ -142,24 +143,20 @@ def written_answers(
         prompts: B texts.
         texts: G answers to each.
         append_eos: whether the end-of-sequence token belongs to an answer.
+        model: that is to read them, if its context may be shorter than its tokenizer says.
 
     Raises:
         ValueError: numbers of answers that differ, or an answer without a token.
     """
     if len(texts) != len(prompts) or len({len(some) for some in texts}) != 1 or not len(texts[0]):
         raise ValueError(f"texts: expected as many answers to each of the {len(prompts)} prompts.")
-    end = [tokenizer.eos_token_id] if append_eos and tokenizer.eos_token_id is not None else []
-    rows = [[*tokenizer(t, add_special_tokens=False)["input_ids"], *end] for some in texts for t in some]
+    ends = append_eos and tokenizer.eos_token_id is not None
+    rows = [response_ids(text, tokenizer, append_eos=ends) for some in texts for text in some]
     if not all(rows):
         raise ValueError("texts: expected at least one token in every answer.")
     tokens, group = max(map(len, rows)), len(texts[0])
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    longest = context_length(tokenizer)
-    asked = []
-    for text in prompts:
-        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        over = 0 if longest is None else len(first) + len(ids) + tokens - longest
-        asked += [[*first, *ids[max(over, 0) :]]] * group
+    room = None if (longest := context_length(tokenizer, model)) is None else max(1, longest - tokens)
+    asked = [ids for text in prompts for ids in [prompt_ids(text, tokenizer, room)] * group]
     width = max(map(len, asked))
     inputs = torch.zeros(len(rows), width + tokens, dtype=torch.long)
     real = torch.zeros_like(inputs)

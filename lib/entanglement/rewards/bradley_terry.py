@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, shuffled
+from entanglement.batches import length_groups, shuffled
 from entanglement.checks import non_empty, non_negative, positive, torch_seed, whole
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device
@@ -103,13 +103,10 @@ def pair_rewards(
         pairs: B pairs.
         append_eos: as in ``collate``.
     """
-    groups = by_length(pairs)
+    order, batches = length_groups(reward, tokenizer, pairs, append_eos)
     with fused_activations(reward):
-        found = [
-            _rewards(reward, collate_left([pairs[i] for i in group], tokenizer, append_eos))
-            for group in groups
-        ]
-    back = torch.argsort(torch.tensor([i for group in groups for i in group]))
+        found = [_rewards(reward, batch) for batch in batches]
+    back = torch.argsort(torch.tensor(order))
     chosen, rejected = (torch.cat([part[side] for part in found])[back] for side in (0, 1))
     return chosen, rejected
 
@@ -169,8 +166,7 @@ def train_reward(
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
             last = []
-            for group in by_length(some := [pairs[i] for i in rows]):
-                batch = collate_left([some[i] for i in group], tokenizer, append_eos)
+            for batch in length_groups(reward, tokenizer, [pairs[i] for i in rows], append_eos)[1]:
                 chosen, rejected = _rewards(reward, batch)
                 loss = -functional.logsigmoid(chosen - rejected).sum() / batch_size
                 if not bool(torch.isfinite(loss)):

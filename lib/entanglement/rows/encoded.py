@@ -3,7 +3,7 @@
 TRL 1.16 (``DPOTrainer``) tokenizes prompt and response *jointly*, after it has put the end of sequence behind
 every text; whatever token of the prompt has merged with the response then belongs to the response. Messages
 go through the tokenizer's chat template. Too long a sequence loses its end. ``collate`` tokenizes the two
-apart, puts the beginning of sequence first and shortens the prompt from its left.
+apart, puts the beginning of sequence first and shortens the prompt of both from its left.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ class EncodedPair:
         prompt, chosen, rejected: token ids; each sequence is the prompt's, then the response's.
         cut: tokens that were left out of both sequences together, for their length.
         name: of the pair.
-        rejected_prompt: the rejected sequence's prompt, where a long response has shortened it; None for the
-            same one.
     """
 
     prompt: tuple[int, ...]
@@ -48,13 +46,11 @@ class EncodedPair:
     rejected: tuple[int, ...]
     cut: int = 0
     name: str = ""
-    rejected_prompt: tuple[int, ...] | None = None
 
     @property
     def sides(self) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
         """((prompt, chosen), (prompt, rejected))."""
-        other = self.prompt if self.rejected_prompt is None else self.rejected_prompt
-        return (self.prompt, self.chosen), (other, self.rejected)
+        return (self.prompt, self.chosen), (self.prompt, self.rejected)
 
 
 @checked()
@@ -113,12 +109,12 @@ def _as_collate(
     sides = []
     for ids, real, answer in zip(batch.input_ids, batch.attention_mask, batch.response_mask, strict=True):
         sides.append((tuple(ids[real.bool() & ~answer].tolist()), tuple(ids[answer].tolist())))
-    (prompt, chosen), (other, rejected) = sides
+    (prompt, chosen), (_, rejected) = sides
     cut = 0
     if max_length is not None:
         full = collate([pair], tokenizer)
         cut = int(full.attention_mask.sum() - batch.attention_mask.sum())
-    return EncodedPair(prompt, chosen, rejected, cut, comparison.name, other if other != prompt else None)
+    return EncodedPair(prompt, chosen, rejected, cut, comparison.name)
 
 
 @checked(max_length=whole(1))

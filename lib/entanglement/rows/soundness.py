@@ -15,6 +15,7 @@ from entanglement.rows.encoded import TRL_LENGTH, EncodedPair, TokensAs, encode
 from entanglement.rows.from_files import Row, row_of
 from entanglement.rows.shapes import SHAPES, Comparison, Misfit
 from entanglement.signatures import checked
+from entanglement.token_ids import special_tokens_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,15 +108,11 @@ def _looked_at(
         said = f"{encoded.cut} tokens were cut" if encoded.cut else "the same tokens"
         kind = "identical_after_truncation" if encoded.cut else "identical"
         return Judged(row.place, kind, said, comparison)
-    special = sorted({token for text in texts for token in _special(tokenizer) if token in text})
+    special = sorted({token for text in texts for token in special_tokens_in(text, tokenizer)})
     if special:
         return Judged(row.place, "special_token", f"contains {', '.join(special)}", comparison, encoded)
     said = f"{encoded.cut} tokens were cut" if encoded.cut else ""
     return Judged(row.place, "ok", said, comparison, encoded)
-
-
-def _special(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [str(token) for token in tokenizer.all_special_tokens]
 
 
 @checked(max_length=whole(1))

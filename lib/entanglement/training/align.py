@@ -11,12 +11,12 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, grouped_logps, shuffled
+from entanglement.batches import grouped_logps, length_groups, shuffled
 from entanglement.checks import positive, share, whole
 from entanglement.gradients.select import fused_activations
 from entanglement.losses import Loss, get_loss
 from entanglement.optimizers import OptimizerFactory, make_optimizer
-from entanglement.pairs import PreferencePair
+from entanglement.pairs import PreferencePair, with_names
 from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.observers import Observer, Run, Taken, Together
@@ -96,6 +96,7 @@ def align(
         len(pairs), steps=steps, batch_size=batch_size, lr=lr, seed=seed, max_grad_norm=max_grad_norm,
         geometry_pairs=geometry_pairs, warmup=warmup, smallest_batch=update.smallest_batch,
     )  # fmt: skip
+    pairs = with_names(pairs)
     moments = moments_of(steps, evaluate_at)
     stepper = make_optimizer(optimizer, model, lr)
     model.eval()
@@ -115,13 +116,11 @@ def align(
         watch.begin(Run(model, tokenizer, update, evaluate or {}, append_eos))
         for number, rows in enumerate(tqdm(batches, disable=not progress, desc=loss.name)):
             batch = [pairs[i] for i in rows]
-            groups = by_length(batch)
-            collated = [collate_left([batch[i] for i in group], tokenizer, append_eos) for group in groups]
+            order, collated = length_groups(model, tokenizer, batch, append_eos)
             step = number - update.head_start + 1
             if step < 1:
                 update.rehearse(model, collated)
                 continue
-            order = [i for group in groups for i in group]
             values = torch.tensor([frozen[rows[i]] for i in order], dtype=torch.float64) if frozen else None
             reference = None if values is None else (values[:, 0], values[:, 1])
             rate = lr * rate_share(step, steps, warmup)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import collate_left, grouped_logps
+from entanglement.batches import collate_for, grouped_logps
 from entanglement.checks import non_empty, whole
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
-from entanglement.pairs import PreferencePair
+from entanglement.pairs import PreferencePair, with_names
 from entanglement.signatures import checked
 
 __all__ = ["PairSets", "looking", "measure"]
@@ -37,13 +37,19 @@ def measure(
     Args:
         model: in evaluation mode.
         tokenizer: the model's.
-        sets: named lists of pairs.
+        sets: named lists of pairs. A pair without an id is called by its place in its list.
         step: written into the rows.
         append_eos: as in ``collate``.
         geometry_pairs: how many pairs of each set, from its beginning, get their gradients measured.
+
+    Raises:
+        ValueError: no sets, or one without pairs; or as ``collate``.
     """
     frames = []
-    for name, pairs in sets.items():
+    for name, some in sets.items():
+        if not some:
+            raise ValueError(f"measure: the set {name!r} has no pairs; expected at least one.")
+        pairs = with_names(some)
         with torch.no_grad():
             logps = grouped_logps(model, tokenizer, pairs, append_eos)
         frame = pd.DataFrame(
@@ -62,9 +68,8 @@ def measure(
             }
         ).astype({"case": "object"})
         if geometry_pairs:
-            _add_geometry(
-                frame, pair_geometry(model, collate_left(pairs[:geometry_pairs], tokenizer, append_eos))
-            )
+            few = collate_for(model, pairs[:geometry_pairs], tokenizer, append_eos)
+            _add_geometry(frame, pair_geometry(model, few))
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

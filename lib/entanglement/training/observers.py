@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.checks import non_negative, whole
 from entanglement.geometry import CASES
 from entanglement.gradients import GeometryMonitor, Reading
@@ -258,7 +258,8 @@ class Account(Observer):
         weights = [u[:k].tolist() for u in (taken.u_w, taken.u_l)]
         # A held-out pair has no share of its own in the step.
         held_out = [0.0] * (len(everyone) - len(weights[0]))
-        batch = collate_left([pair for _, pair in everyone], self._run.tokenizer, self._run.append_eos)
+        run, some = self._run, [pair for _, pair in everyone]
+        batch = collate_for(run.model, some, run.tokenizer, run.append_eos)
         frame = self._begun.finish(batch, weights[0] + held_out, weights[1] + held_out, len(taken.pairs))
         frame.insert(0, "set", [name for name, _ in everyone] * 2)
         frame.insert(0, "step", taken.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -11,12 +12,12 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, shuffled
+from entanglement.batches import length_groups, shuffled
 from entanglement.checks import non_empty
 from entanglement.gradients.select import fused_activations
 from entanglement.logps import model_device, row_logps
 from entanglement.optimizers import make_optimizer, trainable
-from entanglement.pairs import PreferencePair
+from entanglement.pairs import PreferencePair, with_names
 from entanglement.signatures import checked
 from entanglement.training.measure import PairSets, looking
 from entanglement.training.settings import check_settings, moments_of
@@ -70,6 +71,7 @@ def sft(
     )  # fmt: skip
     moments = moments_of(steps, evaluate_at)
     model.eval()
+    pairs = with_names(pairs)
     optimizer = make_optimizer("adamw", model, lr)
     parameters = trainable(model)
     losses = []
@@ -92,7 +94,7 @@ def sft(
                 found["norm of the parameters"] = float(torch.nn.utils.get_total_norm(parameters))
             for name, value in found.items():
                 if not math.isfinite(value):
-                    names = ", ".join(pair.id or f"pair {i}" for pair, i in zip(batch, rows, strict=True))
+                    names = ", ".join(pair.id for pair in batch)
                     raise NotFinite(
                         f"step {step}: the {name} is {value} with {names}; lower the learning rate."
                     )
@@ -108,8 +110,10 @@ def sft_loss(
 ) -> torch.Tensor:
     """Return −Σ log π(y_w|x) / Σ n_w in nats per response token, over all chosen responses of a batch."""
     total, tokens = torch.zeros((), device=model_device(model)), 0
-    for group in by_length(pairs):
-        batch = collate_left([pairs[i] for i in group], tokenizer, append_eos).to(model_device(model))
+    # Only a chosen response is a target, so that what stands beside it may be anything.
+    targets = [replace(pair, rejected=pair.chosen) for pair in pairs]
+    for group in length_groups(model, tokenizer, targets, append_eos)[1]:
+        batch = group.to(model_device(model))
         n = len(batch)  # the first n rows are the chosen responses
         logps = row_logps(
             model,

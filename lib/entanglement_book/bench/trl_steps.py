@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, grouped_logps
+from entanglement.batches import grouped_logps, length_groups
 from entanglement.logps import model_device
 from entanglement.losses import get_loss
 from entanglement.optimizers import make_optimizer
-from entanglement.pairs import PreferencePair
+from entanglement.pairs import PreferencePair, collate
+from entanglement.token_ids import context_length
 from entanglement.updates import get_update
 
 __all__ = ["our_step", "token_ids", "trl_step"]
@@ -59,14 +60,13 @@ def our_step(
     update, loss = get_update("joint"), get_loss("dpo", beta=BETA)
     update.begin(model)
     optimizer = make_optimizer("adamw", model, lr)
-    groups = by_length(pairs)
-    order = [i for group in groups for i in group]
+    order, _ = length_groups(model, tokenizer, pairs)
     with torch.no_grad():
         frozen = grouped_logps(model, tokenizer, pairs, append_eos=False)
     reference = (frozen.chosen[order], frozen.rejected[order])
 
     def step() -> float:
-        batches = [collate_left([pairs[i] for i in group], tokenizer, False) for group in groups]
+        _, batches = length_groups(model, tokenizer, pairs)
         return update.step(model, optimizer, batches, loss, reference, max_grad_norm=MAX_GRAD_NORM).loss
 
     return step
@@ -79,22 +79,14 @@ def token_ids(
 
     Returns:
         One row a pair: prompt_ids, chosen_ids, rejected_ids.
-
-    Raises:
-        ValueError: the two prompts of a pair differ (a long response can shorten its prompt), naming it.
     """
-    batch = collate_left(pairs, tokenizer, append_eos=False)
+    batch = collate(pairs, tokenizer, max_length=context_length(tokenizer))
     halves = []  # (prompt, response) of each of the 2B rows
     for ids, real, response in zip(batch.input_ids, batch.attention_mask, batch.response_mask, strict=True):
         halves.append((ids[real.bool() & ~response].tolist(), ids[response].tolist()))
     rows = []
-    for i, name in enumerate(batch.ids):
-        (prompt, chosen), (other, rejected) = halves[i], halves[i + len(batch)]
-        if prompt != other:
-            raise ValueError(
-                f"token_ids: the prompt of {name} has {len(prompt)} tokens before the chosen response and "
-                f"{len(other)} before the rejected one; TRL's rows have one prompt a pair."
-            )
+    for i in range(len(batch)):
+        (prompt, chosen), (_, rejected) = halves[i], halves[i + len(batch)]
         rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
     return rows
 

@@ -14,7 +14,7 @@ from copy import deepcopy
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, grouped_logps
+from entanglement.batches import grouped_logps, length_groups
 from entanglement.losses import get_loss
 from entanglement.optimizers import make_optimizer
 from entanglement.pairs import PreferencePair
@@ -52,14 +52,13 @@ def update_step(
     made, loss = get_update(update, **wanted, **options), get_loss("dpo", beta=BETA)
     made.begin(model)
     stepper = make_optimizer(optimizer, model, LR)
-    groups = by_length(pairs)
-    order = [i for group in groups for i in group]
+    order, _ = length_groups(model, tokenizer, pairs)
     with torch.no_grad():
         frozen = grouped_logps(model, tokenizer, pairs, append_eos=False)
     reference = (frozen.chosen[order], frozen.rejected[order])
 
     def step() -> float:
-        batches = [collate_left([pairs[i] for i in group], tokenizer, False) for group in groups]
+        _, batches = length_groups(model, tokenizer, pairs)
         return made.step(model, stepper, batches, loss, reference, max_grad_norm=MAX_GRAD_NORM).loss
 
     return step

@@ -20,6 +20,7 @@ from entanglement.bounded import summarize_bounded
 from entanglement.gradients import Parameters, TokenGeometry, token_geometry
 from entanglement.pairs import PairBatch, PreferencePair, collate
 from entanglement.stats import summarize
+from entanglement.token_ids import context_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -195,8 +196,7 @@ def measure_tokens(
     Raises:
         ValueError: as ``gradients.token_geometry``; or two pairs of one id.
     """
-    longest = tokenizer.model_max_length  # "unlimited" is a huge number
-    room = longest if longest is not None and longest < 1_000_000 else None
+    room = context_length(tokenizer, model)
     batch = collate(pairs, tokenizer, append_eos=append_eos, max_length=room)
     if len(set(batch.ids)) != len(batch.ids):
         raise ValueError("measure_tokens: two pairs have the same id; expected different ones.")

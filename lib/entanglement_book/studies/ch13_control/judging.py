@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import by_length, collate_left, shuffled
+from entanglement.batches import collate_for, length_groups, shuffled
 from entanglement.pairs import PairBatch, PreferencePair
 from entanglement.training import align
 from entanglement.updates.adversarial import Adversarial, Discriminator, drawn_batch
@@ -65,8 +65,7 @@ def taught(
     with torch.random.fork_rng(devices=[]):  # a new layer draws numbers, which its zeros replace
         judge = Discriminator(model, lr=lr)
     for number, rows in enumerate(shuffled(len(pairs), steps, batch_size, seed)):
-        batch = [pairs[i] for i in rows]
-        groups = [collate_left([batch[i] for i in g], tokenizer, False) for g in by_length(batch)]
+        _, groups = length_groups(model, tokenizer, [pairs[i] for i in rows])
         if drawn:
             start = (seed * 100_000 + number) * 100  # a seed of its own for each group of each step
             groups = [drawn_batch(model, group, seed=start + place) for place, group in enumerate(groups)]
@@ -88,7 +87,7 @@ def judge_pairs(
     one, and than a draw; ties half); gap and gap_draw, the differences in standard deviations of the reward
     over the draws, by which adversarial training divides.
     """
-    batch = collate_left(pairs, tokenizer, False)
+    batch = collate_for(model, pairs, tokenizer, False)
     n = len(batch)
     with torch.no_grad():
         given, draws = judge(batch), judge(drawn_batch(model, batch, seed=seed))[n:]

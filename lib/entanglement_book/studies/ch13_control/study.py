@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.geometry import PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.loglinear import LogLinear
@@ -41,7 +41,7 @@ def measured(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]
 ) -> PairGeometry:
     """Return the geometry of pairs as training sees them: too long a prompt loses its beginning."""
-    return pair_geometry(model, collate_left(pairs, tokenizer, False), "trainable")
+    return pair_geometry(model, collate_for(model, pairs, tokenizer, False), "trainable")
 
 
 def try_requests(
@@ -67,7 +67,7 @@ def try_requests(
     start = {name: value.clone() for name, value in model.state_dict().items()}
     rows = []
     for pair in pairs:
-        batch = collate_left([pair], tokenizer, False)
+        batch = collate_for(model, [pair], tokenizer, False)
         geometry = measured(model, tokenizer, [pair])
         for name, (chosen, rejected) in requests.items():
             found = reach(model, batch, chosen, rejected)
@@ -113,7 +113,7 @@ def margin_alone(
     Returns:
         The changes of both responses, nats.
     """
-    batch = collate_left([pair], tokenizer, False)
+    batch = collate_for(model, [pair], tokenizer, False)
     with torch.no_grad():
         before = [float(value) for value in response_logps(model, batch)]
     for _ in range(max_steps):

@@ -15,11 +15,12 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from entanglement.batches import collate_left, shuffled
+from entanglement.batches import shuffled
 from entanglement.models import about_model, load_model
 from entanglement.outcomes.quality import answer_quality
-from entanglement.pairs import PreferencePair
+from entanglement.pairs import PreferencePair, collate
 from entanglement.rewards import Answers, reinforce
+from entanglement.token_ids import context_length
 from entanglement.training import Observer, align, sft
 from entanglement.training.observers import Taken
 from entanglement_book.grids.grid import GRIDS, Grid
@@ -71,7 +72,7 @@ def _read(
     """Return the tokens that a training on pairs goes over: prompts once, a backward pass as two."""
     total = 0
     for rows in batches:
-        batch = collate_left([pairs[i] for i in rows], tokenizer, False)
+        batch = collate([pairs[i] for i in rows], tokenizer, max_length=context_length(tokenizer))
         prompts = int((batch.attention_mask.sum() - batch.response_mask.sum()) / 2)
         answers = int(batch.response_mask.sum() if both else batch.chosen_len.sum())
         total += (prompts + answers) * (4 if both else 3)  # and the reference's

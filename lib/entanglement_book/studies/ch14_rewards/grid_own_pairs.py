@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from entanglement.batches import collate_left
+from entanglement.batches import collate_for
 from entanglement.gradients import pair_geometry
 from entanglement.models import about_model, load_model
 from entanglement.training import align, measure
@@ -71,7 +71,7 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
         own, _ = drawn_pairs(drawer, tokenizer, given, reward.of, **options)
         kept = len(train) / asked
     some = own[: more.own_pairs]
-    batch_of = collate_left(some, tokenizer, False)
+    batch_of = collate_for(policy, some, tokenizer, False)
     geometry = pair_geometry(policy, batch_of)
     frame = measure(policy, tokenizer, {"own": some})
     frame = frame[["pair", "chosen_logp", "rejected_logp", "chosen_len", "rejected_len"]].assign(

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.auditing import plan_walk, rehearse, turning_number
 from entanglement.auditing.alike_states import alike_states
 from entanglement.auditing.alikeness import alikeness
-from entanglement.batches import by_length, collate_left
+from entanglement.batches import length_groups
 from entanglement.gradients import pair_geometry
 from entanglement.losses import get_loss
 from entanglement.models import about_model
@@ -70,10 +70,6 @@ def _sizes(scale: str) -> tuple[int, int, tuple[int, ...], int]:
     return STEPS, BATCH, MOMENTS, SAMPLED
 
 
-def _groups(tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> list[PairBatch]:
-    return [collate_left([pairs[i] for i in group], tokenizer, False) for group in by_length(pairs)]
-
-
 def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Run one cell and return its tables.
 
@@ -96,18 +92,21 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     some = random.Random(seed).sample(train, min(sampled * batch, len(train)))
     walk = plan_walk(
         policy,
-        [_groups(tokenizer, some[k : k + batch]) for k in range(0, len(some) - batch + 1, batch)],
+        [
+            length_groups(policy, tokenizer, some[k : k + batch])[1]
+            for k in range(0, len(some) - batch + 1, batch)
+        ],
         get_loss("dpo"),
         optimizer=cell["optimizer"],
         max_grad_norm=clip,
     )
     # The length of a run is the sum of its rates.
     lengths = np.cumsum([rate * rate_share(k, steps, WARMUP) for k in range(1, steps + 1)])
-    groups = _groups(tokenizer, test)
+    groups = length_groups(policy, tokenizer, test)[1]
     told = [
         rehearse(policy, walk, groups, float(lengths[moment - 1])).assign(step=moment) for moment in moments
     ]
-    number = turning_number(policy, walk, _groups(tokenizer, at.seen), float(lengths[-1]))
+    number = turning_number(policy, walk, length_groups(policy, tokenizer, at.seen)[1], float(lengths[-1]))
     besides = _besides(policy, tokenizer, test, groups)
     middle = (number.chosen * number.rejected) ** 0.5
     ways = {"dpo": 1.0, "told": middle if middle == middle else 1.0, "blind": BLIND}
