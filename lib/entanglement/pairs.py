@@ -80,7 +80,9 @@ class PairBatch:
                     f"PairBatch: {name} has shape {found}; expected (2B, T), the same as input_ids, "
                     f"for B = {len(self.ids)} ids."
                 )
-        object.__setattr__(self, "input_ids", self.input_ids.masked_fill(self.attention_mask == 0, 0))
+        padding = self.attention_mask == 0
+        if bool((padding & (self.input_ids != 0)).any()):
+            object.__setattr__(self, "input_ids", self.input_ids.masked_fill(padding, 0))
 
     def __len__(self) -> int:
         return self.input_ids.shape[0] // 2

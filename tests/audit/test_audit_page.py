@@ -13,7 +13,6 @@ import pytest
 
 from entanglement.auditing import audit
 from entanglement.auditing.findings import AuditReport, report_schema
-from entanglement.auditing.own_geometry import EQUAL
 from entanglement.auditing.page import page
 from entanglement.auditing.said import signed
 from entanglement.geometry import CASES
@@ -62,7 +61,7 @@ def test_every_report_keeps_to_the_schema_beside_it(which, request, tmp_path):
 
 def test_the_schema_knows_the_cases_and_verdicts():
     fields = report_schema()["properties"]
-    assert set(fields["geometry"]["properties"]["cases"]["properties"]) == {*CASES, EQUAL}
+    assert set(fields["geometry"]["properties"]["cases"]["properties"]) == {*CASES, "equal"}
     assert set(fields["verdicts"]["propertyNames"]["enum"]) == set(VERDICTS)
 
 

@@ -113,6 +113,9 @@ class Bare:
     def __call__(self, text, **kwargs):
         return self.tokenizer(text, **kwargs)
 
+    def convert_ids_to_tokens(self, ids):
+        return self.tokenizer.convert_ids_to_tokens(ids)
+
 
 def test_a_tokenizer_without_special_tokens(tokenizer):
     bare = Bare(tokenizer)

@@ -7,7 +7,7 @@ from model_shapes import SHAPES
 from torch import nn
 
 from entanglement.logps import response_logps
-from entanglement.pairs import collate
+from entanglement.pairs import PairBatch, collate
 from entanglement.shared_prompt import can_share, shared_logps
 from entanglement.training import align
 
@@ -63,11 +63,10 @@ def test_the_rejected_response_does_not_see_the_chosen_one(tiny_model, tokenizer
 
 
 def test_pairs_of_unequal_prompts_are_left_to_two_sequences(tiny_model, tokenizer, pairs):
-    # The long response leaves less room for its prompt than the short one.
-    whole = collate(pairs[:1], tokenizer)
-    batch = collate(pairs[:1], tokenizer, max_length=whole.input_ids.shape[1] - 1)
-    lengths = batch.attention_mask.sum(1) - batch.response_mask.sum(1)
-    assert lengths[0] != lengths[1], "the example must have unequal prompts"
+    two = collate(pairs[:2], tokenizer)
+    names = ("input_ids", "attention_mask", "response_mask")
+    crossed = {name: getattr(two, name)[[0, 3]] for name in names}  # of two pairs, a side each
+    batch = PairBatch(**crossed, append_eos=False, ids=("crossed",))
     assert shared_logps(tiny_model("gpt2-tied"), batch) is None
 
 

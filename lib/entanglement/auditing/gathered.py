@@ -84,7 +84,7 @@ def gathered_walk(
         kept.keep_tensors("walk", sums.tensors | {"sketches": sketches}, {"done": done})
 
     before, last = done, time.monotonic()
-    mine = ((k, batches[k]) for k in processes.mine(range(len(batches))) if k >= before)
+    mine = [(k, batches[k]) for k in processes.mine(range(len(batches))) if k >= before]
     for k, chosen, rejected, factor in batch_gradients(model, mine, loss, max_grad_norm):
         sums.add(k, chosen, rejected, factor)
         sketches[k] = factor * sketch({name: part - rejected[name] for name, part in chosen.items()})

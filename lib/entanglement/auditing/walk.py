@@ -8,7 +8,7 @@ this: other pairs do most of the moving.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from entanglement.checks import non_empty, positive
+from entanglement.checks import non_empty, positive, whole
 from entanglement.gradients.select import check_deterministic, fused_activations
 from entanglement.logps import PairLogps, model_device
 from entanglement.losses import Loss
@@ -115,7 +115,7 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
 @checked(max_grad_norm=positive)
 def batch_gradients(
     model: nn.Module,
-    batches: Iterable[tuple[int, Sequence[PairBatch]]],
+    batches: Sequence[tuple[int, Sequence[PairBatch]]],
     loss: Loss,
     max_grad_norm: float | None = 1.0,
 ) -> Iterator[tuple[int, Gradient, Gradient, float]]:
@@ -146,6 +146,7 @@ def batch_gradients(
             yield k, chosen, rejected, factor
 
 
+@checked(batches=whole(2))
 class Sums:
     """What is summed over a run's batches, and the walk that it makes.
 
@@ -158,12 +159,10 @@ class Sums:
         tensors: by what they sum and the parameter's name; they can be kept, and added over processes.
 
     Raises:
-        ValueError: fewer than two batches.
+        ValueError: fewer than two batches, of which each makes a half.
     """
 
     def __init__(self, model: nn.Module, batches: int, optimizer: Optimizer) -> None:
-        if batches < 2:
-            raise ValueError(f"batches: got {batches}; expected at least two, of which each makes a half.")
         self.batches = batches
         kinds = [*_SIDES, "squares"] if optimizer == "adamw" else _SIDES
         self.tensors = {
@@ -220,7 +219,7 @@ def plan_walk(
             finite.
     """
     sums = Sums(model, len(batches), optimizer)
-    for one in batch_gradients(model, enumerate(batches), loss, max_grad_norm):
+    for one in batch_gradients(model, list(enumerate(batches)), loss, max_grad_norm):
         sums.add(*one)
     return sums.walk()
 
