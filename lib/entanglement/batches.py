@@ -33,11 +33,12 @@ def collate_for(
     """Return ``collate`` as the model needs it: no sequence longer than its context, and padding on the left.
 
     All responses then end in the same last columns, and only those need logits. A model that takes no
-    ``position_ids`` gets its padding on the right.
+    ``position_ids`` gets its padding on the right. Of a pair that is too long each sequence keeps as much of
+    the prompt as it has room for: the book's tables were computed so.
     """
     return collate(
         pairs, tokenizer, append_eos=append_eos, max_length=context_length(tokenizer, model),
-        padding_side="left" if takes_positions(model) else "right",
+        padding_side="left" if takes_positions(model) else "right", one_prompt=False,
     )  # fmt: skip
 
 

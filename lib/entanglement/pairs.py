@@ -146,6 +146,7 @@ def collate(
     append_eos: bool = False,
     max_length: int | None = None,
     padding_side: Literal["right", "left"] = "right",
+    one_prompt: bool = True,
 ) -> PairBatch:
     """Tokenize pairs and pad them to one length.
 
@@ -158,9 +159,11 @@ def collate(
             read as that token (``special_tokens_in`` names them).
         append_eos: whether the end-of-sequence token is part of every response; one that ends with it gets
             no second. One-token responses are one token only without it.
-        max_length: longest sequence in tokens. Where one of the two is longer, both lose tokens from the
-            *left of the prompt*, never from the response: the two answer the same prompt.
+        max_length: longest sequence in tokens. Longer ones lose tokens from the *left of the prompt*, never
+            from the response.
         padding_side: where padding goes; no result may depend on it.
+        one_prompt: whether both sides lose as much of their prompt as the longer response asks for, so that
+            the two answer the same one; False: each as much as its own response asks for.
 
     Returns:
         A PairBatch of 2B rows.
@@ -176,10 +179,10 @@ def collate(
         raise ValueError("collate: append_eos=True, but the tokenizer has no end-of-sequence token.")
     names = tuple(pair_name(pair, i) for i, pair in enumerate(pairs))
     parts = [
-        _tokens(pair, name, tokenizer, append_eos, max_length)
+        _tokens(pair, name, tokenizer, append_eos, max_length, one_prompt)
         for name, pair in zip(names, pairs, strict=True)
     ]
-    rows = [(prompt + sides[side], len(sides[side])) for side in (0, 1) for prompt, *sides in parts]
+    rows = [part[side] for side in (0, 1) for part in parts]
     longest = max(len(ids) for ids, _ in rows)
     input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
     attention_mask = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -199,8 +202,9 @@ def _tokens(
     tokenizer: PreTrainedTokenizerBase,
     append_eos: bool,
     max_length: int | None,
-) -> tuple[list[int], list[int], list[int]]:
-    """Return the ids of the prompt, shortened for the longer response, and of both responses."""
+    one_prompt: bool,
+) -> list[tuple[list[int], int]]:
+    """Return the ids of both sequences, and how many of them are the response's."""
     sides = [response_ids(text, tokenizer, append_eos=append_eos) for text in (pair.chosen, pair.rejected)]
     for side, ids in zip(("chosen", "rejected"), sides, strict=True):
         if not ids:
@@ -211,8 +215,11 @@ def _tokens(
                 f"collate: the {side} response of {name} has {len(ids)} tokens and needs at "
                 f"least one prompt token before it; max_length={max_length} leaves no room."
             )
-    room = None if max_length is None else max_length - max(map(len, sides))
-    prompt = prompt_ids(pair.prompt, tokenizer, room)
-    if not prompt:
-        raise ValueError(f"collate: the prompt of {name} has no tokens to predict the response from.")
-    return prompt, sides[0], sides[1]
+    found, longest = [], max(map(len, sides))
+    for ids in sides:
+        room = None if max_length is None else max_length - (longest if one_prompt else len(ids))
+        prompt = prompt_ids(pair.prompt, tokenizer, room)
+        if not prompt:
+            raise ValueError(f"collate: the prompt of {name} has no tokens to predict the response from.")
+        found.append((prompt + ids, len(ids)))
+    return found

@@ -3,7 +3,7 @@
 TRL 1.16 (``DPOTrainer``) tokenizes prompt and response *jointly*, after it has put the end of sequence behind
 every text; whatever token of the prompt has merged with the response then belongs to the response. Messages
 go through the tokenizer's chat template. Too long a sequence loses its end. ``collate`` tokenizes the two
-apart, puts the beginning of sequence first and shortens the prompt of both from its left.
+apart, puts the beginning of sequence first and shortens their prompt from its left.
 """
 
 from __future__ import annotations
