@@ -69,7 +69,7 @@ def test_what_a_package_imports_is_installed_with_it(package):
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = project["optional-dependencies"]
-    wanted = project["dependencies"] + groups["objectives"] + groups["watch"]
+    wanted = project["dependencies"] + groups["objectives"] + groups["watch"] + groups["files"]
     if package == "entanglement_book":
         wanted += groups["book"] + groups["fields"] + groups["scale"]
     declared = {re.split(r"[<>=!\[]", name)[0].lower().replace("_", "-") for name in wanted}
