@@ -17,6 +17,7 @@ from entanglement.auditing.page import page
 from entanglement.auditing.said import signed
 from entanglement.geometry import CASES
 from entanglement.rows import VERDICTS
+from entanglement_book.press.accessible import MODES, obstacles
 
 ROWS = [
     {"prompt": f"the {w} was", "chosen": f" {g} and long", "rejected": f" {b} and long"}
@@ -161,3 +162,37 @@ def test_headings_go_down_step_by_step_and_columns_are_named(report):
 )  # fmt: skip
 def test_numbers_keep_two_digits_that_say_something(value, written):
     assert signed(value) == written
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from entanglement_book.press.browser import launch
+
+    with launch() as found:
+        yield found
+
+
+@pytest.mark.parametrize(("scheme", "width"), MODES)
+@pytest.mark.parametrize("which", ["report", "few"])
+def test_the_page_keeps_no_reader_out_and_asks_nobody(which, scheme, width, request, browser, tmp_path):
+    request.getfixturevalue(which).write(tmp_path)
+    opened = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    asked, errors = [], []
+    opened.on("request", lambda one: asked.append(one.url))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    opened.goto((tmp_path / "report.html").as_uri())
+    wide = opened.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
+    assert (obstacles(opened), errors, wide) == ([], [], 0)
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    opened.close()
+
+
+def test_an_obstacle_is_seen(browser):
+    opened = browser.new_page()
+    opened.set_content(
+        '<html lang="en"><title>x</title><main><h1>x</h1><p style="color: #ddd">pale</p></main></html>'
+    )
+    (found,) = obstacles(opened)
+    assert found.startswith("color-contrast: ") and "pale" in found
+    opened.close()
