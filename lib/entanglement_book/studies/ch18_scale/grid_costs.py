@@ -14,15 +14,10 @@ import torch
 from torch import nn
 
 from entanglement_book.bench.ways import random_batch
+from entanglement_book.counting import count_operations, least_seconds, peak_bytes
 from entanglement_book.grids.grid import GRIDS, Grid
 from entanglement_book.studies.ch18_scale.architectures import Shape, make_model
-from entanglement_book.studies.ch18_scale.works import (
-    WORKS,
-    count_operations,
-    least_seconds,
-    peak_bytes,
-    prepare,
-)
+from entanglement_book.studies.ch18_scale.works import WORKS, prepare
 from entanglement_book.studies.shared.scales import at_scale
 
 __all__ = ["describe", "grid_cells", "run_cell"]
