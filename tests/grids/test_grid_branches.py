@@ -45,8 +45,8 @@ def test_code_that_changes_while_a_cell_is_repeated_stamps_nothing(toy, monkeypa
     toy.edit("third)", "one_of_three)")
     whole = restamp.rerun_cell
 
-    def while_editing(*args):
-        again = whole(*args)
+    def while_editing(*args, **exact):
+        again = whole(*args, **exact)
         toy.edit("return 1 / 3", "return 2 / 6", load=False)
         return again
 
@@ -96,8 +96,8 @@ def test_a_table_is_re_stamped_at_the_scale_and_for_the_model_that_are_named_or_
         restamp, "restamp", lambda grid, at, name, moved: asked.append((grid.name, at, name, moved))
     )
 
-    def repeat(grid, why, folder, jobs):
-        shown.append((grid.name, why, folder, jobs))
+    def repeat(grid, why, exact, folder, jobs):
+        shown.append((grid.name, why, folder, jobs) if exact else "rounding")
         return "moved"
 
     monkeypatch.setattr(restamp, "repeat_smoke", repeat)
@@ -110,6 +110,8 @@ def test_a_table_is_re_stamped_at_the_scale_and_for_the_model_that_are_named_or_
     assert asked == [("toy", scale, "nano", "moved") for scale in ("smoke", "book")]
     assert command("restamp", "--code-moved", "tidied", "--smoke", str(tmp_path)).exit_code == 0
     assert shown == [("toy", "tidied", None, 3), ("toy", "tidied", tmp_path / "toy-nano", 2)]
+    assert command("restamp", "--code-moved", "tidied", "--rounding").exit_code == 0
+    assert shown[-1] == "rounding"
     asked.clear()
     shown.clear()
     for wrong, said in (
@@ -120,6 +122,7 @@ def test_a_table_is_re_stamped_at_the_scale_and_for_the_model_that_are_named_or_
             f"--smoke '{tmp_path / 'no'}' is not a folder",
         ),
         (("--grid", "toy", "--grid", "toy"), "grid 'toy' is named twice"),
+        (("--rounding",), "--rounding goes with --code-moved only"),
     ):
         done = command("restamp", *wrong)
         assert done.exit_code == 2 and said in done.output

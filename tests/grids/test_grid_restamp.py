@@ -171,6 +171,35 @@ def test_a_refactoring_that_moved_a_number_of_the_book_alone_is_refused(made):
     assert not fresh(made, "book")
 
 
+def test_where_rounding_moved_numbers_are_met_as_on_another_kind_of_machine(made):
+    made.edit("return 1 / 3", "return 1 / 3 + 1e-15")
+    assert made.grid.tolerance > 0
+    shown = moved(made, "sums in another order", exact=False)
+    assert not shown.exact
+    assert all(0 < cell["worst"] < 1e-14 and cell["allowed"] == made.grid.tolerance for cell in shown.cells)
+    assert stamp(made, moved=shown) and stamp(made, "book", moved=shown) and fresh(made, "book")
+    (entry,) = provenance(made, "book")["restamped"]
+    last = entry["repeated"][-1]
+    assert last["scale"] == "book" and last["same_machine"]
+    assert 0 < last["worst"] <= last["allowed"] == made.grid.tolerance
+
+
+def test_rounding_is_no_excuse_for_another_number(made):
+    made.edit("return 1 / 3", "return 1 / 3 + 0.1")
+    with pytest.raises(NotMet, match="differs by"):
+        moved(made, "sums in another order", exact=False)
+
+
+def test_cells_that_amplify_rounding_are_not_asked_where_it_moved(made):
+    made.edit('models=("nano",))', 'models=("nano",), amplifies=lambda cell: cell["variant"] == "b")')
+    made.edit("return 1 / 3", "return 1 / 3 + 1e-15")
+    shown = moved(made, "sums in another order", exact=False)
+    assert {entry["cell"]["variant"] for entry in shown.cells} == {"a"}
+    assert stamp(made, "book", moved=shown)
+    (entry,) = provenance(made, "book")["restamped"]
+    assert entry["repeated"][-1]["cell"]["variant"] == "a"
+
+
 def test_smoke_may_be_held_against_tables_of_the_earlier_code_on_this_machine(made, tmp_path):
     earlier = tmp_path / "toy-nano"
     shutil.copytree(made.folder, earlier)
@@ -207,7 +236,9 @@ def test_a_cell_that_is_repeated_for_a_name_takes_no_other_cell_s_uses_away(made
     rename(made)
     whole, old = restamp.rerun_cell, provenance(made)["uses"]
     found = {("toy_thing", "other")}
-    monkeypatch.setattr(restamp, "rerun_cell", lambda *args: replace(whole(*args), uses=frozenset(found)))
+    monkeypatch.setattr(
+        restamp, "rerun_cell", lambda *args, **exact: replace(whole(*args, **exact), uses=frozenset(found))
+    )
     assert stamp(made)
     assert provenance(made)["uses"] == [["file", "data.txt"], ["toy_thing", "other"], ["toy_thing", "third"]]
     assert old == [["file", "data.txt"], ["toy_thing", "third"]]

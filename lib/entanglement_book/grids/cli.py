@@ -210,6 +210,14 @@ def restamp(
             parser=path_of,
         ),
     ] = None,
+    rounding: Annotated[
+        bool,
+        typer.Option(
+            "--rounding",
+            help="Sums are taken in another order, and rounding moves: cells must be met as on another kind "
+            "of machine; with --code-moved.",
+        ),
+    ] = False,
     jobs: JobsOption = "2",
 ) -> int:
     """Carry stored tables over a change of the code that moved no number, after repeating cells.
@@ -225,6 +233,8 @@ def restamp(
     scales = ("smoke", "book") if scale is None else (parse_scale(scale),)
     if code_moved is not None and not code_moved.strip():
         raise UsageError(f"--code-moved {code_moved!r} says nothing: say what changed")
+    if rounding and code_moved is None:
+        raise UsageError("--rounding goes with --code-moved only: say what changed")
     if smoke is not None:
         if code_moved is None:
             raise UsageError("--smoke is looked at with --code-moved only")
@@ -243,7 +253,7 @@ def restamp(
             moved = None
             if code_moved is not None:
                 before = None if smoke is None else smoke / f"{one.name}-{one.kept('smoke')[0]}"
-                moved = repeat_smoke(one, code_moved, folder=before, jobs=count)
+                moved = repeat_smoke(one, code_moved, exact=not rounding, folder=before, jobs=count)
             for at in scales:
                 for base in (name,) if name else one.kept(at):
                     restamp_tables(one, at, base, moved=moved)
