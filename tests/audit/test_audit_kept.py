@@ -88,7 +88,7 @@ def test_an_audit_that_was_killed_goes_on(folder, data, expected, tmp_path):
     assert "mean gradient" in found.stderr  # the bar names its stage
     assert "left" in found.stderr
     (left,) = place.iterdir()
-    assert json.loads((left / "walk" / "about.json").read_text()) == {"done": 2}  # of four batches
+    assert json.loads((left / "walk" / "about.json").read_text()) == {"done": 1}  # of four batches
     files, tokens = run(folder, data, tmp_path / "out", kept=Kept(place))
     assert files == expected[0]
     assert tokens < expected[1]

@@ -17,12 +17,11 @@ from entanglement.auditing.changes import (
     changes_to_try,
     narrowed,
     rehearse_change,
-    response_table,
 )
 from entanglement.auditing.gathered import SKETCH, gathered_walk, shared_direction, sketch
 from entanglement.auditing.own_geometry import own_geometry
 from entanglement.auditing.pulls import pulls
-from entanglement.auditing.rehearsal import sweep
+from entanglement.auditing.rehearsal import response_table, sweep
 from entanglement.auditing.wording import in_words, of_direction
 from entanglement.gradients import flat_gradients
 from entanglement.logps import PairLogps, response_logps, token_logps

@@ -44,8 +44,9 @@ def _printed(name, ratio):
         "between": (0.1, -0.1),
     }
     text = of_number({"number": number, "run": {"loss": name}, "sharpness": None})
-    (line,) = [line.split("write: ")[1].split("  (")[0] for line in text.splitlines() if "write: " in line]
-    return line
+    lines = text.splitlines()
+    (place,) = [i for i, line in enumerate(lines) if " write (DPO-Shift" in line]
+    return lines[place + 1].strip()
 
 
 @pytest.mark.parametrize("name", sorted(TRL_LINES))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from entanglement.auditing import turning_number
-from entanglement.auditing.probe import Probe, in_groups
+from entanglement.auditing.grouping import in_groups
+from entanglement.auditing.probe import Probe
 from entanglement.auditing.step_turns import probe_walk, step_turns
 from entanglement.auditing.walk import length_of, stepped
 from entanglement.losses import get_loss

@@ -38,7 +38,7 @@ def _log(tmp_path, chosen, rejected, *, noise=0.02, loss=0.5, accuracy=0.7, n=60
         (-0.5, -1.5, "Both responses have become less likely"),
         (1.5, 0.5, "Both responses have become likelier"),
         (0.5, -0.5, "The two move apart"),
-        (-0.5, 0.5, "the right way round"),
+        (-0.5, 0.5, "on these pairs the loss is not minimized"),
         (-0.5, -0.5, "and the margin has not grown"),
         (0.0, 0.0, "Neither response has moved"),
         (-0.5, 0.0, "of the rejected one the log does not tell"),
@@ -76,7 +76,8 @@ def test_where_the_chosen_reward_turned(tmp_path):
         ({"loss": 0.6931, "chosen": 0.0, "rejected": 0.0}, "which is ln 2"),
         ({"loss": 0.001, "chosen": 1.0, "rejected": -5.0}, "as good as infinite"),
         ({"accuracy": 1.0, "chosen": 1.0, "rejected": -1.0}, "all pairs are learned"),
-        ({"accuracy": 0.0, "chosen": -1.0, "rejected": 1.0}, "accuracy at the end is 0"),
+        ({"accuracy": 0.0, "chosen": -1.0, "rejected": 1.0}, "no margin is above 0"),
+        ({"accuracy": 0.0, "chosen": 0.0, "rejected": 0.0, "noise": 0.0}, "counts a tie as wrong"),
         ({"noise": float("nan"), "chosen": 1.0, "rejected": 1.0}, "no numbers"),
     ],
 )

@@ -126,6 +126,17 @@ def tree(tmp_path_factory):
     return copy
 
 
+def test_what_chapters_used_is_recorded():
+    """The lists below go by it: a few entries that everybody knows, and one that nobody used."""
+    assert {"sentiment_gpt2", "one_number"} <= pages_that_used("optimizer", "adamw")
+    assert "one_token" not in pages_that_used("model", "nano") and "one_token" in pages_that_used(
+        "loss", "dpo"
+    )
+    assert pages_that_used("grid", "dynamics") >= {"training_dynamics"} and not pages_that_used(
+        "model", "none"
+    )
+
+
 def test_at_first_nothing_is_stale(tree):
     assert tree.stale() == Stale()
 
@@ -140,20 +151,8 @@ def new(logps: PairLogps) -> torch.Tensor:
     return -logps.chosen
 """.rstrip()
 NEW_RULE = '\nUPDATES.add("new", by_rule(title="new", function=_band, safe=False, options={"slack": 0.5}))'
-#: Chapters that train, or take a training step, while their page is made.
-TRAINING = {
-    "audit_your_data", "controlling_each_response", "measuring_gradients", "one_number",
-    "rewards_instead_of_margins", "rlhf_in_two_steps", "sentiment_gpt2", "token_by_token",
-    "training_dynamics", "underspecified_margin", "which_tokens_matter",
-}  # fmt: skip
-#: Chapters that take the loss DPO from the registry: its title might be shown.
-WITH_DPO = (TRAINING - {"token_by_token"}) | {
-    "at_scale", "every_margin_loss", "gradient_entanglement", "losses_one_by_one", "one_token",
-}  # fmt: skip
 #: The chapter that puts the ways of all grids on near-copies into one picture, under their titles.
 EVERY_WAY = "ranking_contrast_generation"
-SIMPO_CHAPTERS = {"audit_your_data", "every_margin_loss", "training_dynamics", "where_the_probability_goes"}
-WITH_SET_MEANS = {"audit_your_data", "controlling_each_response", "one_number", "which_tokens_matter"}
 #: All chapters but the report; a new one is found, and need not be named here.
 ALL = {
     path.stem.partition("_")[2] for path in (ROOT / "notebooks").glob("*.ipynb") if not is_report(path.stem)
@@ -175,6 +174,17 @@ def grids_that_used(kind, of):
     return found
 
 
+def pages_that_used(kind, *names):
+    """Return the chapters whose run at smoke looked up one of these entries of a registry. The page with all
+    losses has no claim, and so nothing recorded.
+    """
+    recorded = VerdictFile.read(Book(ROOT, ROOT / "_build").verdicts("smoke"), "smoke").notebooks
+    uses = {(kind, name) for name in names}
+    found = {topic(chapter) for chapter, basis in recorded.items() if uses & set(map(tuple, basis.uses))}
+    return found | {"losses_one_by_one"} if kind == "loss" else found
+
+
+WITH_SET_MEANS = grids_whose_module(lambda module: hasattr(module, "set_means"))
 STEPS = {line.ours for line in LINES if line.ours in MEASURED_STEPS}
 ENTANGLEMENT = "notebooks/03_gradient_entanglement.ipynb"
 SHARING = ("shared/means", "ch11_one_number/grid", "ch12_which_tokens/grid", "ch13_control/grid")
@@ -192,8 +202,8 @@ EDITS = {
         ],
         Stale.of(
             # the chapter on probability takes the titles of twelve losses, and with them what they are
-            pages=SIMPO_CHAPTERS | {"losses_one_by_one"},
-            verdicts=SIMPO_CHAPTERS,
+            pages=pages_that_used("loss", "simpo"),
+            verdicts=pages_that_used("loss", "simpo") - {"losses_one_by_one"},
             grids={"dynamics"},
         ),
     ),
@@ -228,7 +238,7 @@ EDITS = {
     ),
     "change the title of DPO": (
         [("lib/entanglement/losses/strict.py", 'title="DPO"', 'title="the DPO loss"')],
-        Stale.of(pages=WITH_DPO | {"where_the_probability_goes"}, verdicts=()),  # whose rows it names
+        Stale.of(pages=pages_that_used("loss", "dpo"), verdicts=()),
     ),
     "change a title of a grid": (
         [(f"{STUDIES}/shared/titles.py", '"all tokens (DPO)"', '"every token"')],
@@ -285,31 +295,29 @@ EDITS = {
     ),
     "rename a function": (
         [
-            (f"{STUDIES}/{name}.py", "set_means", "means_of_sets")
-            for name in (
-                "shared/means",
-                "ch11_one_number/grid",
-                "ch11_one_number/grid_ratio",
-                "ch12_which_tokens/grid",
-                "ch13_control/grid",
-                "ch17_audit/grid_audits",
-            )
+            (path.relative_to(ROOT).as_posix(), "set_means", "means_of_sets")
+            for path in sorted((ROOT / STUDIES).rglob("*.py"))
+            if "set_means" in path.read_text(encoding="utf-8")
         ],
         Stale.of(
-            # the chapter on dynamics shows the constant ratio
-            pages=WITH_SET_MEANS | {"training_dynamics", "rewards_instead_of_margins", EVERY_WAY},
-            grids=grids_whose_module(lambda module: hasattr(module, "set_means")),
+            # pages show a grid's run, whose name for it has changed
+            pages=pages_that_used("grid", *WITH_SET_MEANS),
+            grids=WITH_SET_MEANS,
         ),
     ),
     "change an optimizer": (
         [("lib/entanglement/optimizers.py", "weight_decay=0.0", "weight_decay=0.01")],
-        Stale.of(pages=TRAINING | {"at_scale"}, grids=grids_that_used("optimizer", "adamw"), bench=STEPS),
+        Stale.of(
+            pages=pages_that_used("optimizer", "adamw"),
+            grids=grids_that_used("optimizer", "adamw"),
+            bench=STEPS,
+        ),
     ),
     "change the lock file": ([("requirements.lock", "==", "==9")], Stale.of(pages=ALL, verdicts=())),
     "change a checkpoint": (
         [("lib/entanglement/checkpoints/nano/config.json", '"n_head": 4', '"n_head": 2')],
         Stale.of(
-            pages=TRAINING | {"gradient_entanglement", EVERY_WAY},
+            pages=pages_that_used("model", "nano"),
             grids=grids_that_used("model", "nano"),
             bench=STEPS,
         ),

@@ -24,7 +24,7 @@ def _in_trl(loss: str, ratio: float) -> str:
     factor = 1 / ratio
     if loss in TRL_LINES:
         line = TRL_LINES[loss].format(factor=factor)
-        return f"In TRL's DPOTrainer._compute_loss write: {line}  (DPO-Shift with λ = {factor:.4f})."
+        return f"In TRL's DPOTrainer._compute_loss write (DPO-Shift with λ = {factor:.4f}):\n    {line}"
     return f"In the loss multiply the rejected response's log-probability and its reference by {factor:.4f}."
 
 

@@ -19,16 +19,16 @@ from scipy.optimize import root_scalar
 from torch import nn
 
 from entanglement.auditing.alikeness import alikeness
-from entanglement.auditing.walk import Gradient, Optimizer, Walk, plan_walk, stepped
+from entanglement.auditing.rehearsal import response_table
+from entanglement.auditing.walk import Optimizer, Walk, plan_walk
 from entanglement.checks import finite_tensor, non_empty, positive
 from entanglement.logps import PairLogps
 from entanglement.losses import Loss, LossSpec, get_loss, loss_spec
 from entanglement.pairs import PairBatch
 from entanglement.rows import EncodedPair
-from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["Change", "averaged", "changes_to_try", "narrowed", "rehearse_change", "response_table"]
+__all__ = ["Change", "averaged", "changes_to_try", "narrowed", "rehearse_change"]
 
 #: Losses that are tried beside the run's own.
 OTHERS = ("dpo", "ipo", "simpo", "rpo", "cpo", "slic_hf")
@@ -124,18 +124,6 @@ def changes_to_try(loss: Loss, ratios: Sequence[float], *, shared: bool) -> list
         if name != loss.name:
             found.append(Change(f"loss {loss_spec(name).title}", "loss", loss=get_loss(name)))
     return found
-
-
-@checked(groups=non_empty)
-@torch.no_grad()
-def response_table(
-    model: nn.Module, groups: Sequence[PairBatch], step: Gradient | None = None, length: float = 0.0
-) -> torch.Tensor:
-    """Return log π_w and log π_l of all pairs, (B, 2), float64, nats, as they are or after a step that is
-    taken back.
-    """
-    with stepped(model, step or {}, length):
-        return torch.cat([torch.stack(quick_logps(model, g), dim=1).double().cpu() for g in groups])
 
 
 def _numbers(change: torch.Tensor) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """The walk of a run, gathered batch by batch: it can be stopped and gone on with, and split over processes.
 
-``plan_walk`` gives the clipped gradients of two batches at a time; their sums are those of all batches at
-once. Beside them stands a sketch of every batch's gradient, from which is told whether one direction is most
-of what the batches have.
+Beside the sums stands a sketch of every batch's gradient, from which is told whether one direction is most of
+what the batches have.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import nn
 
 from entanglement.auditing.kept import Kept
 from entanglement.auditing.several import ALONE, Processes
-from entanglement.auditing.walk import Gradient, Optimizer, Walk, plan_walk
+from entanglement.auditing.walk import Gradient, Optimizer, Sums, Walk, batch_gradients
 from entanglement.checks import finite_tensor, non_empty, positive
 from entanglement.losses import Loss
 from entanglement.pairs import PairBatch
@@ -28,8 +27,6 @@ __all__ = ["KEEP_EVERY", "gathered_walk", "shared_direction", "sketch"]
 KEEP_EVERY = 60.0
 #: Numbers of a sketch. Cosines are read off it to about 1/√SKETCH.
 SKETCH = 1024
-_EPS = 1e-8  # AdamW's
-_SIDES = ("even.chosen", "even.rejected", "odd.chosen", "odd.rejected")
 
 
 @checked(gradient=non_empty)
@@ -48,20 +45,6 @@ def sketch(gradient: Gradient) -> torch.Tensor:
     return found
 
 
-def _empty(model: nn.Module, kinds: Sequence[str]) -> Gradient:
-    return {
-        f"{kind}.{name}": torch.zeros_like(p)
-        for kind in kinds
-        for name, p in model.named_parameters()
-        if p.requires_grad
-    }
-
-
-def _take(kind: str, sums: Gradient) -> Gradient:
-    start = f"{kind}."
-    return {name.removeprefix(start): value for name, value in sums.items() if name.startswith(start)}
-
-
 @checked(batches=non_empty, max_grad_norm=positive)
 def gathered_walk(
     model: nn.Module,
@@ -73,7 +56,7 @@ def gathered_walk(
     kept: Kept | None = None,
     processes: Processes = ALONE,
 ) -> tuple[Walk, torch.Tensor]:
-    """Return what ``plan_walk`` does, up to rounding, and a sketch of every batch's gradient.
+    """Return what ``plan_walk`` does, and a sketch of every batch's gradient.
 
     Args:
         model: as training will find it, in evaluation mode; its trainable parameters count.
@@ -90,54 +73,29 @@ def gathered_walk(
     Raises:
         ValueError: as ``plan_walk``.
     """
-    if len(batches) < 2:
-        raise ValueError(f"batches: got {len(batches)}; expected at least two, of which each makes a half.")
     kept, device = kept or Kept(), next(model.parameters()).device
-    kinds = (*_SIDES, "squares") if optimizer == "adamw" else _SIDES
-    counts = (len(batches) - len(batches) // 2, len(batches) // 2)
-    done, sketches = 0, torch.zeros(len(batches), SKETCH, dtype=torch.float64)
+    sums, done = Sums(model, len(batches), optimizer), 0
+    sketches = torch.zeros(len(batches), SKETCH, dtype=torch.float64)
     if (found := kept.tensors("walk")) is not None:
-        sums, done = {name: value.to(device) for name, value in found[0].items()}, int(found[1]["done"])
-        sketches = sums.pop("sketches").cpu()
-    else:
-        sums = _empty(model, kinds)
+        sums.tensors, done = {name: value.to(device) for name, value in found[0].items()}, found[1]["done"]
+        sketches = sums.tensors.pop("sketches").cpu()
 
     def keep() -> None:
-        kept.keep_tensors("walk", sums | {"sketches": sketches}, {"done": done})
+        kept.keep_tensors("walk", sums.tensors | {"sketches": sketches}, {"done": done})
 
     before, last = done, time.monotonic()
-    for start in processes.mine(range(0, len(batches), 2)):
-        if start < done:
-            continue
-        two = list(batches[start : start + 2])
-        # A single batch at the end is looked at twice and counted once.
-        walk = plan_walk(model, (two * 2)[:2], loss, optimizer="sgd", max_grad_norm=max_grad_norm)
-        for half in range(len(two)):
-            _add(sums, walk, half, counts[half], len(batches))
-            whole = {name: part - walk.rejected[half][name] for name, part in walk.chosen[half].items()}
-            sketches[start + half] = sketch(whole)
-        done = start + 2
+    mine = ((k, batches[k]) for k in processes.mine(range(len(batches))) if k >= before)
+    for k, chosen, rejected, factor in batch_gradients(model, mine, loss, max_grad_norm):
+        sums.add(k, chosen, rejected, factor)
+        sketches[k] = factor * sketch({name: part - rejected[name] for name, part in chosen.items()})
+        done = k + 1
         if time.monotonic() - last >= KEEP_EVERY:
             keep()
             last = time.monotonic()
     if done != before:
         keep()
-    processes.add(sums | {"sketches": sketches})
-    scale = {name: 1 / (square.sqrt() + _EPS) for name, square in _take("squares", sums).items()}
-    even_w, even_l, odd_w, odd_l = (_take(kind, sums) for kind in _SIDES)
-    return Walk((even_w, odd_w), (even_l, odd_l), scale, len(batches)), sketches
-
-
-@torch.no_grad()
-def _add(sums: Gradient, walk: Walk, half: int, count: int, batches: int) -> None:
-    """Add one batch's clipped gradients to the sums."""
-    side = ("even", "odd")[half]
-    for name, chosen in walk.chosen[half].items():
-        rejected = walk.rejected[half][name]
-        sums[f"{side}.chosen.{name}"] += chosen / count
-        sums[f"{side}.rejected.{name}"] += rejected / count
-        if f"squares.{name}" in sums:
-            sums[f"squares.{name}"] += (chosen - rejected).square() / batches
+    processes.add(sums.tensors | {"sketches": sketches})
+    return sums.walk(), sketches
 
 
 @checked(sketches=finite_tensor("n", "SKETCH"))

@@ -10,14 +10,14 @@ import pandas as pd
 from torch import nn
 
 from entanglement.auditing.several import ALONE, Processes
-from entanglement.checks import whole
+from entanglement.checks import non_empty, whole
 from entanglement.logps import model_device
 from entanglement.pairs import PairBatch
 from entanglement.rows import EncodedPair, padded
 from entanglement.shared_prompt import can_share
 from entanglement.signatures import checked
 
-__all__ = ["Together", "by_tokens"]
+__all__ = ["Together", "by_tokens", "in_groups"]
 
 
 @checked(max_tokens=whole(1))
@@ -33,6 +33,21 @@ def by_tokens(pairs: Sequence[EncodedPair], max_tokens: int) -> list[list[int]]:
         else:
             groups.append([i])
     return groups
+
+
+@checked(pairs=non_empty, max_tokens=whole(1))
+def in_groups(pairs: Sequence[EncodedPair], *, append_eos: bool, max_tokens: int) -> list[PairBatch]:
+    """Return pairs padded together in groups of similar length.
+
+    Args:
+        pairs: in any order.
+        append_eos: whether the responses end with the end of sequence.
+        max_tokens: of a group, padding counted, unless a pair alone has more.
+    """
+    return [
+        padded([pairs[i] for i in group], padding_side="left", append_eos=append_eos)
+        for group in by_tokens(pairs, max_tokens)
+    ]
 
 
 @checked(max_tokens=whole(1))
@@ -55,10 +70,8 @@ class Together:
     def groups(self, pairs: Sequence[EncodedPair]) -> list[PairBatch]:
         """Return the pairs padded together."""
         device = model_device(self.model)
-        return [
-            padded([pairs[i] for i in group], padding_side="left", append_eos=self.eos).to(device)
-            for group in by_tokens(pairs, self.max_tokens)
-        ]
+        found = in_groups(pairs, append_eos=self.eos, max_tokens=self.max_tokens) if pairs else []
+        return [group.to(device) for group in found]
 
     def tokens(self, pairs: Sequence[EncodedPair]) -> int:
         """Return how many tokens pass through the model when all responses are measured, about."""

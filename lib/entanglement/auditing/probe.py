@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from entanglement.auditing.alikeness import alikeness
-from entanglement.auditing.running import by_tokens
+from entanglement.auditing.grouping import by_tokens, in_groups
 from entanglement.checks import non_empty, whole
 from entanglement.logps import model_device, token_logps
 from entanglement.pairs import PairBatch
@@ -21,22 +21,7 @@ from entanglement.signatures import checked
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Probe", "in_groups"]
-
-
-@checked(pairs=non_empty, max_tokens=whole(1))
-def in_groups(pairs: Sequence[EncodedPair], *, append_eos: bool, max_tokens: int) -> list[PairBatch]:
-    """Return pairs padded together in groups of similar length.
-
-    Args:
-        pairs: in any order.
-        append_eos: whether the responses end with the end of sequence.
-        max_tokens: of a group, padding counted, unless a pair alone has more.
-    """
-    return [
-        padded([pairs[i] for i in group], padding_side="left", append_eos=append_eos)
-        for group in by_tokens(pairs, max_tokens)
-    ]
+__all__ = ["Probe"]
 
 
 @checked(pairs=non_empty, token_pairs=whole(0), max_tokens=whole(1))

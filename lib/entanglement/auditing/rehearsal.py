@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from entanglement.auditing.walk import Half, Walk, stepped
+from entanglement.auditing.walk import Gradient, Half, Walk, stepped
 from entanglement.checks import non_empty, positive
 from entanglement.gradients.directions import directional_change
 from entanglement.outcomes.turning import turning_point
@@ -23,21 +23,26 @@ from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["Number", "rehearse", "sweep", "turning_number"]
+__all__ = ["Number", "rehearse", "response_table", "sweep", "turning_number"]
 
 
+@checked(groups=non_empty)
 @torch.no_grad()
-def _measured(model: nn.Module, groups: Sequence[PairBatch]) -> torch.Tensor:
-    """Return log π_w and log π_l of all pairs, (B, 2), float64, nats."""
-    parts = [torch.stack(quick_logps(model, group), dim=1).double().cpu() for group in groups]
-    return torch.cat(parts)
-
-
-def _after(
-    model: nn.Module, groups: Sequence[PairBatch], walk: Walk, ratio: float, length: float
+def response_table(
+    model: nn.Module, groups: Sequence[PairBatch], step: Gradient | None = None, length: float = 0.0
 ) -> torch.Tensor:
-    with stepped(model, walk.along(ratio), length):
-        return _measured(model, groups)
+    """Return log π_w and log π_l of all pairs, (B, 2), float64, nats, as they are or after a step that is
+    taken back.
+
+    Args:
+        model: in evaluation mode; left as it was, to the bit.
+        groups: pairs padded together.
+        step: what one step at rate 1 adds to the parameters; None for none.
+        length: by which it is multiplied.
+    """
+    with stepped(model, step or {}, length):
+        parts = [torch.stack(quick_logps(model, group), dim=1).double().cpu() for group in groups]
+    return torch.cat(parts)
 
 
 @checked(groups=non_empty, length=positive)
@@ -55,14 +60,13 @@ def rehearse(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], length: 
         order), whole (after a step of this length), even, odd (the same along half of the batches each),
         nats; and says: 1 if it will rise, −1 if it will fall, 0 where the halves or the two orders disagree.
     """
-    before = _measured(model, groups)
+    before = response_table(model, groups)
     step = walk.along()
     first = [directional_change(model, group, step, "trainable") for group in groups]
     changes = {"first": length * torch.cat([torch.stack(one, dim=1).cpu() for one in first])}
     halves: dict[str, Half] = {"whole": "all", "even": "even", "odd": "odd"}
     for name, half in halves.items():
-        with stepped(model, walk.along(1.0, half), length):
-            changes[name] = _measured(model, groups) - before
+        changes[name] = response_table(model, groups, walk.along(1.0, half), length) - before
     signs = torch.stack([found.sign() for found in changes.values()])
     says = torch.where((signs == signs[0]).all(dim=0), signs[0], torch.zeros_like(signs[0]))
     table: dict[str, object] = {"pair": [name for group in groups for name in group.ids]}
@@ -100,11 +104,11 @@ def turning_number(model: nn.Module, walk: Walk, groups: Sequence[PairBatch], le
         groups: held-out pairs.
         length: of the run: its steps times its mean rate.
     """
-    before = _measured(model, groups).mean(dim=0)
+    before = response_table(model, groups).mean(dim=0)
 
     @cache
     def at(ratio: float) -> tuple[float, float]:
-        found = _after(model, groups, walk, ratio, length).mean(dim=0) - before
+        found = response_table(model, groups, walk.along(ratio), length).mean(dim=0) - before
         return float(found[0]), float(found[1])
 
     chosen, rejected = (turning_point(lambda r, k=k: at(r)[k]) for k in (0, 1))  # type: ignore[misc]
@@ -129,9 +133,9 @@ def sweep(
     Returns:
         One row a ratio: ratio, chosen, rejected (mean changes, nats).
     """
-    before = _measured(model, groups).mean(dim=0)
+    before = response_table(model, groups).mean(dim=0)
     rows = []
     for ratio in ratios:
-        change = _after(model, groups, walk, ratio, length).mean(dim=0) - before
+        change = response_table(model, groups, walk.along(ratio), length).mean(dim=0) - before
         rows.append({"ratio": ratio, "chosen": float(change[0]), "rejected": float(change[1])})
     return pd.DataFrame(rows)

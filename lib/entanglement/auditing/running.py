@@ -17,15 +17,14 @@ from entanglement.auditing.changes import (
     changes_to_try,
     narrowed,
     rehearse_change,
-    response_table,
 )
 from entanglement.auditing.findings import AuditReport
 from entanglement.auditing.gathered import gathered_walk, shared_direction
-from entanglement.auditing.grouping import Together, by_tokens
+from entanglement.auditing.grouping import Together
 from entanglement.auditing.kept import Kept, fingerprint
 from entanglement.auditing.own_geometry import own_geometry
 from entanglement.auditing.pulls import pulls
-from entanglement.auditing.rehearsal import rehearse, sweep, turning_number
+from entanglement.auditing.rehearsal import rehearse, response_table, sweep, turning_number
 from entanglement.auditing.sampled import Sample, batch_of, draw_sample
 from entanglement.auditing.several import together
 from entanglement.auditing.summing_up import sum_up
@@ -42,7 +41,7 @@ from entanglement.signatures import checked
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["COMPARED", "Schedule", "audit", "by_tokens"]
+__all__ = ["COMPARED", "Schedule", "audit"]
 
 Schedule = Literal["linear", "constant"]
 #: Fewer pairs make no two batches and no held-out ones.

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from entanglement.auditing.walk import Gradient, Walk, length_of, plan_walk, stepped
+from entanglement.auditing.rehearsal import response_table
+from entanglement.auditing.walk import Gradient, Walk, length_of, plan_walk
 from entanglement.checks import Check, non_empty, positive
 from entanglement.losses import Loss
 from entanglement.pairs import PairBatch
-from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
 __all__ = ["probe_walk", "step_turns"]
@@ -128,25 +128,17 @@ def step_turns(
     size = length_of(walk.along())
     exact = all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
     if exact and size > 0 and length / size * min(up, down) > _SEEN:
-        before = _means(model, groups)
-        at_one = _after(model, walk, groups, 1.0, length / size) - before
+        before = response_table(model, groups)
+
+        def moved(ratio: float) -> torch.Tensor:
+            after = response_table(model, groups, walk.along(ratio), length / size)
+            return (after - before).mean(dim=0)
+
+        at_one = moved(1.0)
         for k, guess in enumerate(found):
             if guess == guess and 1 / _WIDEST < guess < _WIDEST:
                 near = guess if abs(guess - 1) > _APART else 1 + (_APART if guess >= 1 else -_APART)
-                there = _after(model, walk, groups, near, length / size) - before
+                there = moved(near)
                 found[k] = _root(near, float(at_one[k]), float(there[k]))
     chosen, rejected = (r if 1 / _WIDEST < r < _WIDEST else nothing for r in found)
     return chosen, rejected
-
-
-@torch.no_grad()
-def _means(model: nn.Module, groups: Sequence[PairBatch]) -> torch.Tensor:
-    parts = [torch.stack(quick_logps(model, group)).double().cpu() for group in groups]
-    return torch.cat(parts, dim=1).mean(dim=1)
-
-
-def _after(
-    model: nn.Module, walk: Walk, groups: Sequence[PairBatch], ratio: float, scale: float
-) -> torch.Tensor:
-    with stepped(model, walk.along(ratio), scale):
-        return _means(model, groups)

@@ -187,9 +187,9 @@ def _main(table: pd.DataFrame, changes: Mapping[str, Interval], beta: float | No
         (1, 1): "Both responses have become likelier, the chosen one more so. Most of what they share was "
         "learned.",
         (1, -1): "The two move apart: chosen up, rejected down. This is what the loss is meant to do.",
-        (-1, 1): "The chosen response has fallen and the rejected one has risen: the loss is not being "
-        "minimized. Look "
-        "whether the two columns are the right way round.",
+        (-1, 1): "The chosen response has fallen and the rejected one has risen: on these pairs the loss is "
+        "not minimized. A β of the wrong sign does this, or a log of other pairs than the trained ones, with "
+        "the two columns exchanged.",
         (-1, 0): f"The chosen response has fallen{since}; of the rejected one the log does not tell.",
         (1, 0): "The chosen response has risen; of the rejected one the log does not tell.",
         (0, -1): "The rejected response has fallen; of the chosen one the log does not tell.",
@@ -229,15 +229,16 @@ def _besides(table: pd.DataFrame, changes: Mapping[str, Interval]) -> list[str]:
             )
     if "accuracy" in table:
         share = float(end["accuracy"].mean())
-        if share in (0.0, 1.0):
+        if share == 1:
+            found.append("The accuracy at the end is 1 in every batch: all pairs are learned.")
+        elif share == 0 and bool((end["margin"] == 0).all()):
             found.append(
-                f"The accuracy at the end is {share:g} in every batch: "
-                + (
-                    "all pairs are learned."
-                    if share
-                    else "look whether the two columns are the right way round."
-                )
+                "The accuracy at the end is 0 in every batch, because TRL counts a tie as wrong and all "
+                "margins are 0: nothing has moved, or the two responses of every row are the same, which "
+                "entanglement audit tells."
             )
+        elif share == 0:
+            found.append("The accuracy at the end is 0 in every batch: no margin is above 0.")
     if bool(table[["chosen", "rejected"]].isna().any(axis=None)):
         found.append("Some rewards are no numbers: the run has diverged, or a batch had no response.")
     return found

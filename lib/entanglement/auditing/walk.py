@@ -8,7 +8,7 @@ this: other pairs do most of the moving.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -25,13 +25,22 @@ from entanglement.pairs import PairBatch
 from entanglement.shared_prompt import quick_logps
 from entanglement.signatures import checked
 
-__all__ = ["Gradient", "Half", "Optimizer", "Walk", "length_of", "plan_walk", "stepped"]
+__all__ = [
+    "Gradient",
+    "Half",
+    "Optimizer",
+    "Walk",
+    "length_of",
+    "plan_walk",
+    "stepped",
+]
 
 Gradient = dict[str, torch.Tensor]
 Optimizer = Literal["adamw", "sgd"]
 #: Which batches: all, or every other one.
 Half = Literal["all", "even", "odd"]
 _EPS = 1e-8  # AdamW's
+_SIDES = ("even.chosen", "even.rejected", "odd.chosen", "odd.rejected")
 
 
 @checked()
@@ -97,6 +106,94 @@ def _side_gradients(
     return sides[0], sides[1]
 
 
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@checked(max_grad_norm=positive)
+def batch_gradients(
+    model: nn.Module,
+    batches: Iterable[tuple[int, Sequence[PairBatch]]],
+    loss: Loss,
+    max_grad_norm: float | None = 1.0,
+) -> Iterator[tuple[int, Gradient, Gradient, float]]:
+    """Yield the gradients of batches, one after the other.
+
+    Args:
+        model: as training will find it, in evaluation mode; it is its own reference.
+        batches: (place in the run, groups of pairs) each.
+        loss: of the run.
+        max_grad_norm: at which a batch's gradient is clipped; None for no clipping.
+
+    Yields:
+        The place, the batch's means of d_w g_w and of d_l g_l, and by what clipping multiplies both.
+
+    Raises:
+        ValueError: active dropout, nothing to train, or a gradient that is not finite.
+    """
+    check_deterministic(model, "plan_walk")
+    trainable(model)
+    named = _trained(model)
+    with fused_activations(model):
+        for k, groups in batches:
+            chosen, rejected = _side_gradients(model, named, groups, loss)
+            length = length_of({name: chosen[name] - rejected[name] for name in named})
+            if length != length or length == float("inf"):
+                raise ValueError(f"plan_walk: the gradient of batch {k + 1} is not finite.")
+            factor = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / max(length, 1e-30))
+            yield k, chosen, rejected, factor
+
+
+class Sums:
+    """What is summed over a run's batches, and the walk that it makes.
+
+    Args:
+        model: whose trainable parameters count.
+        batches: of the run, at least two, of which the even and the odd ones make a half each.
+        optimizer: "adamw" or "sgd".
+
+    Attributes:
+        tensors: by what they sum and the parameter's name; they can be kept, and added over processes.
+
+    Raises:
+        ValueError: fewer than two batches.
+    """
+
+    def __init__(self, model: nn.Module, batches: int, optimizer: Optimizer) -> None:
+        if batches < 2:
+            raise ValueError(f"batches: got {batches}; expected at least two, of which each makes a half.")
+        self.batches = batches
+        kinds = [*_SIDES, "squares"] if optimizer == "adamw" else _SIDES
+        self.tensors = {
+            f"{kind}.{name}": torch.zeros_like(p) for kind in kinds for name, p in _trained(model).items()
+        }
+
+    @torch.no_grad()
+    def add(self, place: int, chosen: Gradient, rejected: Gradient, factor: float) -> None:
+        """Add a batch of ``batch_gradients``."""
+        half = place % 2
+        count = self.batches // 2 if half else self.batches - self.batches // 2
+        for kind, found in zip(_SIDES[2 * half : 2 * half + 2], (chosen, rejected), strict=True):
+            for name, part in found.items():
+                self.tensors[f"{kind}.{name}"] += part * (factor / count)
+        for name, part in chosen.items():
+            if f"squares.{name}" in self.tensors:
+                whole = (part - rejected[name]) * factor
+                self.tensors[f"squares.{name}"] += whole.square() / self.batches
+
+    def walk(self) -> Walk:
+        """Return the walk of all batches that were added."""
+        sides = [self._of(kind) for kind in _SIDES]
+        scale = {name: 1 / (square.sqrt() + _EPS) for name, square in self._of("squares").items()}
+        return Walk((sides[0], sides[2]), (sides[1], sides[3]), scale, self.batches)
+
+    def _of(self, kind: str) -> Gradient:
+        start = f"{kind}."
+        return {
+            name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)
+        }
+
+
 @checked(batches=non_empty, max_grad_norm=positive)
 def plan_walk(
     model: nn.Module,
@@ -120,30 +217,10 @@ def plan_walk(
         ValueError: fewer than two batches, active dropout, nothing to train, or a gradient that is not
             finite.
     """
-    if len(batches) < 2:
-        raise ValueError(f"batches: got {len(batches)}; expected at least two, of which each makes a half.")
-    check_deterministic(model, "plan_walk")
-    trainable(model)
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    counts = (len(batches) - len(batches) // 2, len(batches) // 2)
-    halves = [[{name: torch.zeros_like(p) for name, p in named.items()} for _ in range(2)] for _ in range(2)]
-    squares = {name: torch.zeros_like(p) for name, p in named.items()} if optimizer == "adamw" else {}
-    with fused_activations(model):
-        for k, groups in enumerate(batches):
-            chosen, rejected = _side_gradients(model, named, groups, loss)
-            whole = {name: chosen[name] - rejected[name] for name in named}
-            length = length_of(whole)
-            if length != length or length == float("inf"):
-                raise ValueError(f"plan_walk: the gradient of batch {k + 1} is not finite.")
-            factor = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / max(length, 1e-30))
-            for side, found in zip(halves[k % 2], (chosen, rejected), strict=True):
-                for name, part in found.items():
-                    side[name] += part * (factor / counts[k % 2])
-            for name, square in squares.items():
-                square += (whole[name] * factor).square() / len(batches)
-    scale = {name: 1 / (square.sqrt() + _EPS) for name, square in squares.items()}
-    (even_w, even_l), (odd_w, odd_l) = halves
-    return Walk((even_w, odd_w), (even_l, odd_l), scale, len(batches))
+    sums = Sums(model, len(batches), optimizer)
+    for one in batch_gradients(model, enumerate(batches), loss, max_grad_norm):
+        sums.add(*one)
+    return sums.walk()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from entanglement.auditing.advice import of_number
@@ -15,6 +16,8 @@ __all__ = ["caution", "in_words", "lead", "of_changes", "of_direction", "of_geom
 #: nothing in common, of so many batches at least. On nano it held 3.8 to 5.0 times that in tweets with one
 #: template, and 1.3 to 1.4 times in summaries (batches of 2, 4 and 8, one seed); nothing else was looked at.
 DOMINATES, _ENOUGH = 2.0, 6
+#: Of a line in print, characters.
+WIDTH = 88
 
 
 def caution(summary: dict[str, Any]) -> str:
@@ -130,4 +133,14 @@ def in_words(summary: dict[str, Any]) -> str:
         return "\n\n".join([*parts, lead(summary)])
     parts += [lead(summary), of_run(summary), of_direction(summary["direction"]), of_number(summary)]
     parts += [of_changes(summary), of_geometry(summary), caution(summary)]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(_wrapped(part) for part in parts if part)
+
+
+def _wrapped(text: str) -> str:
+    """Return a text whose lines fit a page; what is indented goes on indented."""
+    return "\n".join(
+        textwrap.fill(line, WIDTH, subsequent_indent=" " * (len(line) - len(line.lstrip())))
+        if len(line) > WIDTH
+        else line
+        for line in text.split("\n")
+    )

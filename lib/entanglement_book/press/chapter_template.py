@@ -31,13 +31,11 @@ seed = 0
 _IMPORTS = """import torch
 
 from entanglement.stats import mean_interval
-from entanglement_book import drawing
-from entanglement_book.ledger import claims
-from entanglement_book.press.pasting import put
+from entanglement_book import chapter
+from entanglement_book.chapter import claims, put
 from entanglement_book.studies.{study} import figures, study
 
-drawing.use_style()
-torch.set_num_threads(1)
+chapter.set_up()
 generator = torch.Generator().manual_seed(seed)
 """
 _BEFORE = """## [The first step of the argument]

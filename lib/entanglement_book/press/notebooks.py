@@ -28,7 +28,7 @@ _KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python
 _INJECTED = ("injected-parameters", "papermill-error-cell-tag")
 _NOT_SHOWN = {"remove-cell", "remove-input"}
 _FOLDED = {"hide-input", "hide-cell"}
-_BOOKKEEPING = {"glue", "paste", "put", "put_missing", "record", "use_style"}
+_BOOKKEEPING = {"glue", "paste", "put", "put_missing", "record", "set_up", "use_style"}
 _TODO = "mend it, or fetch it back with git checkout"
 _DRAWS = re.compile(r"\bplt\.|\bdrawing\.|\bplot_\w+\(|\.savefig\(")
 

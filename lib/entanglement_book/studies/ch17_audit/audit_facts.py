@@ -10,16 +10,13 @@ import pandas as pd
 from entanglement.auditing import AuditReport
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.grids.stored import Stored
+from entanglement_book.press.pasting import percent
 from entanglement_book.studies.ch17_audit import numbers as tell
 
 __all__ = ["of_advice", "of_plane", "of_report", "of_rivals", "of_settings", "of_signs", "of_sizes"]
 
 Number = float | Interval
 Facts = dict[str, Number]
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high, interval.n)
 
 
 def _share(interval: Interval) -> Interval:
@@ -38,6 +35,8 @@ def of_settings(audits: Stored) -> Facts:
     run = audits.provenance["run"]
     found: Facts = {f"set_{name}": float(run[name]) for name in ("steps", "batch", "sampled", "blind")}
     table = audits["responses"]
+    # A pass back costs two forward; a step has one of each, and the reference's pass forward.
+    found["set_price"] = run["sampled"] * (1 + 2 + 2) / (1 + 2 + 1)
     found["set_seeds"] = float(table["seed"].nunique())
     found["set_held"] = float(table.groupby(tell.CELL)["pair"].nunique().max())
     found["set_runs"] = float(len(table.groupby(tell.CELL)))
@@ -85,12 +84,12 @@ def of_signs(responses: pd.DataFrame) -> Facts:
         ):
             kept |= {(*at, step): _share(share) for at, share in tell.by_setting(rows, of).items()}
     for (data, optimizer, step), share in right.items():
-        found[f"right_{data}_{optimizer}_{step}"] = _percent(share)
-        found[f"speaks_{data}_{optimizer}_{step}"] = _percent(speaks[data, optimizer, step])
+        found[f"right_{data}_{optimizer}_{step}"] = percent(share)
+        found[f"speaks_{data}_{optimizer}_{step}"] = percent(speaks[data, optimizer, step])
     worst = min(right, key=lambda key: right[key].value)
     quietest = min(speaks, key=lambda key: speaks[key].value)
-    found |= {"share_right": right[worst], "right": _percent(right[worst]), "share_lot": lot[worst].value}
-    found |= {"share_speaks": speaks[quietest], "speaks": _percent(speaks[quietest])}
+    found |= {"share_right": right[worst], "right": percent(right[worst]), "share_lot": lot[worst].value}
+    found |= {"share_speaks": speaks[quietest], "speaks": percent(speaks[quietest])}
     found["share_speaks_lot"] = agreed[quietest].value
     found["speaks_most"] = 100 * max(share.value for share in speaks.values())
     found["good"] = float(sum(share.value >= 0.9 for share in right.values()))
@@ -108,17 +107,33 @@ def of_rivals(responses: pd.DataFrame) -> Facts:
     found: Facts = {}
     for other in ("own", "first", "label", "data"):
         gap = _ahead(responses, "told", other)
-        found |= {f"share_ahead_{other}": gap, f"ahead_{other}": _percent(gap)}
+        found |= {f"share_ahead_{other}": gap, f"ahead_{other}": percent(gap)}
+    found |= _of_short_run(responses)
     for other in ("own", "label"):
         found[f"share_lot_ahead_{other}"] = _ahead(responses, "lot", other).value
     last = tell.at(responses, int(responses["step"].max()))
     for by in tell.RANKED:
         found[f"rank_{by}"] = _over_settings(last, tell.rank_correlation(by))
     first = tell.at(responses, int(responses["step"].min()))
-    found["right_first"] = _percent(_share(_over_settings(first, tell.right_signs("says"))))
+    found["right_first"] = percent(_share(_over_settings(first, tell.right_signs("says"))))
     for by in ("told", "own", "label"):
-        found[f"signs_{by}"] = _percent(_over_settings(last, tell.right_signs(by)))
+        found[f"signs_{by}"] = percent(_over_settings(last, tell.right_signs(by)))
     return found
+
+
+def _of_short_run(responses: pd.DataFrame) -> Facts:
+    """Return how many signs of the end a run has already that goes as far as the moment before."""
+    ends = tell.short_run(responses)
+    short, told = tell.right_signs("short"), tell.right_signs("told")
+    gap = _over_settings(ends, lambda run: told(run) - short(run))
+    lot = _over_settings(ends, lambda run: _by_lot(run) - short(run))
+    return {
+        "signs_short": percent(_share(_over_settings(ends, short))),
+        "share_ahead_short": gap,
+        "ahead_short": percent(gap),
+        "share_lot_ahead_short": lot.value,
+        "set_short": float(sorted(responses["step"].unique())[-2]),
+    }
 
 
 def _over_settings(rows: pd.DataFrame, of: Callable[[pd.DataFrame], float]) -> Interval:
@@ -153,17 +168,17 @@ def of_advice(means: pd.DataFrame) -> Facts:
     for way in ("told", "blind", "dpo"):
         held = tell.advised(ends, way)
         share = _share(mean_interval(held.groupby("seed").mean()))
-        found |= {f"share_held_{way}": share, f"held_{way}": _percent(share)}
+        found |= {f"share_held_{way}": share, f"held_{way}": percent(share)}
         mine = ends[ends["way"] == way]
         found[f"off_{way}"] = mean_interval(mine.groupby("seed")["chosen"].apply(lambda x: x.abs().mean()))
-        found[f"kept_{way}"] = _percent(mean_interval(mine.groupby("seed")["kept"].mean()))
+        found[f"kept_{way}"] = percent(mean_interval(mine.groupby("seed")["kept"].mean()))
     for optimizer in ("adamw", "sgd"):
         some = ends[ends["optimizer"] == optimizer]
         for way in ("told", "blind", "dpo"):
             share = _share(mean_interval(tell.parted(some, way).groupby("seed").mean()))
-            found[f"parted_{way}_{optimizer}"] = _percent(share)
+            found[f"parted_{way}_{optimizer}"] = percent(share)
             mine = some[some["way"] == way]
-            found[f"kept_{way}_{optimizer}"] = _percent(mean_interval(mine.groupby("seed")["kept"].mean()))
+            found[f"kept_{way}_{optimizer}"] = percent(mean_interval(mine.groupby("seed")["kept"].mean()))
     shares = {way: tell.advised(ends, way).groupby("seed").mean() for way in ("told", "blind", "dpo")}
     found["share_told_ahead_blind"] = mean_interval(shares["told"] - shares["blind"])
     found["share_dpo_ahead_blind"] = float((shares["dpo"] - shares["blind"]).mean())

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.auditing import plan_walk, rehearse, turning_number
+from entanglement.auditing.alike_states import alike_states
 from entanglement.auditing.alikeness import alikeness
 from entanglement.batches import by_length, collate_left
 from entanglement.gradients import pair_geometry
@@ -130,17 +130,6 @@ def run_cell(scale: str, model: str, cell: Mapping[str, Any]) -> dict[str, pd.Da
     }
 
 
-@torch.no_grad()
-def _states(model: nn.Module, batch: PairBatch) -> torch.Tensor:
-    """Return the sums of the last hidden states over each response, (2B, H); padding does not enter."""
-    inner: Any = model
-    found = inner(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
-        output_hidden_states=True,
-    ).hidden_states[-1]  # fmt: skip
-    return (found * batch.response_mask[:, :, None]).sum(dim=1).double()
-
-
 def _besides(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], groups: list[PairBatch]
 ) -> pd.DataFrame:
@@ -149,10 +138,7 @@ def _besides(
     at = {pair.id: pair for pair in pairs}
     for group in groups:
         geometry = pair_geometry(model, group)
-        states = _states(model, group)
-        h_w, h_l = states[: len(group)], states[len(group) :]
-        # Centered hidden embedding similarity (Razin et al. 2024, arXiv 2410.08847).
-        ches = (h_w * h_l).sum(dim=1) - h_w.square().sum(dim=1)
+        ches, _ = alike_states(model, group)
         for k, name in enumerate(group.ids):
             pair = at[name]
             encoded = encode(Comparison(pair.prompt, pair.chosen, pair.rejected), tokenizer, tokens="collate")

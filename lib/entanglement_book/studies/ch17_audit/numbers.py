@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from entanglement.stats import Interval, mean_interval
+from entanglement_book.studies.ch17_audit.grid_audits import BLIND
 
 __all__ = [
     "JUDGED",
@@ -23,6 +24,7 @@ __all__ = [
     "rank_correlation",
     "right_signs",
     "settings",
+    "short_run",
     "slope",
     "spoken",
     "worst",
@@ -84,6 +86,15 @@ def right_signs(by: str) -> Callable[[pd.DataFrame], float]:
         return float((np.sign(run[by]) == found).mean())
 
     return share
+
+
+def short_run(responses: pd.DataFrame, side: str = "chosen") -> pd.DataFrame:
+    """Return the rows of the last moment with a column short: what training had done at the moment before,
+    which is what someone knows who trains so far, looks, and goes back.
+    """
+    before, last = sorted(responses["step"].unique())[-2:]
+    known = at(responses, before, side).set_index([*CELL, "pair"])["found"].rename("short")
+    return at(responses, last, side).join(known, on=[*CELL, "pair"])
 
 
 def chance(run: pd.DataFrame) -> float:
@@ -174,7 +185,7 @@ def advice_panels(
         ends: from ``after_training``.
         data: names of the data sets → their titles.
     """
-    ways = {"dpo": "DPO", "told": "the number", "blind": "r = 1.005"}
+    ways = {"dpo": "DPO", "told": "the number", "blind": f"r = {BLIND:g}"}
     titles = {"adamw": "AdamW", "sgd": "plain steps"}
     found: dict[str, dict[str, tuple[Interval, Interval]]] = {}
     for way, title in ways.items():
