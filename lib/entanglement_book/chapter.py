@@ -8,9 +8,19 @@ from entanglement_book import drawing
 from entanglement_book.grids.load import load_tables
 from entanglement_book.grids.rerun import repeat_one
 from entanglement_book.ledger import claims
-from entanglement_book.press.pasting import percent, put, put_missing
+from entanglement_book.press.pasting import percent, put, put_data, put_missing
 
-__all__ = ["claims", "load_tables", "percent", "put", "put_missing", "repeat_one", "set_up", "stored"]
+__all__ = [
+    "claims",
+    "load_tables",
+    "percent",
+    "put",
+    "put_data",
+    "put_missing",
+    "repeat_one",
+    "set_up",
+    "stored",
+]
 
 
 def set_up() -> None:

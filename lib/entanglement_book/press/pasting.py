@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 from entanglement.stats import Interval
 
-__all__ = ["percent", "put", "put_missing"]
+__all__ = ["percent", "put", "put_data", "put_missing"]
 
 
 def _plain(value: Any, name: str) -> int | float:
@@ -60,3 +62,32 @@ def put_missing(name: str) -> None:
     from myst_nb import glue
 
     glue(name, math.nan, display=False)
+
+
+class _Written(str):
+    """A text whose representation is itself: a notebook keeps no other kind of data under a name."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(str(self))
+
+
+def put_data(name: str, value: Mapping[str, Any]) -> None:
+    """Paste what a lab of the page shows (``{lab}``).
+
+    Args:
+        name: for the lab's ``:data:``.
+        value: of numbers, words, lists and mappings.
+
+    Raises:
+        ValueError: a number that is not finite, or what JSON does not know. Nothing is pasted then.
+    """
+    from myst_nb import glue
+
+    try:
+        written = _Written(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"put_data: {name} cannot be written as JSON: {error}.") from None
+    glue(name, written, display=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,23 @@ def sweep(ends: pd.DataFrame) -> pd.DataFrame:
             row[name] = mean_interval(group[name].to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def lab_data(found: pd.DataFrame, upto: float = 1.02) -> dict[str, Any]:
+    """Return what the page's lab shows of a sweep: for each ratio both answers' means with their intervals.
+
+    Args:
+        found: of ``sweep``.
+        upto: the largest ratio that is shown.
+    """
+    shown = found[found["ratio"] <= upto]
+    rows = [
+        {"ratio": float(row["ratio"])}
+        | {name: [row[name].value, row[name].low, row[name].high] for name in _ANSWERS}
+        for _, row in shown.iterrows()
+    ]
+    most = max(abs(interval.value) for name in _ANSWERS for interval in shown[name])
+    return {"rows": rows, "seeds": int(shown["chosen"].iloc[0].n), "reach": math.ceil(10 * most) / 10}
 
 
 def turns_found(ends: pd.DataFrame) -> pd.DataFrame:

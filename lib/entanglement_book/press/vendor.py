@@ -1,0 +1,106 @@
+"""Libraries of others that the pages' scripts use: fetched from npm, checked, kept in the cache.
+
+They are small, have no parts of their own to fetch, and are put beside the pages: a reader's browser asks no
+other host. npm does the download, so the machine's own registry is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from entanglement.archive import DataError, cache_dir, keep, read_tar_member
+
+__all__ = ["SCRIPTS", "Script", "fetch_script"]
+
+
+@dataclass(frozen=True)
+class Script:
+    """One package of npm.
+
+    Attributes:
+        name, version: of the package.
+        integrity: the archive's SHA-512, in base64, as npm writes it.
+    """
+
+    name: str
+    version: str
+    integrity: str
+
+    @property
+    def file(self) -> str:
+        """Name of its script, made small."""
+        return f"{self.name}.min.js"
+
+
+#: In the order in which a page loads them; each adds to one object, ``d3``.
+SCRIPTS = (
+    Script(
+        "d3-dispatch",
+        "3.0.1",
+        "rzUyPU/S7rwUflMyLc1ETDeBj0NRuHKKAcvukozwhshr6g6c5d8zh4c2gQjY2bZ0dXeGLWc1PF174P2tVvKhfg==",
+    ),
+    Script(
+        "d3-selection",
+        "3.0.0",
+        "fmTRWbNMmsmWq6xJV8D19U/gw/bwrHfNXxrIN+HfZgnzqTHp9jOmKMhsTUjXOJnZOdZY9Q28y4yebKzqDKlxlQ==",
+    ),
+    Script(
+        "d3-drag",
+        "3.0.0",
+        "pWbUJLdETVA8lQNJecMxoXfH6x+mO2UQo8rSmZ+QqxcbyA3hfeprFgIT//HW2nlHChWeIIMwS2Fq+gEARkhTkg==",
+    ),
+)
+
+
+def _npm_pack(requirement: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", requirement, "--silent", "--pack-destination", folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DataError(
+                f"{requirement} was not downloaded: npm did not run ({type(error).__name__})."
+            ) from None
+        found = sorted(Path(folder).glob("*.tgz"))
+        if done.returncode != 0 or len(found) != 1:
+            reason = (done.stderr.strip().splitlines() or ["npm gave no file"])[-1]
+            raise DataError(f"{requirement} was not downloaded by npm ({reason}).")
+        return found[0].read_bytes()
+
+
+def fetch_script(script: Script, download: Callable[[str], bytes] = _npm_pack) -> dict[str, bytes]:
+    """Return a script and its license by file name, from the cache or from npm.
+
+    Args:
+        script: which.
+        download: "name@version" → the archive; tests put their own here.
+
+    Raises:
+        DataError: it could not be had, or what arrived is not what was published.
+    """
+    cached = cache_dir() / "npm" / f"{script.name}-{script.version}.tgz"
+    archive = b""
+    with contextlib.suppress(OSError):
+        archive = cached.read_bytes()
+    if _integrity(archive) != script.integrity:
+        archive = download(f"{script.name}@{script.version}")
+        if _integrity(archive) != script.integrity:
+            raise DataError(
+                f"{script.name} {script.version}: the archive is not the published one; nothing was kept."
+            )
+        keep(cached, archive)
+    return {
+        script.file: read_tar_member(archive, f"dist/{script.file}"),
+        f"{script.name}.LICENSE": read_tar_member(archive, "package/LICENSE"),
+    }
+
+
+def _integrity(archive: bytes) -> str:
+    return b64encode(hashlib.sha512(archive).digest()).decode()
