@@ -26,6 +26,7 @@ from entanglement.auditing import audit
 from entanglement.auditing.grouping import in_groups
 from entanglement.auditing.rehearsal import response_table
 from entanglement.auditing.walk import plan_walk
+from entanglement.files import write_whole
 from entanglement.gradients import pair_geometry
 from entanglement.logps import pair_logps, response_logps
 from entanglement.losses import get_loss
@@ -184,7 +185,7 @@ def measure_auditing(name: str, turns: int = 3) -> Iterator[Ratio]:
     yield Ratio(f"{rows_are}: a rehearsal in epochs of training", ours / epoch, 2.3)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.jsonl"
-        file.write_text("\n".join(json.dumps(row) for row in rows))
+        write_whole(file, "\n".join(json.dumps(row) for row in rows))
         options: dict[str, Any] = {"max_length": LONGEST, "max_tokens": budget, "geometry": 0}
         spent = _seconds(lambda: audit(model, loaded.tokenizer, file, **options))
     yield Ratio(f"{rows_are}: a whole audit in epochs of training", spent / epoch, 5.0)
