@@ -22,7 +22,7 @@ from entanglement.files import write_whole
 from entanglement.uses import Use
 from entanglement_book.grids.grid import Grid, cell_name
 from entanglement_book.grids.made_by import Code
-from entanglement_book.grids.rerun import Rerun, compare, drawn_cell, rerun_cell
+from entanglement_book.grids.rerun import Rerun, compare, drawn_cell, rerun_cell, rounded
 from entanglement_book.grids.run import check_jobs, compute_cells
 from entanglement_book.grids.stored import Stored, folder_of, read_tables
 from entanglement_book.layout import BookError
@@ -92,6 +92,7 @@ def repeat_smoke(
     stored, what = read_tables(folder), f"{grid.name} smoke {model}"
     same = stored.provenance["machine"] == machine()
     rows, entries, uses = dict.fromkeys(stored.tables, 0), {}, set()
+    exact = exact and not rounded(stored)
     every = grid.cells("smoke", model)
     cells = [cell for cell in every if exact or grid.amplifies is None or not grid.amplifies(cell)]
     for content in compute_cells(grid, "smoke", model, cells, jobs):
