@@ -437,8 +437,6 @@ class Stage:
             "auditing.training_log.read_log": dict(source=log),
             "auditing.walk.Walk": {f.name: getattr(walk, f.name) for f in fields(walk)} | {"batches": 2},
             "auditing.walk.length_of": dict(gradient=walk.along()),
-            "auditing.walk.Sums": dict(batches=2, optimizer="adamw"),
-            "auditing.walk.batch_gradients": dict(batches=[(0, [batch])]),
             "auditing.walk.plan_walk": dict(batches=[[batch], [batch]]),
             "pairs.pair_name": dict(pair=self.pairs[0], place=0),
             "auditing.walk.stepped": dict(step=walk.along(), length=0.1),

@@ -65,7 +65,10 @@ DEFAULTS = [
     (plans.reach, {
         "nonnegative": True, "budget": math.inf, "tolerance": 0.05, "share": 0.7, "max_steps": 12,
     }),
-    (collate, {"append_eos": False, "max_length": None, "padding_side": "right"}),
+    (
+        collate,
+        {"append_eos": False, "max_length": None, "padding_side": "right", "one_prompt": True},
+    ),
     (continue_prompts, {"seed": None}),
     (quality.answer_quality, {"tokens": 24, "draws": 4, "seed": 0}),
     (squeezing.mass_moves, {"size": 8}),
