@@ -75,6 +75,8 @@ class PairGeometry:
         rejected_sq: b² = ‖g_l‖².
         inner: c = ⟨g_w, g_l⟩. A value beyond ±ab by no more than rounding is set to ±ab.
         ids: names of the pairs, for messages; may be empty.
+        identical: which pairs have two responses of the same tokens; empty for none. Their three numbers are
+            the same, and a pair of different responses whose numbers are the same is none of them.
 
     Raises:
         ValueError: shapes differ, a value is not finite, a square is negative, or c is beyond ±ab. The
@@ -85,6 +87,7 @@ class PairGeometry:
     rejected_sq: torch.Tensor
     inner: torch.Tensor
     ids: tuple[str, ...] = ()
+    identical: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("chosen_sq", "rejected_sq", "inner"):
@@ -95,6 +98,10 @@ class PairGeometry:
             raise ValueError(f"PairGeometry: got shapes {shapes}; expected three of the same shape (B,).")
         if self.ids and len(self.ids) != len(self.inner):
             raise ValueError(f"PairGeometry: got {len(self.ids)} ids for {len(self.inner)} pairs.")
+        if self.identical and len(self.identical) != len(self.inner):
+            raise ValueError(
+                f"PairGeometry: identical has {len(self.identical)} entries for {len(self.inner)} pairs."
+            )
         for name in shapes:
             value = getattr(self, name)
             self._refuse(~torch.isfinite(value), name, value, "a finite number")
@@ -131,11 +138,13 @@ class PairGeometry:
         if not parts:
             raise ValueError("PairGeometry.cat: got no parts; expected at least one.")
         ids = tuple(name for part in parts for name in part.ids)
+        same = tuple(one for part in parts for one in part.identical or (False,) * len(part))
         return cls(
             torch.cat([part.chosen_sq for part in parts]),
             torch.cat([part.rejected_sq for part in parts]),
             torch.cat([part.inner for part in parts]),
             ids if all(part.ids for part in parts) else (),
+            same if any(same) else (),
         )
 
     def __len__(self) -> int:
@@ -152,7 +161,8 @@ class PairGeometry:
             raise ValueError(f"index={shown(index)}; expected places from 0 to {n - 1}, or a mask of {n}.")
         where = torch.arange(n)[wanted if wanted.dtype == torch.bool else wanted.long()].reshape(-1)
         ids = tuple(self.ids[i] for i in where.tolist()) if self.ids else ()
-        return PairGeometry(self.chosen_sq[where], self.rejected_sq[where], self.inner[where], ids)
+        same = tuple(self.identical[i] for i in where.tolist()) if self.identical else ()
+        return PairGeometry(self.chosen_sq[where], self.rejected_sq[where], self.inner[where], ids, same)
 
     # --- the shape of the pair ------------------------------------------------------------------------------
 
@@ -184,12 +194,6 @@ class PairGeometry:
         low = torch.where(positive, self.inner / self.chosen_sq, 0.0)
         high = torch.where(positive, self.rejected_sq / self.inner, torch.inf)
         return low, torch.maximum(low, high)  # rounding may cross the ends of a one-point band
-
-    @property
-    def equal(self) -> torch.Tensor:
-        """(B,) bool: the two gradients are the same and not 0, a² = b² = c, up to rounding of float64."""
-        sums = (self.chosen_sq - self.inner).abs() + (self.rejected_sq - self.inner).abs()
-        return (self.inner > 0) & (sums <= TIE * self.inner)
 
     # --- the paper's condition ------------------------------------------------------------------------------
 
@@ -261,8 +265,7 @@ class PairGeometry:
         "both_down": chosen falls and rejected does not rise. "both_up": rejected rises and chosen does not
         fall. "reversed": chosen falls and rejected rises; only a negative weight can do that.
         "ideal": neither. To fall is to change by less than 0, to rise by more: an exact tie is neither.
-        "equal", whatever the weights: the two gradients are the same and not 0, as those of two identical
-        responses are; then no step changes the margin.
+        "equal", whatever the weights: the two responses are ``identical``, and no step changes the margin.
         """
         chosen, rejected = self.rates(d_w, d_l)
         names: dict[tuple[bool, bool], Case] = {
@@ -272,7 +275,7 @@ class PairGeometry:
             (True, True): "reversed",
         }
         falls, rises = (chosen < 0).tolist(), (rejected > 0).tolist()
-        found = zip(self.equal.tolist(), falls, rises, strict=True)
+        found = zip(self.identical or [False] * len(self), falls, rises, strict=True)
         return ["equal" if same else names[fall, rise] for same, fall, rise in found]
 
     def case_shares(self, d_w: Numbers = 1.0, d_l: Numbers = 1.0) -> dict[Case, float]:

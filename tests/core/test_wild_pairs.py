@@ -316,11 +316,15 @@ def test_identical_pairs_are_equal_and_no_case_of_a_step(tiny_model, tokenizer, 
     assert set(geometry.select(1).case_shares()) == set(CASES)
 
 
-def test_equal_gradients_are_more_than_parallel_ones():
-    assert PairGeometry.from_vectors([2.0, 1.0], [2.0, 1.0]).case() == ["equal"]
-    assert PairGeometry.from_vectors([2.0, 1.0], [1.0, 0.5]).case() == ["both_up"]
-    assert PairGeometry.from_vectors([2.0, 1.0], [-2.0, -1.0]).case() == ["ideal"]
-    assert PairGeometry.from_vectors([0.0, 0.0], [0.0, 0.0]).case() == ["ideal"]
+def test_equal_is_said_of_responses_and_not_of_gradients():
+    alike = PairGeometry.from_vectors([2.0, 1.0], [2.0, 1.0])
+    assert alike.case() == ["ideal"] and alike.case(1.001, 1.0) == ["both_up"]
+    same = PairGeometry(alike.chosen_sq, alike.rejected_sq, alike.inner, identical=(True,))
+    assert same.case() == same.case(1.001, 1.0) == ["equal"]
+    both = PairGeometry.cat([alike, same, alike])
+    assert both.case() == ["ideal", "equal", "ideal"] and both.select([1, 0]).case() == ["equal", "ideal"]
+    with pytest.raises(ValueError, match="identical has 2 entries for 1 pairs"):
+        PairGeometry(alike.chosen_sq, alike.rejected_sq, alike.inner, identical=(True, False))
 
 
 def test_a_pair_without_an_id_has_one_name_everywhere(tiny_model, tokenizer):

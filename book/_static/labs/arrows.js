@@ -7,7 +7,6 @@
     ideal: "A rises and B falls, as one would wish.",
     both_down: "Both fall. B falls further, so the margin grows and the loss is content.",
     both_up: "Both rise. A rises further, so the margin grows and the loss is content.",
-    equal: "The two gradients are the same: there is no step, and nothing moves.",
   };
 
   window.bookLabs = window.bookLabs || {};
@@ -21,9 +20,10 @@
       const pair = geometry.fromVectors(w, l), found = geometry.rates(pair, 1, 1);
       step.place(w[0] - l[0], w[1] - l[1]);
       bars.set([found.chosen, found.rejected, found.chosen - found.rejected]);
-      const ties = found.chosen === 0 || found.rejected === 0;
+      const still = (found.chosen === 0) + (found.rejected === 0);
       const name = geometry.caseOf(pair, 1, 1);
-      said.textContent = ties && name !== "equal" ? "On the edge: one of the two answers stands still." : SAID[name];
+      said.textContent = still === 2 ? "Nothing moves: the step changes neither answer."
+        : still === 1 ? "On the edge: one of the two answers stands still." : SAID[name];
       lab.dataset.case = name;
       lab.dataset.values = JSON.stringify([found.chosen, found.rejected]);
     };

@@ -46,12 +46,7 @@
     return [low, Math.max(low, pair.b2 / pair.c)];
   }
 
-  function isEqual(pair) {
-    return pair.c > 0 && Math.abs(pair.a2 - pair.c) + Math.abs(pair.b2 - pair.c) <= TIE * pair.c;
-  }
-
   function caseOf(pair, dW, dL) {
-    if (isEqual(pair)) return "equal";
     const found = rates(pair, dW, dL);
     const falls = found.chosen < 0, rises = found.rejected > 0;
     return falls ? (rises ? "reversed" : "both_down") : rises ? "both_up" : "ideal";

@@ -65,8 +65,10 @@ def pair_geometry(
     # A sum of products that cancel may fall below zero by rounding.
     a2, b2 = squares.clamp(min=0).split(n_pairs)
     # Of two responses with the same tokens only rounding would tell the gradients apart.
-    same = torch.tensor(batch.identical, device=a2.device)
-    return PairGeometry(a2, torch.where(same, a2, b2), torch.where(same, a2, gram[:, 0, 1]), batch.ids)
+    identical = batch.identical
+    same = torch.tensor(identical, device=a2.device)
+    c = torch.where(same, a2, gram[:, 0, 1])
+    return PairGeometry(a2, torch.where(same, a2, b2), c, batch.ids, identical if any(identical) else ())
 
 
 def _head(plan: Plan, logits: torch.Tensor) -> Call | None:
