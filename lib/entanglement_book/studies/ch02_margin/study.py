@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.pairs import PreferencePair
 from entanglement.sampling import continue_prompts
+from entanglement.token_ids import response_ids
 from entanglement.training import Observer, align
 from entanglement.training.observers import Taken
 from entanglement_book.studies.shared.toys import (
@@ -92,7 +93,7 @@ def says_of_refusals(
         draws: how often.
         seed: of the draws.
     """
-    longest = max(len(tokenizer(p.rejected, add_special_tokens=False)["input_ids"]) for p in pairs)
+    longest = max(len(response_ids(p.rejected, tokenizer)) for p in pairs)
     found = dict.fromkeys(SAYS, 0)
     for pair, answer in _draws(model, tokenizer, pairs, draws, seed, longest):
         text = str(tokenizer.decode(answer))
@@ -192,7 +193,7 @@ def says_of_student(
         draws: how often.
         seed: of the draws.
     """
-    words = {p.id: tokenizer(p.chosen, add_special_tokens=False)["input_ids"] for p in pairs}
+    words = {p.id: response_ids(p.chosen, tokenizer) for p in pairs}
     longest = max(len(ids) for ids in words.values()) + 1
     found = dict.fromkeys(("ideal", "goes on", "else"), 0)
     for pair, answer in _draws(model, tokenizer, pairs, draws, seed, longest):

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.models import about_model, load_model
 from entanglement.pairs import PreferencePair
+from entanglement.token_ids import response_ids
 from entanglement.training import align, sft
 from entanglement.updates import TokenWeighted
 from entanglement.updates.token_weights import LearnedMask
@@ -92,9 +93,7 @@ def known_shares(
     """
     seen: dict[str, Counter[Any]] = {key: Counter() for key in ("place", "word", "places", "words")}
     for pair in pairs:
-        sides = [
-            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.chosen, pair.rejected)
-        ]
+        sides = [response_ids(text, tokenizer) for text in (pair.chosen, pair.rejected)]
         for place, (one, other) in enumerate(zip(*sides, strict=True)):
             for token in (one, other):
                 word = str(tokenizer.decode([token]))

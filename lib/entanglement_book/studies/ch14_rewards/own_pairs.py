@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.pairs import PreferencePair
 from entanglement.rewards import Answers, draw_answers
+from entanglement.token_ids import response_ids
 
 __all__ = ["drawn_pairs", "in_common"]
 
@@ -61,7 +62,7 @@ def drawn_pairs(
 def _comes_back(tokenizer: PreTrainedTokenizerBase, answers: Answers, row: int, text: str) -> bool:
     """Whether an answer's text has the tokens that were drawn."""
     ids = [i for i in answers.ids[row][answers.mask[row]].tolist() if i != tokenizer.eos_token_id]
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) == ids
+    return response_ids(text, tokenizer) == ids
 
 
 def in_common(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]) -> dict[str, list[float]]:
@@ -72,10 +73,7 @@ def in_common(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair
     """
     found: dict[str, list[float]] = {"begin": [], "shared": []}
     for pair in pairs:
-        one, other = (
-            list(tokenizer(text, add_special_tokens=False)["input_ids"])
-            for text in (pair.chosen, pair.rejected)
-        )
+        one, other = (response_ids(text, tokenizer) for text in (pair.chosen, pair.rejected))
         same = [a == b for a, b in zip(one, other, strict=False)]
         found["begin"].append(float(same.index(False) if False in same else len(same)))
         found["shared"].append(len({*one} & {*other}) / len({*one, *other}))
