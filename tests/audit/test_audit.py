@@ -16,6 +16,7 @@ from entanglement.auditing.grouping import by_tokens
 from entanglement.auditing.page_figures import ticks
 from entanglement.auditing.pulls import pulls, token_pulls
 from entanglement.auditing.walk import stepped
+from entanglement.auditing.wording import of_changes
 from entanglement.cli import main
 from entanglement.logps import pair_logps, response_logps
 from entanglement.losses import get_loss
@@ -453,3 +454,10 @@ def test_ticks_are_few_and_inside(low, high):
     found = ticks(low, high)
     assert 2 <= len(found) <= 7
     assert all(low <= tick <= high for tick in found)
+
+
+@pytest.mark.parametrize("even", [math.nan, None, 0.2])
+def test_a_margin_that_the_few_rows_do_not_gain_is_said(even):
+    row = {"what": "as planned", "chosen": -3.4, "rejected": -2.5, "even_chosen": even}
+    text = of_changes({"changes": [row], "compared": {"train": 32, "held_out": 32}})
+    assert ("gains no margin" in text) == (even != 0.2)

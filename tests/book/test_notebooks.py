@@ -180,3 +180,15 @@ def test_a_cell_that_is_to_fail_is_no_error():
 
     assert notebooks.find_error(made()) == (2, "# why", "ValueError: no")
     assert notebooks.find_error(made("raises-exception")) is None
+
+
+def test_a_cell_of_imports_says_so_where_it_is_folded():
+    cell = new_code_cell("import torch", metadata={"tags": ["imports", "hide-input"]})
+    own = {"mystnb": {"code_prompt_show": "Show what is imported"}}
+    other = new_code_cell("import torch", metadata=own | {"tags": ["imports"]})
+    plain = new_code_cell("1 + 1")
+    done = notebooks.tidy(new_notebook(cells=[cell, other, plain]))
+    assert done.cells[0].metadata.mystnb.code_prompt_show == "Show the imports"
+    assert done.cells[1].metadata.mystnb == own["mystnb"]
+    assert "mystnb" not in done.cells[2].metadata
+    assert notebooks.dumps(notebooks.tidy(done)) == notebooks.dumps(done)

@@ -28,7 +28,7 @@ _KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python
 _INJECTED = ("injected-parameters", "papermill-error-cell-tag")
 _NOT_SHOWN = {"remove-cell", "remove-input"}
 _FOLDED = {"hide-input", "hide-cell"}
-_BOOKKEEPING = {"glue", "paste", "put", "put_missing", "record", "set_up", "use_style"}
+_BOOKKEEPING = {"glue", "paste", "put", "put_data", "put_missing", "record", "set_up", "use_style"}
 _TODO = "mend it, or fetch it back with git checkout"
 _DRAWS = re.compile(r"\bplt\.|\bdrawing\.|\bplot_\w+\(|\.savefig\(")
 
@@ -83,11 +83,16 @@ def declared_parameters(notebook: NotebookNode) -> list[str]:
     return names
 
 
+#: What a reader is shown in place of a chapter's imports.
+_IMPORTS_FOLD = {"code_prompt_show": "Show the imports", "code_prompt_hide": "Hide the imports"}
+
+
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """The canonical form in which notebooks are committed.
 
     No outputs, no execution counts; a cell's id is a hash of its source, so that inserting one cell changes
-    no other's; of the metadata only what the book uses. Tidying twice changes nothing.
+    no other's; of the metadata only what the book uses. A cell of imports says that it is one where it is
+    folded. Tidying twice changes nothing.
     """
     result = nbformat.v4.new_notebook()
     result.metadata = nbformat.from_dict({"kernelspec": _KERNELSPEC, "language_info": {"name": "python"}})
@@ -104,6 +109,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         fresh["metadata"] = NotebookNode(
             {key: cell.metadata[key] for key in _KEPT_CELL if cell.metadata.get(key)}
         )
+        if "imports" in fresh["metadata"].get("tags", ()):
+            fresh["metadata"].setdefault("mystnb", NotebookNode(_IMPORTS_FOLD))
         if cell.cell_type == "code":
             fresh["outputs"], fresh["execution_count"] = [], None
         elif cell.get("attachments"):

@@ -35,7 +35,7 @@ def three_arrows(held: np.ndarray, pulls: Mapping[str, np.ndarray]) -> Figure:
         held: (2,).
         pulls: title → (2,); the last is the mean.
     """
-    fig, ax = narrow_figure(height=3.4)
+    fig, ax = narrow_figure(height=2.6)
     normal = np.array([-held[1], held[0]]) * 3 / np.linalg.norm(held)
     ax.fill(
         *np.stack([normal, -normal, -normal - 3 * held, normal - 3 * held]).T, color=REJECTED, alpha=0.1, lw=0

@@ -177,8 +177,8 @@ def peak(work: str, shape: Shape, rows: Rows, size: int = 4) -> float:
         "logps": alone,
         "virtual": weights + alone,  # the weights are kept, to be put back
         "step": max(through, weights + 2 * table),  # at the head, or when the optimizer steps
-        # Two sides of two halves, their squares, three of the batch before, two sums and a side's gradient.
-        "gradient": 11 * weights + max(through, weights + 2 * table),
+        # Two sides of two halves, their squares, the batch before, two sums and a side's gradient.
+        "gradient": 10 * weights + max(through, weights + 2 * table),
         "geometry": held_in_training(shape, rows.apart, read=True),
     }
     if work not in found:
