@@ -123,9 +123,9 @@ def of_changes(summary: dict[str, Any]) -> str:
     for one in summary["changes"]:
         columns = (one["chosen"], one["rejected"], one["even_chosen"])
         lines.append(f"  {one['what']:<30}" + "".join(f"{signed(value):>9}" for value in columns))
-    if all(one["even_chosen"] is None or math.isnan(one["even_chosen"]) for one in summary["changes"]):
+    if all(math.isnan(one["even_chosen"]) for one in summary["changes"]):
         lines.append(
-            "  (—: on these few pairs the run as planned gains no margin, so nothing is told at it.)"
+            "  (–: on these few pairs the run as planned gains no margin, so nothing is told at it.)"
         )
     return "\n".join(lines)
 
