@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from entanglement.batches import length_groups
 from entanglement.checks import non_empty, positive
-from entanglement.logps import model_device
+from entanglement.logps import model_device, positions_for
 from entanglement.pairs import PreferencePair
 from entanglement.signatures import checked
 
@@ -84,8 +84,8 @@ def pair_embeddings(
         states = inner.base_model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
             use_cache=False,
+            **positions_for(inner.base_model, batch.position_ids),
         ).last_hidden_state  # (2B, T, D)
         answer = batch.response_mask
         prompt = batch.attention_mask.bool() & ~answer

@@ -23,6 +23,7 @@ __all__ = [
     "check_batch",
     "model_device",
     "pair_logps",
+    "positions_for",
     "response_logits",
     "response_logps",
     "row_logps",
@@ -199,6 +200,12 @@ def _forward_arguments(model: nn.Module) -> set[str]:
 def takes_positions(model: nn.Module) -> bool:
     """Whether the model's forward takes ``position_ids``, without which padding has to be on the right."""
     return "position_ids" in _forward_arguments(model)
+
+
+@checked()
+def positions_for(model: nn.Module, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the keyword argument that tells a model its positions; none for one that does not take them."""
+    return {"position_ids": position_ids} if takes_positions(model) else {}
 
 
 def _refuse_soft_prompt(model: nn.Module) -> None:

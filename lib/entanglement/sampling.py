@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.checks import non_empty, torch_seed, whole
-from entanglement.logps import model_device, row_logps
+from entanglement.logps import model_device, positions_for, row_logps
 from entanglement.signatures import checked
 from entanglement.token_ids import context_length, prompt_ids
 
@@ -118,7 +118,7 @@ def continue_ids(
             found = model(
                 input_ids=new,
                 attention_mask=mask,
-                position_ids=positions,
+                **positions_for(model, positions),
                 past_key_values=past,
                 use_cache=True,
             )

@@ -10,10 +10,12 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_mo
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from entanglement.batches import collate_for, grouped_logps, length_groups
+from entanglement.contrast import pair_embeddings
 from entanglement.geometry import CASES, PairGeometry
 from entanglement.gradients import pair_geometry
 from entanglement.logps import pair_logps, response_logps
 from entanglement.pairs import PairBatch, PreferencePair, collate
+from entanglement.rewards import train_reward
 from entanglement.sampling import continue_prompts
 from entanglement.token_ids import context_length, prompt_ids, response_ids, special_tokens_in
 from entanglement.training import align, measure, sft
@@ -240,6 +242,32 @@ def test_a_model_without_position_ids_is_measured_and_trained(bloom, tokenizer, 
     trained = align(copy.deepcopy(bloom), tokenizer, pairs, steps=2, batch_size=2, lr=1e-3)
     assert trained.losses["loss"][0] == pytest.approx(math.log(2), abs=1e-5)
     assert sft(copy.deepcopy(bloom), tokenizer, pairs, steps=2, batch_size=2).losses["loss"].notna().all()
+
+
+def test_a_reward_model_reads_padding_on_the_side_of_its_trunk(
+    bloom, tiny_model, tokenizer, pairs, monkeypatch
+):
+    from entanglement.rewards import bradley_terry
+
+    seen, plain = [], bradley_terry._rewards
+    monkeypatch.setattr(bradley_terry, "_rewards", lambda m, batch: seen.append(batch) or plain(m, batch))
+    for model, left in ((tiny_model("gpt2-tied", torch.float32), True), (bloom, False)):
+        seen.clear()
+        train_reward(model, tokenizer, pairs, steps=1, batch_size=3)
+        (batch,) = seen
+        first, last = (batch.attention_mask[:, k].eq(0).any() for k in (0, -1))
+        assert (bool(first), bool(last)) == (left, not left)
+
+
+def test_a_model_without_position_ids_is_drawn_from_and_embedded(bloom, tokenizer, pairs):
+    named = [pair for pair in pairs if pair.prompt]
+    drawn = continue_prompts(bloom, tokenizer, ["the film was good", "a day"], 3)
+    for row, prompt in enumerate(["the film was good", "a day"]):
+        assert torch.equal(drawn.ids[row], continue_prompts(bloom, tokenizer, [prompt], 3).ids[0])
+    together = pair_embeddings(bloom, tokenizer, named)
+    for i, pair in enumerate(named):
+        for some, one in zip(together, pair_embeddings(bloom, tokenizer, [pair]), strict=True):
+            torch.testing.assert_close(some[i], one[0], rtol=1e-4, atol=1e-5)
 
 
 # --- adapters -----------------------------------------------------------------------------------------------

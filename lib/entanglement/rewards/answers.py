@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from entanglement.checks import non_empty, torch_seed, whole
-from entanglement.logps import model_device
+from entanglement.logps import model_device, positions_for
 from entanglement.sampling import continue_prompts
 from entanglement.signatures import checked
 from entanglement.token_ids import context_length, prompt_ids, response_ids
@@ -196,7 +196,8 @@ def read_answers(model: nn.Module, answers: Answers) -> Read:
             for part in (answers.input_ids, answers.attention_mask)
         )
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        out = inner.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        told = positions_for(inner.base_model, positions)
+        out = inner.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **told)
         states = out.last_hidden_state[:, -answers.tokens - 1 : -1]  # (r, K, d)
         logits = head(states)
         logits = logits if logits.dtype == torch.float64 else logits.float()

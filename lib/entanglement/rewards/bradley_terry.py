@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from entanglement.batches import length_groups, shuffled
 from entanglement.checks import non_empty, non_negative, positive, torch_seed, whole
 from entanglement.gradients.select import fused_activations
-from entanglement.logps import model_device
+from entanglement.logps import model_device, positions_for
 from entanglement.pairs import PairBatch, PreferencePair
 from entanglement.rewards.answers import ROWS, Answers
 from entanglement.signatures import checked
@@ -55,8 +55,9 @@ class RewardModel(nn.Module):
         """Return the rewards (R,) of rows (R, T) whose last token is the response's."""
         positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
         out = self.trunk(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        )
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False,
+            **positions_for(self.trunk, positions),
+        )  # fmt: skip
         last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(dim=1)
         rows = torch.arange(len(last), device=last.device)
         return self.head(out.last_hidden_state[rows, last]).squeeze(1) - self.center
@@ -103,7 +104,7 @@ def pair_rewards(
         pairs: B pairs.
         append_eos: as in ``collate``.
     """
-    order, batches = length_groups(reward, tokenizer, pairs, append_eos)
+    order, batches = length_groups(reward.trunk, tokenizer, pairs, append_eos)
     with fused_activations(reward):
         found = [_rewards(reward, batch) for batch in batches]
     back = torch.argsort(torch.tensor(order))
@@ -166,7 +167,7 @@ def train_reward(
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
             last = []
-            for batch in length_groups(reward, tokenizer, [pairs[i] for i in rows], append_eos)[1]:
+            for batch in length_groups(reward.trunk, tokenizer, [pairs[i] for i in rows], append_eos)[1]:
                 chosen, rejected = _rewards(reward, batch)
                 loss = -functional.logsigmoid(chosen - rejected).sum() / batch_size
                 if not bool(torch.isfinite(loss)):

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from entanglement.checks import non_negative, positive, torch_seed, whole
-from entanglement.logps import model_device, row_logps
+from entanglement.logps import model_device, positions_for, row_logps
 from entanglement.losses import Loss
 from entanglement.optimizers import OPTIMIZERS
 from entanglement.pairs import PairBatch
@@ -53,9 +53,9 @@ class Discriminator(nn.Module):
         states = self.body(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
             output_hidden_states=True,
             use_cache=False,
+            **positions_for(self.body, batch.position_ids),
         ).hidden_states[-1]
         columns = torch.arange(batch.input_ids.shape[1], device=states.device)
         last = (batch.response_mask * columns).argmax(1)

@@ -28,7 +28,7 @@ from torch import nn
 
 from entanglement.checks import between, instance_of, non_negative, positive
 from entanglement.gradients import TokenGeometry, token_geometry
-from entanglement.logps import TokenLogps, model_device, token_logps
+from entanglement.logps import TokenLogps, model_device, positions_for, token_logps
 from entanglement.pairs import PairBatch
 from entanglement.signatures import checked
 
@@ -211,9 +211,9 @@ class LearnedMask(Weigher):
             states = self._reference(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
-                position_ids=batch.position_ids,
                 output_hidden_states=True,
                 use_cache=False,
+                **positions_for(self._reference, batch.position_ids),
             ).hidden_states[-1]
             states = states / states.norm(dim=-1, keepdim=True)
         return self.head(states * states.shape[-1] ** 0.5).squeeze(-1).sigmoid()
