@@ -151,7 +151,7 @@ def two_answers(
     for row, found in enumerate(ways.values()):
         if isinstance(found, str):
             place: Any = ("axes fraction", "data")
-            ax.annotate(found, (0.02, row), xycoords=place, va="center", fontsize=9, color=INK)
+            ax.annotate(found, (0.02, row), xycoords=place, va="center", color=INK)
             continue
         for interval, (label, color, marker) in zip(found, looks, strict=True):
             value, low, high = (float(v) for v in interval[:3])

@@ -59,14 +59,13 @@ def _ratio_axis(ax: Axes, low: float, high: float) -> None:
 def _label(ax: Axes, case: str, x: float, y: float, wide: bool) -> None:
     """Write a case's name and, in the responses' colors, which way each goes, at axes coordinates."""
     up_w, up_l = _ARROWS[case]
-    small = {"fontsize": 9}
     words: list[Artist] = [
-        TextArea(f"chosen {up_w}", textprops={"color": CHOSEN, **small}),
-        TextArea(f"rejected {up_l}", textprops={"color": REJECTED, **small}),
+        TextArea(f"chosen {up_w}", textprops={"color": CHOSEN}),
+        TextArea(f"rejected {up_l}", textprops={"color": REJECTED}),
     ]
     name = TextArea(
         CASE_LABELS[case],  # type: ignore[index]
-        textprops={"color": CASE_COLORS[case], "fontsize": 11.5 if wide else 10, "fontweight": "bold"},  # type: ignore[index]
+        textprops={"color": CASE_COLORS[case], "fontweight": "bold"},  # type: ignore[index]
     )
     rows: list[Artist] = [name]
     if wide:
@@ -183,7 +182,6 @@ def _line_label(ax: Axes, r: float, side: int, text: str) -> None:
         va="center",
         rotation=angle,
         rotation_mode="anchor",
-        fontsize=8.5,
         color=CHOSEN if side > 0 else REJECTED,
     )
 

@@ -22,13 +22,14 @@ __all__ = [
     "CASE_LABELS",
     "CHOSEN",
     "INK",
-    "NARROW",
     "NEUTRAL",
     "REJECTED",
+    "TEXT",
     "VARIANT_COLORS",
     "VARIANT_LABELS",
     "VARIANT_LINES",
     "VARIANT_MARKERS",
+    "WIDTH",
     "figure",
     "rc_parameters",
     "use_style",
@@ -69,11 +70,10 @@ VARIANT_LABELS: dict[str, str] = {
 VARIANT_LINES: dict[str, str] = {"one_token": ":", "short_suffix": "--", "long_suffix": "-"}
 VARIANT_MARKERS: dict[str, str] = {"one_token": "o", "short_suffix": "s", "long_suffix": "^"}
 
-#: The width of the book's text column, in inches.
-TEXT_WIDTH = 7.6
-#: The width of figures to be read on a phone, in inches. Its text is 342 pixels wide, and a figure shrinks to
-#: that: from this width by 0.73, so letters of 11 points are still 8 points tall.
-NARROW = 4.9
+#: The width of a figure, inches, and the size of its text, points. A telephone's text is 342 pixels wide, and a
+#: figure shrinks to that: from this width by 0.73, so that letters of 11 points are still 8 points tall.
+WIDTH = 4.9
+TEXT = 11.0
 
 
 def rc_parameters() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def rc_parameters() -> dict[str, Any]:
         "axes.facecolor": "none",
         "axes.grid": True,
         "axes.labelcolor": INK,
-        "axes.labelsize": 10.5,
+        "axes.labelsize": TEXT,
         "axes.linewidth": 0.9,
         "axes.prop_cycle": cycler(
             color=[CHOSEN, REJECTED, CASE_COLORS["ideal"], ACCENT, CASE_COLORS["both_up"]]
@@ -97,17 +97,18 @@ def rc_parameters() -> dict[str, Any]:
         "axes.spines.top": False,
         "axes.titlecolor": INK,
         "axes.titlelocation": "left",
-        "axes.titlesize": 11,
+        "axes.titlesize": TEXT,
         "figure.constrained_layout.use": True,
         "figure.dpi": 96,
         "figure.facecolor": "none",
-        "figure.figsize": (TEXT_WIDTH, 3.8),
+        "figure.figsize": (WIDTH, 3.6),
+        "figure.labelsize": TEXT,
         "font.family": "DejaVu Sans",
-        "font.size": 10,
+        "font.size": TEXT,
         "grid.alpha": 0.22,
         "grid.color": INK,
         "grid.linewidth": 0.7,
-        "legend.fontsize": 9.5,
+        "legend.fontsize": TEXT,
         "legend.frameon": False,
         "legend.labelcolor": INK,
         "lines.linewidth": 2.0,
@@ -120,10 +121,10 @@ def rc_parameters() -> dict[str, Any]:
         "text.color": INK,
         "xtick.color": INK,
         "xtick.labelcolor": INK,
-        "xtick.labelsize": 9.5,
+        "xtick.labelsize": TEXT,
         "ytick.color": INK,
         "ytick.labelcolor": INK,
-        "ytick.labelsize": 9.5,
+        "ytick.labelsize": TEXT,
     }
 
 
@@ -142,9 +143,21 @@ def use_style() -> None:
 
 
 def figure(
-    columns: int = 1, rows: int = 1, *, width: float = TEXT_WIDTH, height: float = 3.6, **options: Any
+    rows: int = 1, columns: int = 1, *, height: float = 3.6, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
-    """Return ``plt.subplots`` in the book's width (inches), ``height`` a row; options go to ``subplots``."""
+    """Return ``plt.subplots`` in the book's width; panels stand below each other, for telephones.
+
+    Args:
+        rows, columns: of axes. More than two columns leave no room for text.
+        height: of a row, inches.
+        width: of the figure, inches, at most ``WIDTH``.
+        **options: of ``plt.subplots``.
+
+    Raises:
+        ValueError: a wider figure.
+    """
+    if width > WIDTH:
+        raise ValueError(f"figure: width={width!r}; expected at most {WIDTH} inches.")
     return plt.subplots(rows, columns, figsize=(width, height * rows), **options)
 
 

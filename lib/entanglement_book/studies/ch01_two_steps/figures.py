@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from entanglement.stats import Interval, summarize
 from entanglement_book.drawing.charts import forest, line_with_band
-from entanglement_book.drawing.style import CHOSEN, INK, NARROW, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["both_steps", "judges"]
 
@@ -28,7 +28,7 @@ def judges(right: Mapping[str, Interval], weights: Mapping[str, Interval]) -> Fi
         right: judge → share of the pairs, percent.
         weights: feature → reward per standard deviation.
     """
-    fig, (top, bottom) = figure(rows=2, width=NARROW, height=1.9)
+    fig, (top, bottom) = figure(2, height=1.9)
     forest(top, list(right), list(right.values()), reference=50, xlabel="right in % of held-out pairs")
     forest(
         bottom,
@@ -57,7 +57,7 @@ def both_steps(table: pd.DataFrame) -> Figure:
     change = table.copy()
     change[names] = table[names].to_numpy() - first.loc[pd.MultiIndex.from_frame(table[keys])].to_numpy()
     margin = change.assign(margin=change["chosen_logp"] - change["rejected_logp"])
-    fig, axes = figure(2, rows=2, width=5.6, height=2.4, sharex="col")
+    fig, axes = figure(2, 2, height=2.4, sharex="col")
     for column, (phase, title) in enumerate((("sft", "step one: SFT"), ("dpo", "step two: DPO"))):
         rows = margin[margin["phase"] == phase]
         for name, (label, row, color, line) in _LINES.items():

@@ -17,7 +17,6 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
-    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -41,7 +40,7 @@ def same_margin(policies: Mapping[str, tuple[float, float]], *, limit: float = 4
         policies: label → (Δ log π_w, Δ log π_l), nats.
         limit: half the width of the axes, nats.
     """
-    fig, ax = figure(width=5.6, height=4.8)
+    fig, ax = figure(height=4.6)
     for margin in np.arange(-2 * limit, 2 * limit + 0.1, 1.0):
         ax.plot([-limit, limit], [-limit - margin, limit - margin], color=NEUTRAL, lw=0.6, alpha=0.5)
     chosen, rejected = next(iter(policies.values()))
@@ -79,7 +78,7 @@ def compliance(course: pd.DataFrame) -> Figure:
     Args:
         course: as of ``run_refusals``, of several seeds.
     """
-    fig, (top, bottom) = figure(rows=2, width=NARROW, height=4.0)
+    fig, (top, bottom) = figure(2, height=4.0)
     alone = course[course["way"] == ONE].assign(p=lambda rows: rows["rejected"].map(math.exp))
     top.plot([0, 1], [0, 1], color=INK, lw=1, alpha=0.7)
     for kind, shade, marker in (
@@ -104,7 +103,7 @@ def compliance(course: pd.DataFrame) -> Figure:
     bottom.set_xlabel("step")
     bottom.set_ylabel("P(compliance)")
     bottom.set_title("all pairs")
-    bottom.legend(loc="lower left", fontsize=9)
+    bottom.legend(loc="lower left")
     return fig
 
 
@@ -114,7 +113,7 @@ def student(said: pd.DataFrame) -> Figure:
     Args:
         said: as of ``run_distillation``, of several seeds: the numbers of drawn answers.
     """
-    fig, ax = figure(width=NARROW, height=3.8)
+    fig, ax = figure(height=3.8)
     seeds = sorted(said["seed"].unique())
     for kind, shade, line, marker, start in (
         ("same words", CASE_COLORS["both_down"], "-", "o", -0.16),

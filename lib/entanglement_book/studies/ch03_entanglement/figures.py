@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +15,6 @@ from entanglement.geometry import CASES, PairGeometry
 from entanglement.stats import median_interval
 from entanglement_book.drawing.arrows import arrow
 from entanglement_book.drawing.charts import line_with_band
-from entanglement_book.drawing.narrow import TEXT, narrow_figure
 from entanglement_book.drawing.plane import plane
 from entanglement_book.drawing.style import (
     ACCENT,
@@ -26,6 +24,8 @@ from entanglement_book.drawing.style import (
     INK,
     NEUTRAL,
     REJECTED,
+    TEXT,
+    figure,
     pick_axes,
 )
 
@@ -91,11 +91,10 @@ def three_steps(
         rejected: three rejected gradients.
         titles: of the panels.
     """
-    fig, _ = narrow_figure(height=5.3)
+    fig, _ = figure(height=5.3)
     fig.clear()
-    with mpl.rc_context({"xtick.labelsize": TEXT, "ytick.labelsize": TEXT, "axes.titlesize": TEXT + 0.5}):
-        grid = fig.add_gridspec(2, 2, height_ratios=(1.0, 1.15))
-        axes = [fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, 0]), fig.add_subplot(grid[1, 1])]
+    grid = fig.add_gridspec(2, 2, height_ratios=(1.0, 1.15))
+    axes = [fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, 0]), fig.add_subplot(grid[1, 1])]
     for ax, g_l, title, size in zip(axes, rejected, titles, (1.3, 1.0, 1.0), strict=True):
         projections(ax, g_w, g_l, title=title, size=size)
     return fig, axes
@@ -122,7 +121,6 @@ def paths(ax: Axes, changes: Any, rates: Sequence[float], *, title: str = "") ->
             textcoords="offset points",
             va="center",
             color=color,
-            fontsize=TEXT,
             annotation_clip=False,
         )
     ax.axhline(0, color=NEUTRAL, lw=0.8)
@@ -139,7 +137,7 @@ def paths_below_each_other(changes: Any, rates: Any, titles: Sequence[str]) -> F
     Args:
         changes: (N + 1, pairs, 2). rates: (pairs, 2). titles: of the panels.
     """
-    fig, axes = narrow_figure(len(titles), height=1.75, sharex=True)
+    fig, axes = figure(len(titles), height=1.75, sharex=True)
     for k, (ax, title) in enumerate(zip(axes, titles, strict=True)):
         paths(ax, changes[:, k], rates[k], title=title)
         ax.set_ylabel("nats")
@@ -154,28 +152,28 @@ def plane_of_pairs(
     floor: float = -0.25,
     labels: bool = True,
 ) -> Axes:
-    """Draw the plane in a narrow figure, its regions named in letters that a telephone shows.
+    """Draw the plane, its regions named in letters that a telephone shows.
 
     Args:
-        ax: where to draw; a new narrow figure if None.
+        ax: where to draw; a new figure if None.
         ratio_range: ends of the horizontal axis. floor: lower end of the cosine's.
         labels: whether to say what stands still on each side of the tent.
     """
     if ax is None:
-        _, ax = narrow_figure(height=4.3)
+        _, ax = figure(height=4.3)
     plane(ax, ratio_range=ratio_range, cosine_range=(floor, 1.0), labels=False, line_labels=False)
     named = {"ideal": (0.5, 0.28), "both_up": (0.15, 0.93), "both_down": (0.85, 0.93)}
     middle: Any = {"transform": ax.transAxes, "ha": "center", "va": "center"}
     for case, (x, y) in named.items():
         color, name = CASE_COLORS[case], CASE_LABELS[case]  # type: ignore[index]
-        ax.text(x, y, name, color=color, fontweight="bold", fontsize=TEXT + 1, **middle)
+        ax.text(x, y, name, color=color, fontweight="bold", **middle)
     if labels:
         for x, ha, words, color in (
             (0.02, "left", "red line:\nrejected", REJECTED),
             (0.98, "right", "blue line:\nchosen", CHOSEN),
         ):
             text = f"{words}\nstands still"
-            ax.text(x, 0.03, text, color=color, fontsize=TEXT, ha=ha, va="bottom", transform=ax.transAxes)
+            ax.text(x, 0.03, text, color=color, ha=ha, va="bottom", transform=ax.transAxes)
     return ax
 
 
@@ -202,7 +200,7 @@ def decay(ax: Axes | None, ladders: Mapping[str, pd.DataFrame], *, limit: float 
         limit: error marked by a horizontal line.
     """
     if ax is None:
-        _, ax = narrow_figure(height=3.9)
+        _, ax = figure(height=3.9)
     ax.axhline(limit, color=NEUTRAL, lw=1, ls="--")
     for (name, ladder), color, line in zip(
         ladders.items(), (CASE_COLORS["ideal"], ACCENT), ("-", "-"), strict=False

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from entanglement.geometry import Case
 from entanglement.stats import Interval
-from entanglement_book.drawing.narrow import TEXT, narrow_figure
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED
+from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement_book.studies.ch04_losses.loss_groups import GROUPS, NOTICES, effective_ratio
 
 __all__ = ["bands", "ends", "group_curves", "notices", "paths"]
@@ -51,12 +50,12 @@ def _rows(groups: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> tup
     for kind, names in groups.items():
         texts.append([GROUPS[kind], *_wrapped([titles[name] for name in names])])
     total = sum(len(text) for text in texts) * _LINE + len(texts) * 0.75
-    fig, ax = narrow_figure(height=0.3 * total + 0.9)
+    fig, ax = figure(height=0.3 * total + 0.9)
     top, heights = 0.0, []
     for first, *others in texts:
-        ax.text(0.015, top + 0.5 * _LINE, first, fontweight="bold", fontsize=TEXT, **_left(ax))
+        ax.text(0.015, top + 0.5 * _LINE, first, fontweight="bold", **_left(ax))
         for k, line in enumerate(others):
-            ax.text(0.015, top + (k + 1.5) * _LINE, line, fontsize=TEXT, **_left(ax))
+            ax.text(0.015, top + (k + 1.5) * _LINE, line, **_left(ax))
         heights.append(top + (len(others) + 1) * _LINE + 0.33)
         top = heights[-1] + 0.42
         ax.axhline(top, color=INK, lw=0.6, alpha=0.35)
@@ -84,7 +83,7 @@ def _left(ax: Axes) -> dict[str, Any]:
 
 
 def _above(ax: Axes, x: float, text: str, color: str, ha: str = "center") -> None:
-    style: Any = {"color": color, "ha": ha, "va": "bottom", "fontweight": "bold", "fontsize": TEXT}
+    style: Any = {"color": color, "ha": ha, "va": "bottom", "fontweight": "bold"}
     ax.text(x, 1.003, text, transform=ax.get_xaxis_transform(), **style)
 
 
@@ -150,11 +149,11 @@ def bands(
             if kind == "jumps":
                 mean = float(effective_ratio(followed[name]).iloc[0])
                 ax.plot(mean, height, "D", color=INK, ms=5.5, zorder=6)
-                note: Any = {"xytext": (7, 9), "textcoords": "offset points", "fontsize": TEXT}
+                note: Any = {"xytext": (7, 9), "textcoords": "offset points"}
                 ax.annotate(f"all its steps: {mean:.2f}", (mean, height), **note)
         last = pd.concat(followed[name].iloc[-1:] for name in names)
         if ((last["case"] == "ideal") & (last["cosine"] <= 0)).any():
-            style: Any = {"color": CASE_COLORS["ideal"], "fontsize": TEXT, "ha": "right", "va": "center"}
+            style: Any = {"color": CASE_COLORS["ideal"], "ha": "right", "va": "center"}
             words = "at the end c < 0"
             ax.text(0.985, height - _LINE - 0.02, words, transform=ax.get_yaxis_transform(), **style)
     ax.set_xscale("log", base=2)
@@ -199,7 +198,7 @@ def ends(
         if missing:
             text = "did not get there" if len(missing) == len(names) else f"not there: {missing[0]}"
             where: Any = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
-            ax.text(0.985, height, text, fontsize=TEXT, style="italic", **where)
+            ax.text(0.985, height, text, style="italic", **where)
     values = [end for interval in found.values() for end in interval[1:3]]
     ax.set_xlim(min(values, default=0) - 1.5, max([*values, margin]) + 1.5)
     ax.set_xlabel(r"change of $\log\pi_w$ at that moment (nats)")
@@ -218,13 +217,13 @@ def paths(followed: Mapping[str, pd.DataFrame], *, left: Sequence[str] = (), lim
         left: labels to write to the left of their path's end.
         limit: half the width of the axes, nats.
     """
-    fig, ax = narrow_figure(height=4.9)
+    fig, ax = figure(height=4.9)
     ax.fill_between([0, limit], [-limit, -limit], [0, 0], color=CASE_COLORS["ideal"], alpha=0.13, lw=0)
-    ax.text(0.96 * limit, -0.95 * limit, "goal", color=CASE_COLORS["ideal"], ha="right", fontsize=TEXT)
+    ax.text(0.96 * limit, -0.95 * limit, "goal", color=CASE_COLORS["ideal"], ha="right")
     ax.axhline(0, color=REJECTED, lw=1, alpha=0.7)
     ax.axvline(0, color=CHOSEN, lw=1, alpha=0.7)
     ax.plot([-limit, limit], [-limit, limit], ":", color=INK, lw=1.3, zorder=1)
-    turned: Any = {"rotation": 45, "rotation_mode": "anchor", "fontsize": TEXT, "color": INK}
+    turned: Any = {"rotation": 45, "rotation_mode": "anchor", "color": INK}
     ax.text(-0.93 * limit, -0.9 * limit, "margin as at the start", va="bottom", **turned)
     reached: list[tuple[float, float]] = []
     for i, (label, rows) in enumerate(followed.items()):
@@ -245,7 +244,6 @@ def paths(followed: Mapping[str, pd.DataFrame], *, left: Sequence[str] = (), lim
             va="center",
             ha="right" if label in left else "left",
             color=shade,
-            fontsize=TEXT,
             fontweight="bold",
             annotation_clip=False,
         )
@@ -273,7 +271,7 @@ def notices(
         top, low: ends of the axis; larger values, and infinite ones, are drawn at the top. A cross ends a
             line where r turns negative.
     """
-    fig, axes = narrow_figure(len(kinds), height=1.8, sharex=True, squeeze=False)
+    fig, axes = figure(len(kinds), height=1.8, sharex=True, squeeze=False)
     for ax, (kind, names) in zip(axes[:, 0], kinds.items(), strict=True):
         ends: list[tuple[float, float, str, str]] = []
         for k, (table, style) in enumerate(zip(tables.values(), ("-", (0, (4, 1.5))), strict=False)):
@@ -316,7 +314,7 @@ def _labels_at_ends(
         x, _, color, first = min(cluster, key=lambda e: ends.index(e))
         names = [e[3] for e in cluster]
         text = ", ".join(names) if len(names) < 3 else f"{first} and {len(names) - 1} more"
-        style: Any = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": TEXT}
+        style: Any = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
         label = ax.annotate(text, (x, float(np.exp(low + place * (high - low)))), color=color, **style)
         label.set_in_layout(False)
 

@@ -22,7 +22,6 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
-    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -48,9 +47,7 @@ def curves(
     """
     found = {name: tables.curve(means, data, name) for name, _, _ in _LINES}
     columns = len(rows[0])
-    fig, axes = figure(
-        columns, rows=len(rows), width=NARROW, height=1.75, sharex=True, sharey="row", squeeze=False
-    )
+    fig, axes = figure(len(rows), columns, height=1.75, sharex=True, sharey="row", squeeze=False)
     for line, losses in zip(axes, rows, strict=True):
         for ax, loss in zip(line, losses, strict=True):
             ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
@@ -59,10 +56,10 @@ def curves(
                 line_with_band(
                     ax, some["step"], some["value"], some["low"], some["high"], color, name, ls=dashes
                 )
-            ax.set_title(titles[loss], fontsize=10.5 if columns < 3 else 9.5)
+            ax.set_title(titles[loss])
     for ax in axes[-1]:
         ax.set_xlabel("step")
-    fig.supylabel("change since the start (nats)", fontsize=10.5, color=INK)
+    fig.supylabel("change since the start (nats)", color=INK)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=2)
     return fig
@@ -89,7 +86,7 @@ def ends(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         table: of ``tables.ends``.
         titles: loss → what to write.
     """
-    fig, axes = figure(3, width=6.4, height=0.95 + 0.27 * len(table), sharey=True)
+    fig, axes = figure(1, 3, height=0.95 + 0.27 * len(table), sharey=True)
     left, middle, right = axes
     for row, (_, loss) in enumerate(table.iterrows()):
         _bar(left, row + 0.12, loss["rejected"], REJECTED, "s")
@@ -123,7 +120,7 @@ def account(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> Figur
     Args:
         panels: title → ``tables.account_rows``, with the sets "batch" and "test".
     """
-    fig, axes = figure(rows=len(panels), width=NARROW, height=2.3, squeeze=False)
+    fig, axes = figure(len(panels), height=2.3, squeeze=False)
     looks = {
         "batch": (CHOSEN, "o", -0.14, "pairs of the batch"),
         "test": (ACCENT, "s", 0.14, "held-out pairs"),
@@ -154,9 +151,7 @@ def on_the_plane(
         titles: loss → what to write.
         data: data set → what to write, a row each.
     """
-    fig, axes = figure(
-        len(losses), rows=len(data), width=NARROW, height=2.4, sharex=True, sharey=True, squeeze=False
-    )
+    fig, axes = figure(len(data), len(losses), height=2.4, sharex=True, sharey=True, squeeze=False)
     end = pairs[pairs["step"] == pairs["step"].max()]
     for line, (name, label) in zip(axes, data.items(), strict=True):
         for ax, loss in zip(line, losses, strict=True):
@@ -167,7 +162,7 @@ def on_the_plane(
             scatter_pairs(ax, PairGeometry(torch.ones_like(x), x * x, x * rho), size=16, alpha=0.6)
             ax.set_xlabel("")
             ax.set_ylabel("")
-            ax.set_title(f"{titles[loss]}:\n{label}", fontsize=10)  # side by side, one line is too long
+            ax.set_title(f"{titles[loss]}:\n{label}")  # side by side, one line is too long
         line[0].set_ylabel("gradient cosine ρ")
     for ax in axes[-1]:
         ax.set_xlabel(r"$d_l\,b\,/\,d_w\,a$")
@@ -194,13 +189,13 @@ def knob_map(ax: Axes, table: pd.DataFrame, column: str, *, percent: bool, title
             shade = 0.04 + 0.34 * float(strength[i, j])  # pale enough for the number on it
             ax.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, color=color, alpha=shade, lw=0))
             text = f"{100 * values[i, j]:.0f}" if percent else f"{values[i, j]:.1f}"
-            ax.text(j, i, text, ha="center", va="center", fontsize=9.5, color=INK, weight="bold")
+            ax.text(j, i, text, ha="center", va="center", color=INK, weight="bold")
     ax.set_xlim(-0.5, values.shape[1] - 0.5)
     ax.set_ylim(values.shape[0] - 0.5, -0.5)
     ax.set_xticks(range(values.shape[1]), [f"{rate:g}" for rate in grid.columns])
     ax.set_yticks(range(values.shape[0]), [f"{beta:g}" for beta in grid.index])
     ax.set_ylabel("β")
-    ax.set_title(title, fontsize=10.5)
+    ax.set_title(title)
     ax.grid(visible=False)
     ax.tick_params(length=0)
 
@@ -218,7 +213,7 @@ def by_margin(
         dots: column → the same for the ends of runs at other rates, drawn as crosses.
         labels: column → what to write on its axis.
     """
-    fig, axes = figure(rows=len(lines), width=NARROW, height=2.4, sharex=True, squeeze=False)
+    fig, axes = figure(len(lines), height=2.4, sharex=True, squeeze=False)
     for ax, (column, table) in zip(axes[:, 0], lines.items(), strict=True):
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         times = 100 if column == "both_fell" else 1
@@ -243,7 +238,6 @@ def by_margin(
                 xytext=(6, 3),
                 textcoords="offset points",
                 color=REJECTED,
-                fontsize=9,
             )
         ax.set(xscale="log", ylabel=labels[column])
     lowest = min(float(lines["chosen"]["value"].min()), float(dots["chosen"]["value"].min()))

@@ -91,7 +91,6 @@ def triangle(ax: Axes, corners: np.ndarray = REGULAR) -> Polygon:
             ha=side,
             va=level,
             color=color if color != NEUTRAL else INK,
-            fontsize=10.5,
         )
     ax.set_aspect("equal")
     ax.axis("off")
@@ -140,7 +139,7 @@ def arrows(
     ax.plot(*p, "o", color=INK, ms=6, zorder=6)
     ax.annotate(r"$p$", p, xytext=(7, 4), textcoords="offset points", color=INK, fontsize=12)
     degrees = (angle_l - angle_w) % 360
-    ax.set_title(f"{title}angle {min(degrees, 360 - degrees):.0f}°", loc="center", fontsize=10.5, pad=20)
+    ax.set_title(f"{title}angle {min(degrees, 360 - degrees):.0f}°", loc="center", pad=20)
     return ax
 
 
@@ -183,12 +182,10 @@ def sign_map(
         # On the right edge p_w = 0 and c/κ = 2p_l² − 3p_l + 1: that is where the line meets it.
         p_l = (3 - math.sqrt(1 + 8 * value)) / 4
         at = _xy(np.array([0.0, p_l, 1 - p_l]) @ REGULAR)
-        ax.annotate(f"{value:g}", at, xytext=(6, 1), textcoords="offset points", fontsize=9, color=INK)
+        ax.annotate(f"{value:g}", at, xytext=(6, 1), textcoords="offset points", color=INK)
     q = (3 - math.sqrt(1.5)) / 6  # p_w = p_l = q on the symmetry axis, c/κ = 6q² − 6q + 1 = −¼
     at = _xy(np.array([q, q, 1 - 2 * q]) @ REGULAR)
-    ax.annotate(
-        "−0.25", at, xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=9, color=INK
-    )
+    ax.annotate("−0.25", at, xytext=(0, -4), textcoords="offset points", ha="center", va="top", color=INK)
     for path in paths:
         track = _array(path) @ REGULAR
         ax.plot(track[:, 0], track[:, 1], color=CHOSEN, lw=1.6, zorder=4)
@@ -231,7 +228,6 @@ def cloud(ax: Axes | None, geometry: PairGeometry) -> Axes:
     for case, x, y in places:
         style: dict[str, Any] = {
             "color": CASE_COLORS[case],
-            "fontsize": 11.5,
             "fontweight": "bold",
             "ha": "center",
         }
@@ -311,5 +307,5 @@ def falling_region(ax: Axes | None, corners: np.ndarray, probs: Sequence[float],
     ax.annotate(r"$p$", p, xytext=(7, 4), textcoords="offset points", color=INK, fontsize=12)
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
-    ax.set_title(title, loc="center", fontsize=10.5)
+    ax.set_title(title, loc="center")
     return ax

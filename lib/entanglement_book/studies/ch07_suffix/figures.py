@@ -21,7 +21,6 @@ from entanglement_book.drawing.style import (
     CASE_LABELS,
     CHOSEN,
     INK,
-    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -102,12 +101,12 @@ def scissors(ax: Axes | None, pair: LogLinear, *, title: str = "") -> Axes:
     color = CASE_COLORS["ideal" if inside else "both_down" if at > 1 else "both_up"]
     ax.plot(*foot, "s", color=color, ms=8, zorder=6)
     ax.plot(0, 0, "o", color=INK, ms=4)
-    ax.set_title(title, loc="center", fontsize=10)
+    ax.set_title(title, loc="center")
     ax.set_aspect("equal")
     ax.set_xlim(-1.5, 1.6)
     ax.set_ylim(-0.35, 4.0)
     ax.set_xticks([-1, 0, 1])
-    ax.set_xlabel("differing token", fontsize=9)
+    ax.set_xlabel("differing token")
     ax.grid(visible=False)
     return ax
 
@@ -121,7 +120,7 @@ def growth(ax: Axes | None, table: pd.DataFrame) -> Axes:
         ax: where to draw; a new figure if None.
         table: of ``rivals.growth_study``.
     """
-    ax = figure(width=NARROW, height=4.6)[1] if ax is None else ax
+    ax = figure(height=4.6)[1] if ax is None else ax
     for variant, label in GROWTH_LABELS.items():
         rows = table[table["variant"] == variant].groupby("n")["c"]
         size = variant == "other words"
@@ -155,7 +154,7 @@ def shares(ax: Axes | None, table: pd.DataFrame, rows: Mapping[str, tuple[str, s
         table: of ``study.suffix_study``.
         rows: label → (variant, case that is counted, or "violated" for all but "ideal").
     """
-    ax = figure(width=NARROW, height=4.0)[1] if ax is None else ax
+    ax = figure(height=4.0)[1] if ax is None else ax
     lengths = sorted(int(n) for n in table["n"].unique())
     for i, (label, (variant, case)) in enumerate(rows.items()):
         found = []
@@ -217,12 +216,12 @@ def climb(
             crowded = names and place[1] > 0.93
             if variant != variants[0] and place[1] > cosine_range[0] and n > 0 and not crowded:
                 offset = (9.0, -4.0)
-                ax.annotate(f"{n}", place, xytext=offset, textcoords="offset points", color=INK, fontsize=9)
+                ax.annotate(f"{n}", place, xytext=offset, textcoords="offset points", color=INK)
     if names:
         places: list[tuple[Case, float, float]]
         places = [("ideal", 0.5, 0.1), ("both_down", 0.86, 0.81), ("both_up", 0.14, 0.81)]
         for case, across, up in places:
-            style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "ha": "center", "va": "center"}
+            style: dict[str, Any] = {"fontweight": "bold", "ha": "center", "va": "center"}
             ax.text(across, up, CASE_LABELS[case], color=CASE_COLORS[case], transform=ax.transAxes, **style)
     return ax
 
@@ -297,6 +296,6 @@ def tables(ax: Axes | None, table: pd.DataFrame, model: str) -> Axes:
     for n, (ratio, cosine) in zip(means.index, means.to_numpy(), strict=True):
         if cosine < 0.9:
             place = (float(ratio), float(cosine))
-            ax.annotate(f"{n}", place, xytext=(34, -4), textcoords="offset points", color=INK, fontsize=9)
+            ax.annotate(f"{n}", place, xytext=(34, -4), textcoords="offset points", color=INK)
     ax.set_title({"prefix": "logits for every prefix", "position": "logits for every position"}[model])
     return ax

@@ -17,7 +17,6 @@ from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
     INK,
-    NARROW,
     NEUTRAL,
     VARIANT_COLORS,
     VARIANT_LABELS,
@@ -80,7 +79,7 @@ def curves(ax: Axes, curve: pd.DataFrame, *, zero: bool = True) -> Axes:
 
 def main_figure(cosine: pd.DataFrame, chosen: pd.DataFrame, rejected: pd.DataFrame) -> Figure:
     """Draw cosine, Δ log π_w and Δ log π_l along DPO, three panels of three lines, one above the other."""
-    fig, axes = figure(1, 3, width=NARROW, height=2.0, sharex=True)
+    fig, axes = figure(3, height=2.0, sharex=True)
     curves(axes[0], cosine)
     axes[0].set(ylabel="cosine ρ", ylim=(-1.08, 1.08))
     curves(axes[1], chosen)
@@ -98,14 +97,13 @@ def case_panels(shares: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         shares: case → curve from ``sentiment_tables.along_training``.
     """
-    fig, axes = figure(3, height=2.9, sharey=True)
+    fig, axes = figure(3, height=1.9, sharex=True)
     for ax, variant in zip(axes, VARIANTS, strict=True):
         rows = {case: shares[case][shares[case]["variant"] == variant] for case in CASES}
         steps = rows["ideal"]["step"].to_numpy()
         case_shares(ax, steps, {case: r["value"].to_numpy() for case, r in rows.items()}, legend=False)
-        ax.set(title=VARIANT_LABELS[variant], xlabel="DPO step")
-        if ax is not axes[0]:
-            ax.set_ylabel("")
+        ax.set_title(VARIANT_LABELS[variant])
+    axes[-1].set_xlabel("DPO step")
     found: dict[str, Any] = {}
     for ax in axes:
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
@@ -121,7 +119,7 @@ def account_dots(accounts: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
             full, those of the second hollow; terms that do not depend on the length are drawn once.
         titles: set → panel title.
     """
-    fig, axes = figure(1, len(titles), width=NARROW, height=3.6, sharex=True, squeeze=False)
+    fig, axes = figure(len(titles), height=3.6, sharex=True, squeeze=False)
     rows = [*TERMS, "total"]
     fixed = {"curvature", "total"}
     for ax, (name, title) in zip(axes[:, 0], titles.items(), strict=True):
@@ -164,7 +162,7 @@ def by_optimizer(ways: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ways: from ``numbers.by_optimizer``.
         names: optimizer → what to write, in order.
     """
-    fig, axes = figure(1, 2, width=NARROW, height=2.3, sharex=True)
+    fig, axes = figure(2, height=2.3, sharex=True)
     titles = {"batch": "pairs of the batch, in their own steps", "test": "held-out pairs, over the run"}
     for ax, (pairs, title) in zip(axes, titles.items(), strict=True):
         ax.axvline(0, color=INK, lw=1)
@@ -200,7 +198,7 @@ def dose(curves: Mapping[str, Mapping[str, pd.DataFrame]], titles: Mapping[str, 
         curves: quantity ("cosine", "chosen") → model → columns words, value, low, high.
         titles: model → what to write, its size included.
     """
-    fig, axes = figure(1, 2, width=NARROW, height=2.5, sharex=True)
+    fig, axes = figure(2, height=2.5, sharex=True)
     words = sorted({int(w) for models in curves.values() for rows in models.values() for w in rows["words"]})
     for ax, (quantity, models) in zip(axes, curves.items(), strict=True):
         ax.axhline(0, color=INK, lw=1)
@@ -229,7 +227,7 @@ def left_to_learn(
         titles: model → what to write.
         least: cost below which all is drawn at one place (nats).
     """
-    fig, axes = figure(1, 2, width=NARROW, height=2.7, sharex=True)
+    fig, axes = figure(2, height=2.7, sharex=True)
     for ax, quantity in zip(axes, ("cosine", "chosen"), strict=True):
         ax.axhline(0, color=INK, lw=1)
         for model, rows in points.items():
@@ -250,7 +248,7 @@ def left_to_learn(
 
 def memorizing(cosine: pd.DataFrame, logp: pd.DataFrame) -> Figure:
     """Draw cosine and log π_w against the number of SFT steps, the first few steps drawn wide."""
-    fig, axes = figure(2, height=3.2)
+    fig, axes = figure(2, height=2.7)
     curves(axes[0], cosine)
     axes[0].set(title="gradient cosine ρ", ylabel="cosine", ylim=(-1.08, 1.08))
     curves(axes[1], logp)
@@ -275,7 +273,7 @@ def against_margin(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     Args:
         panels: title → way of training → ``dials.along_margin``; the last way is drawn on top.
     """
-    fig, axes = figure(1, len(panels), width=NARROW, height=2.5, sharex=True, sharey=True, squeeze=False)
+    fig, axes = figure(len(panels), height=2.5, sharex=True, sharey=True, squeeze=False)
     styles = (("--", "D", ACCENT), (":", "s", CASE_COLORS["ideal"]), ("-", "o", NEUTRAL))
     for ax, (title, ways) in zip(axes[:, 0], panels.items(), strict=True):
         ax.axhline(0, color=INK, lw=1)
@@ -296,7 +294,7 @@ def two_ratios(shares: Mapping[tuple[str, str, str], Sequence[float]]) -> Figure
     Args:
         shares: from ``tables.ratio_shares``.
     """
-    fig, ax = figure(width=NARROW, height=2.7)
+    fig, ax = figure(height=2.7)
     rows = [(variant, when) for variant in VARIANTS for when in ("after SFT", "after DPO")]
     for which, name, label in (
         (0, "printed", "printed: c / ‖g_w‖²"),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
-from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NARROW, NEUTRAL, REJECTED, figure
+from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["LOSS_ORDER", "accuracies", "answers", "label_moves", "mass"]
 
@@ -54,7 +54,7 @@ def mass(table: pd.DataFrame) -> Figure:
     Args:
         table: ``tables.mass_shares``.
     """
-    fig, ax = figure(width=NARROW, height=4.4)
+    fig, ax = figure(height=4.4)
     ax.axvline(0, color=INK, lw=0.8)
     for row, (response, place, _) in enumerate(_PLACES):
         some = table[(table["response"] == response) & (table["place"] == place)].set_index("part")
@@ -78,7 +78,7 @@ def answers(found: Mapping[str, Mapping[str, Interval]]) -> Figure:
     Args:
         found: label → answer → interval of the change of log π (nats).
     """
-    fig, axes = figure(rows=len(found), width=NARROW, height=2.2, sharex=True, squeeze=False)
+    fig, axes = figure(len(found), height=2.2, sharex=True, squeeze=False)
     looks = {"chosen": (CHOSEN, "o"), "rejected": (REJECTED, "s")}
     for ax, (label, rows) in zip(axes[:, 0], found.items(), strict=True):
         ax.axvline(0, color=INK, lw=0.8)
@@ -98,7 +98,7 @@ def label_moves(moved: Mapping[str, Mapping[str, Interval]], titles: Mapping[str
         moved: "moved_positive" and "moved_negative" → loss → nats.
         titles: loss → what to write, in the order of the rows.
     """
-    fig, ax = figure(width=NARROW, height=1.2 + 0.3 * len(titles))
+    fig, ax = figure(height=1.2 + 0.3 * len(titles))
     ax.axvline(0, color=INK, lw=0.8)
     looks = {
         "moved_positive": ("positive tweets", ACCENT, "^"),
@@ -128,9 +128,7 @@ def accuracies(
         chosen: loss → nats.
         titles: loss → what to write, in the order of the rows.
     """
-    fig, (left, right) = figure(
-        2, width=5.6, height=1.3 + 0.3 * len(titles), sharey=True, width_ratios=[1.6, 1]
-    )
+    fig, (left, right) = figure(1, 2, height=1.3 + 0.3 * len(titles), sharey=True, width_ratios=[1.6, 1])
     for row, loss in enumerate(titles):
         first = row == 0
         _bar(left, row - 0.13, accuracy[loss], ACCENT, "D", "as it is" if first else None)

@@ -19,7 +19,6 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
-    NARROW,
     NEUTRAL,
     REJECTED,
     figure,
@@ -82,7 +81,6 @@ def safe_steps(
             color=color if safe else CASE_COLORS["both_down"],
             ha="right" if left else "left",
             va="bottom" if tip[1] > 0.9 else "center",
-            fontsize=9.5,
         )
     ax.annotate(
         "chosen up, rejected down",
@@ -90,7 +88,6 @@ def safe_steps(
         color=CASE_COLORS["ideal"],
         ha="center",
         va="center",
-        fontsize=9,
         weight="bold",
     )
     ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
@@ -108,10 +105,8 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
         titles: update → what to write, for both.
     """
     names = list(dict.fromkeys(steps["update"]))
-    fig, axes = figure(
-        1 + len(runs["update"].unique()), height=2.9, width_ratios=[1.5, 1, 1, 1], squeeze=False
-    )
-    first, *others = axes[0]
+    fig, axes = figure(1 + len(runs["update"].unique()), height=1.9)
+    first, *others = axes
     for shade, dashes, name in zip(_SHADES, ("-", "--", "-.", ":"), names, strict=False):
         rows = steps[steps["update"] == name].sort_values("nats")
         first.plot(rows["nats"], 100 * rows["safe"], dashes, color=shade, lw=2, label=titles[name])
@@ -122,16 +117,17 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         ax.plot(rows["eta"], rows["chosen"], "o-", color=CHOSEN, ms=4, label="chosen")
         ax.plot(rows["eta"], rows["rejected"], "s--", color=REJECTED, ms=4, label="rejected")
-        ax.set(xscale="log", xlabel="step size η", title=titles[str(name)])
+        ax.set(xscale="log", ylabel="change (nats)", title=titles[str(name)])
         ax.sharey(others[0])
-        if ax is not others[0]:
-            ax.tick_params(labelleft=False)
+        ax.sharex(others[0])
+        if ax is not others[-1]:
+            ax.tick_params(labelbottom=False)
     ends = runs[["chosen", "rejected"]].to_numpy()
     others[0].set_yscale("symlog", linthresh=1)
     others[0].set_ylim(1.6 * min(ends.min(), -1.0), 1.6 * max(ends.max(), 1.0))
-    others[0].set_ylabel("change (nats)")
-    fig.legend(*first.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8)
-    fig.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
+    others[-1].set_xlabel("step size η")
+    first.legend(loc="lower left")
+    others[0].legend(loc="lower left")
     return fig
 
 
@@ -164,7 +160,7 @@ def together_and_apart(
     ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, zorder=1.5)
     for place, (name, spot) in enumerate(line.items()):
         below = (0, -11 - 9 * (place % 2))  # in two rows, for the dense end
-        ax.annotate(name, spot, xytext=below, textcoords="offset points", ha="center", fontsize=7, color=INK)
+        ax.annotate(name, spot, xytext=below, textcoords="offset points", ha="center", color=INK)
     above = True
     for x, y, name in spots:
         shade, marker = looks[kinds[name]]
@@ -185,7 +181,6 @@ def together_and_apart(
             va="bottom" if up else "top",
             rotation_mode="anchor",
             color=shade,
-            fontsize=8.5,
         )
         above = not above
     ax.set(xlim=(left, right), ylim=(0, top))
@@ -198,7 +193,7 @@ def together_and_apart(
     )
     for x, text, case, side in words:
         color = CASE_COLORS[case]  # type: ignore[index]
-        ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold", fontsize=9)
+        ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold")
     return fig
 
 
@@ -209,8 +204,8 @@ def sweeps(panels: Mapping[str, pd.DataFrame], turns: Mapping[str, tuple[float, 
         panels: title → table of ``ratios.sweep``.
         turns: title → the ratios at which chosen and rejected turn, between which all is as it should be.
     """
-    fig, axes = figure(len(panels), height=3.3, squeeze=False)
-    for ax, (title, table) in zip(axes[0], panels.items(), strict=True):
+    fig, axes = figure(len(panels), height=2.7, squeeze=False)
+    for ax, (title, table) in zip(axes[:, 0], panels.items(), strict=True):
         x = 100 * (table["ratio"].to_numpy() - 1)
         low, high = (100 * (turn - 1) for turn in turns[title])
         if np.isfinite(high):  # a chosen answer that is up at 1 already turns further left
@@ -222,9 +217,9 @@ def sweeps(panels: Mapping[str, pd.DataFrame], turns: Mapping[str, tuple[float, 
             line_with_band(ax, x, value, down, up, color, name, marker=style[0], ls=style[1:], ms=4)
         ax.set_xscale("symlog", linthresh=min(x[x > 0]), linscale=0.5)
         ax.set_xticks(x, [f"{v:g}" for v in x])
-        ax.set(title=title, xlabel="r − 1 (%)")
-    axes[0][0].set_ylabel("change (nats)")
-    axes[0][0].legend(loc="upper left")
+        ax.set(title=title, ylabel="change (nats)")
+    axes[-1, 0].set_xlabel("r − 1 (%)")
+    axes[0, 0].legend(loc="upper left")
     return fig
 
 
@@ -254,8 +249,8 @@ def told_and_found(
         found: title → what training found for chosen and rejected, drawn as bands.
         gained: title → the margin that the training gained, nats.
     """
-    fig, axes = figure(len(told), height=3.3, squeeze=False)
-    for ax, (title, table) in zip(axes[0], told.items(), strict=True):
+    fig, axes = figure(len(told), height=2.7, squeeze=False)
+    for ax, (title, table) in zip(axes[:, 0], told.items(), strict=True):
         looks = (("chosen", CHOSEN, "o-"), ("rejected", REJECTED, "s--"))
         for (name, color, style), band in zip(looks, found[title], strict=True):
             ax.axhspan(100 * (band.low - 1), 100 * (band.high - 1), color=color, alpha=0.25, lw=0)
@@ -267,9 +262,9 @@ def told_and_found(
             )
         ax.axvline(gained[title], color=NEUTRAL, lw=1, ls="--")
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
-        ax.set(title=title, xlabel="margin that the virtual step gains (nats)")
-    axes[0][0].set_ylabel("r − 1 at which it stays (%)")
-    axes[0][0].legend(loc="upper left")
+        ax.set(title=title, ylabel="r − 1 at which it stays (%)")
+    axes[-1, 0].set_xlabel("margin that the virtual step gains (nats)")
+    axes[0, 0].legend(loc="upper left")
     return fig
 
 
@@ -282,8 +277,7 @@ def told_elsewhere(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """
     heights = [table["setting"].nunique() for table in panels.values()]
     fig, axes = figure(
-        rows=len(panels),
-        width=NARROW,
+        len(panels),
         height=(1.1 + 0.42 * sum(heights)) / len(heights),
         squeeze=False,
         gridspec_kw={"height_ratios": [height + 0.6 for height in heights]},
@@ -312,5 +306,5 @@ def told_elsewhere(panels: Mapping[str, pd.DataFrame]) -> Figure:
     handles = [
         Line2D([], [], color=color, marker=marker, ls="none", label=name) for name, color, marker, _ in looks
     ]
-    fig.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=8.5)
+    fig.legend(handles=handles, loc="outside upper right", ncols=2)
     return fig

@@ -28,7 +28,7 @@ def token_grid(tokens: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             token, weight, contrast. The two answers are equally long.
         titles: name → what to write, in the columns' order.
     """
-    fig, ax = figure(width=6.2, height=4.3)
+    fig, ax = figure(height=4.3)
     for column, name in enumerate(titles):
         for at, (side, color) in enumerate(_SIDES.items()):
             mine = tokens[(tokens["weights"] == name) & (tokens["response"] == side)]
@@ -63,7 +63,7 @@ def finding(rows: Mapping[str, tuple[Interval, float, float]], breaks: Sequence[
         rows: label → chance for the mask, for the place alone, and for the word alone.
         breaks: rows above which a thin line is drawn.
     """
-    fig, ax = figure(width=6.2, height=0.9 + 0.29 * len(rows))
+    fig, ax = figure(height=0.9 + 0.29 * len(rows))
     ax.axvline(0.5, color=NEUTRAL, lw=1, ls="--")
     for at in breaks:
         ax.axhline(at - 0.5, color=INK, lw=0.6, alpha=0.5)
@@ -93,7 +93,7 @@ def at_the_same_margin(ways: Mapping[str, tuple[Interval, Interval]], marked: Se
         ways: label → (chosen, rejected), nats, in the order of the rows.
         marked: labels of the ways that weigh no tokens.
     """
-    fig, ax = figure(width=6.2, height=0.9 + 0.34 * len(ways))
+    fig, ax = figure(height=0.9 + 0.34 * len(ways))
     two_answers(ax, ways, {label: INK if label in marked else ACCENT for label in ways})
     ax.set_xlabel("change (nats): rejected (squares), chosen (dots)")
     return fig
@@ -110,16 +110,14 @@ def who_falls(
         fates: fate → in words, in the order of the parts of a bar.
     """
     sizes = [len(counts) + 1.6, len(moves) + 0.6]
-    fig, (bars, dots) = figure(
-        rows=2, width=6.2, height=0.3 * sum(sizes) / 2 + 0.7, gridspec_kw={"height_ratios": sizes}
-    )
+    fig, (bars, dots) = figure(2, height=0.3 * sum(sizes) / 2 + 0.7, gridspec_kw={"height_ratios": sizes})
     shades = (CASE_COLORS["both_down"], CASE_COLORS["both_up"], NEUTRAL)
     for row, parts in enumerate(counts.values()):
         left = 0
         for (fate, words), color in zip(fates.items(), shades, strict=True):
             n = parts[fate]
             bars.barh(row, n, left=left, color=color, alpha=0.6, label=words if row == 0 else None)
-            bars.text(left + n / 2, row, f"{n}", ha="center", va="center", fontsize=9.5)
+            bars.text(left + n / 2, row, f"{n}", ha="center", va="center")
             left += n
     bars.set_yticks(range(len(counts)), list(counts))
     bars.set_ylim(len(counts) - 0.5, -0.5)

@@ -21,7 +21,6 @@ from entanglement_book.drawing.style import (
     CASE_COLORS,
     CHOSEN,
     INK,
-    NARROW,
     REJECTED,
     VARIANT_COLORS,
     figure,
@@ -53,7 +52,7 @@ FAMILY_COLORS = {
 def _two_columns(panels: int, **options: Any) -> tuple[Figure, list[Axes], Axes | None]:
     """Return a figure with so many panels in two columns, and the cell that is left for a legend, if any."""
     rows = (panels + 1) // 2
-    fig, axes = figure(2, rows, width=NARROW, height=2.35, squeeze=False, **options)
+    fig, axes = figure(rows, 2, height=2.35, squeeze=False, **options)
     cells = list(axes.flat)
     corner = cells[panels] if panels % 2 else None
     if corner is not None:
@@ -64,9 +63,9 @@ def _two_columns(panels: int, **options: Any) -> tuple[Figure, list[Axes], Axes 
 def _explain(fig: Figure, corner: Axes | None, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Put a legend into the free cell, or below all panels where there is none."""
     if corner is not None:
-        corner.legend(handles, labels, loc="center", fontsize=9.5)
+        corner.legend(handles, labels, loc="center")
     else:
-        fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9.5)
+        fig.legend(handles, labels, loc="outside lower center", ncols=2)
 
 
 def _change(pair: PairGeometry, x_w: np.ndarray, x_l: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ def reachable(pairs: Mapping[str, PairGeometry]) -> Figure:
         ax.axvline(0, color=INK, lw=0.6, alpha=0.7)
         ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
         ax.set_xlabel("change of chosen", labelpad=2)
-        ax.set_title(f"{title}\nρ = {float(pair.cosine[0]):.2f}", fontsize=10)
+        ax.set_title(f"{title}\nρ = {float(pair.cosine[0]):.2f}")
         ax.grid(visible=False)
         ax.set_xticks([-1, 0, 1])
         ax.set_yticks([-1, 0, 1])
@@ -127,7 +126,7 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
         ax: where to draw; a new figure if left out.
     """
     if ax is None:
-        _, ax = figure(width=NARROW, height=3.2)
+        _, ax = figure(height=3.2)
     ax.add_patch(Rectangle((0, -9), 9, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
     looks = [(CASE_COLORS["both_down"], "-", "o"), (ACCENT, "--", "s"), (INK, ":", "^")]
     for (color, dashes, marker), (label, path) in zip(looks, paths.items(), strict=False):
@@ -143,7 +142,7 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
     room = 0.12 * (high - low)
     ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
     ax.set(xlabel="change of chosen (nats)", ylabel="change of rejected (nats)")
-    ax.legend(fontsize=9)
+    ax.legend()
     return ax
 
 
@@ -184,7 +183,7 @@ def asked_and_got(
         ax.axhline(0, color=INK, lw=0.6, alpha=0.7)
         ax.axvline(0, color=INK, lw=0.6, alpha=0.7)
         ax.set(xlabel="chosen (nats)", ylabel="rejected (nats)")
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.tick_params(labelbottom=True, labelleft=True)
     spots = [*goals.values(), *beside.values()]
     spots += [(x.value, y.value) for ends in got.values() for both in ends.values() for x, y in both.values()]
@@ -204,7 +203,7 @@ def against_cost(paths: Mapping[str, pd.DataFrame], unit: str) -> Figure:
         paths: title → columns cost, chosen, rejected (nats), seed.
         unit: of the cost.
     """
-    fig, axes = figure(len(paths), width=NARROW, height=2.6, squeeze=False, sharey=True, sharex=True)
+    fig, axes = figure(1, len(paths), height=2.6, squeeze=False, sharey=True, sharex=True)
     for ax, (title, rows) in zip(axes[0], paths.items(), strict=True):
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         for side, color, dashes in (("chosen", CHOSEN, "-"), ("rejected", REJECTED, "--")):
@@ -214,7 +213,7 @@ def against_cost(paths: Mapping[str, pd.DataFrame], unit: str) -> Figure:
             ax.plot(mean["cost"], mean[side], dashes, color=color, lw=2.2, label=side)
         ax.set(xlabel=unit, title=title)
     axes[0, 0].set_ylabel("change (nats)")
-    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].legend()
     return fig
 
 
@@ -231,8 +230,8 @@ def both_answers(
 
     The axis is linear up to 1 nat, and logarithmic beyond.
     """
-    fig, ax = figure(width=NARROW, height=0.9 + 0.23 * len(ways))
-    two_answers(ax, ways, _name_colors(ways, families), fontsize=9.5)
+    fig, ax = figure(height=0.9 + 0.23 * len(ways))
+    two_answers(ax, ways, _name_colors(ways, families))
     if ruled:
         _rule(ax, list(ways), families)
     ax.set_xscale("symlog", linthresh=1.0, linscale=0.9)
@@ -248,7 +247,7 @@ def both_answers(
     ax.set_xlabel(xlabel)
     handles, labels = ax.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    fig.legend(once.values(), once.keys(), loc="outside upper right", ncols=2, fontsize=9.5)
+    fig.legend(once.values(), once.keys(), loc="outside upper right", ncols=2)
     return fig
 
 
@@ -262,9 +261,7 @@ def costs_and_accuracy(
         families: as in ``both_answers``.
         before: accuracy before training.
     """
-    fig, (left, right) = figure(
-        2, width=NARROW, height=0.9 + 0.23 * len(ways), sharey=True, width_ratios=[1.5, 1]
-    )
+    fig, (left, right) = figure(1, 2, height=0.9 + 0.23 * len(ways), sharey=True, width_ratios=[1.5, 1])
     left.axvline(100 * before, color=INK, lw=1, ls="--")
     right.axvline(1, color=INK, lw=1, ls="--")
     for row, (title, (accuracy, time)) in enumerate(ways.items()):
@@ -283,7 +280,7 @@ def costs_and_accuracy(
     right.set_xlabel("time a step")
     right.grid(visible=False, axis="y")
     right.tick_params(axis="y", length=0)
-    name_rows(left, _name_colors(ways, families), fontsize=9.5)
+    name_rows(left, _name_colors(ways, families))
     _rule(left, list(ways), families)
     return fig
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
 from entanglement_book.drawing.charts import forest, line_with_band, two_answers
-from entanglement_book.drawing.narrow import narrow_figure
-from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED
+from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement_book.studies.ch14_rewards.numbers import AT_ONCE, apart_together, judged
 
 __all__ = ["along", "axes_of_ways", "both_answers", "mends", "optima", "price", "who_falls"]
@@ -37,7 +36,7 @@ def optima(words: Sequence[str], known: Mapping[str, np.ndarray], found: Mapping
         known: title → probabilities; two of them.
         found: title → probabilities.
     """
-    fig, ax = narrow_figure(height=0.9 + 0.44 * len(words))
+    fig, ax = figure(height=0.9 + 0.44 * len(words))
     rows = np.arange(len(words))
     for shift, color, (title, values) in zip((-0.19, 0.19), (CHOSEN, ACCENT), known.items(), strict=True):
         ax.barh(rows + shift, values, height=0.34, color=color, alpha=0.3, label=title)
@@ -58,7 +57,7 @@ def axes_of_ways(means: pd.DataFrame, ways: Sequence[str]) -> Figure:
         means: of the grid ``rewards``.
         ways: of its cells.
     """
-    fig, ax = narrow_figure(height=4.0)
+    fig, ax = figure(height=4.0)
     for way in ways:
         title, color, marker = LOOKS[way]
         apart, together = (mean_interval(one.to_numpy()) for one in apart_together(means, way))
@@ -93,7 +92,7 @@ def price(answers: pd.DataFrame, ways: Sequence[str]) -> Figure:
         ways: of its cells, a line each; dashed without a price.
     """
     names = {"gain": "learned reward, gain", "true": "true label", "formed": "in the form"}
-    fig, axes = narrow_figure(len(names), height=2.1, sharex=True)
+    fig, axes = figure(len(names), height=2.1, sharex=True)
     starts = answers[answers["step"] == 0].groupby("seed")["reward"].mean()  # reward models have offsets
     answers = answers.assign(gain=answers["reward"] - answers["seed"].map(starts))
     for ax, (column, name) in zip(axes, names.items(), strict=True):
@@ -123,7 +122,7 @@ def who_falls(single: pd.DataFrame, parts: pd.DataFrame, kind: str = "same words
         parts: of ``contributions``.
         kind: of the toy.
     """
-    fig, (above, below) = narrow_figure(2, height=2.9, gridspec_kw={"height_ratios": [1.6, 1]})
+    fig, (above, below) = figure(2, height=2.9, gridspec_kw={"height_ratios": [1.6, 1]})
     rows = judged(single)
     rows = rows[(rows["optimized"] == "sgd") & (rows["kind"] == kind)]
     hesitates = rows["length"] > AT_ONCE
@@ -166,7 +165,7 @@ def along(means: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> Figure:
         means: of the grid ``copying``.
         titles: (kind, set) → title.
     """
-    fig, ax = narrow_figure(height=3.0)
+    fig, ax = figure(height=3.0)
     looks = ((REJECTED, "-"), (REJECTED, "--"), (CHOSEN, "-"), (CHOSEN, "--"))
     rows = judged(means)
     rows = rows[rows["arm"] == "grpo"]
@@ -188,7 +187,7 @@ def mends(fell: Mapping[str, Interval], gained: Mapping[str, Interval]) -> Figur
         fell: title → change of log π, nats.
         gained: title → the same minus GRPO's when as much was gained elsewhere (``numbers.at_equal_gain``).
     """
-    fig, axes = narrow_figure(2, height=0.9 + 0.27 * len(fell), squeeze=False)
+    fig, axes = figure(2, height=0.9 + 0.27 * len(fell), squeeze=False)
     panels = {"after training": (fell, INK), "minus GRPO's at equal gain": (gained, ACCENT)}
     for ax, (title, (rows, color)) in zip(axes[:, 0], panels.items(), strict=True):
         forest(ax, list(rows), list(rows.values()), colors=color, reference=0.0)
@@ -202,7 +201,7 @@ def both_answers(
 ) -> Figure:
     """Draw what became of the chosen and the rejected answers, one panel a set of pairs, a row a source."""
     most = max(len(rows) for rows in panels.values())
-    fig, axes = narrow_figure(len(panels), height=0.75 + 0.36 * most, squeeze=False)
+    fig, axes = figure(len(panels), height=0.75 + 0.36 * most, squeeze=False)
     for ax, (title, rows) in zip(axes[:, 0], panels.items(), strict=True):
         two_answers(ax, rows, dict.fromkeys(rows, INK))
         ax.set_title(title)

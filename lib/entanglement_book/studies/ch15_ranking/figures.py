@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.charts import forest, two_answers
-from entanglement_book.drawing.narrow import narrow_figure
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
@@ -21,6 +20,7 @@ from entanglement_book.drawing.style import (
     NEUTRAL,
     REJECTED,
     VARIANT_COLORS,
+    figure,
 )
 from entanglement_book.studies.ch15_ranking.tables import Place
 
@@ -49,14 +49,14 @@ def drags(weights: np.ndarray, gram: np.ndarray, names: Sequence[str]) -> Figure
     parts = gram * weights  # row i: what j does to i
     shown = np.column_stack([parts, parts.sum(axis=1)])
     most = float(np.abs(shown).max())
-    fig, ax = narrow_figure(height=3.3)
+    fig, ax = figure(height=3.3)
     # Opaque and light, with dark text: the same on a white and on a dark page.
     ax.imshow(shown, cmap="PuOr_r", vmin=-2.2 * most, vmax=2.2 * most, aspect="auto")
     for row, column in np.ndindex(shown.shape):
         value = round(float(shown[row, column]), 2)
         text = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if value else "0"
         bold = "bold" if column == len(names) else "normal"
-        ax.text(column, row, text, ha="center", va="center", fontsize=11, fontweight=bold, color="#222222")
+        ax.text(column, row, text, ha="center", va="center", fontweight=bold, color="#222222")
     ax.axvline(len(names) - 0.5, color=INK, lw=2)
     ax.set_xticks(range(len(names) + 1), [*names, "in all"])
     ax.set_yticks(range(len(names)), list(names))
@@ -75,7 +75,7 @@ def rises(rows: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Seque
         rows: title of a panel → "own" and "other" → candidate → share.
         names: of the candidates.
     """
-    fig, axes = narrow_figure(len(rows), height=2.0, sharex=True, squeeze=False)
+    fig, axes = figure(len(rows), height=2.0, sharex=True, squeeze=False)
     looks = (
         ("own", "a step on its own list", ACCENT, "o", -0.14),
         ("other", "on another list", INK, "s", 0.14),
@@ -105,7 +105,7 @@ def orders(ways: Mapping[str, Interval], start: float) -> Figure:
         ways: title → NDCG of what the candidates gained.
         start: NDCG of an order drawn at random.
     """
-    fig, ax = narrow_figure(height=0.7 + 0.36 * len(ways))
+    fig, ax = figure(height=0.7 + 0.36 * len(ways))
     colors = [CASE_COLORS["both_down"] if row == 0 else ACCENT for row in range(len(ways))]
     forest(ax, list(ways), list(ways.values()), colors=colors, reference=start, xlabel="NDCG of the gains")
     return fig
@@ -117,7 +117,7 @@ def both_answers(ways: Mapping[str, tuple[Interval, Interval]]) -> Figure:
     Args:
         ways: title → changes of chosen and rejected, nats.
     """
-    fig, ax = narrow_figure(height=1.0 + 0.36 * len(ways))
+    fig, ax = figure(height=1.0 + 0.36 * len(ways))
     two_answers(ax, ways, dict.fromkeys(ways, INK))
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("change of log π (nats)")
@@ -133,7 +133,7 @@ def codes(rows: Mapping[str, Mapping[str, Interval]]) -> Figure:
     Args:
         rows: title → "kl" and "told", nats.
     """
-    fig, ax = narrow_figure(height=1.0 + 0.42 * len(rows))
+    fig, ax = figure(height=1.0 + 0.42 * len(rows))
     ax.axvline(0, color=NEUTRAL, lw=1, ls="--")
     looks = (("kl", "what it costs", REJECTED, "s", -0.12), ("told", "what it tells", CHOSEN, "o", 0.12))
     for column, text, color, marker, shift in looks:
@@ -159,7 +159,7 @@ def apart_and_together(
         named: title → where its name stands beside its mark, points.
         linear: up to which size the axis of *together* is linear; beyond, it is logarithmic.
     """
-    fig, ax = narrow_figure(height=5.4)
+    fig, ax = figure(height=5.4)
     wide = np.linspace(0, 9, 400)
     edge = np.concatenate([np.column_stack([-wide / 2, wide])[::-1], np.column_stack([wide / 2, wide])])
     ax.add_patch(Polygon(edge, closed=True, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
@@ -181,7 +181,7 @@ def apart_and_together(
         place = places[title]
         ax.annotate(
             title, (place.together.value, place.apart.value), textcoords="offset points", xytext=shift,
-            fontsize=10, color=_LOOKS[place.family][0],
+            color=_LOOKS[place.family][0],
         )  # fmt: skip
     ax.set_xscale("symlog", linthresh=linear)
     xs, ys = (

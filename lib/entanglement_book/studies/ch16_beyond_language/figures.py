@@ -11,7 +11,6 @@ from matplotlib.patches import Rectangle
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.charts import forest, line_with_band
-from entanglement_book.drawing.narrow import narrow_figure
 from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement_book.materials import DigitScenes
 
@@ -32,10 +31,10 @@ _PALETTE = (CHOSEN, REJECTED, ACCENT, "#148f5c", "#b58100", "#b553b0")
 
 def scenes(pictures: DigitScenes, count: int = 6) -> Figure:
     """Draw the first pictures with both digits' names."""
-    fig, axes = figure(count, 1, width=6.2, height=1.3)
+    fig, axes = figure(1, count, height=1.1)
     for place, ax in enumerate(axes):
         ax.imshow(pictures.images[place, 0].numpy(), cmap="Greys", vmin=0, vmax=1)
-        ax.set_title(f"{int(pictures.first[place])}, {int(pictures.second[place])}", fontsize=11)
+        ax.set_title(f"{int(pictures.first[place])}, {int(pictures.second[place])}")
         ax.set_axis_off()
     return fig
 
@@ -47,7 +46,7 @@ def pair_lines(pairs: pd.DataFrame, widths: Sequence[int]) -> Figure:
         pairs: "pairs" of the grid ``sharing``, shared trunks.
         widths: of the panels, from above.
     """
-    fig, axes = narrow_figure(len(widths), height=1.9, sharex=True, squeeze=False)
+    fig, axes = figure(len(widths), height=1.9, sharex=True, squeeze=False)
     for ax, width in zip(axes[:, 0], widths, strict=True):
         ax.axhspan(-50, -1, color=REJECTED, alpha=0.1, lw=0)
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
@@ -82,7 +81,7 @@ def _marks(
 
 def foretold_bars(rows: Mapping[str, tuple[Interval, Interval]]) -> Figure:
     """Draw how many signs are foretold, by inner products and by the sign before, one row a kind of step."""
-    fig, ax = narrow_figure(height=1.0 + 0.45 * len(rows))
+    fig, ax = figure(height=1.0 + 0.45 * len(rows))
     ax.axvline(0.5, color=NEUTRAL, lw=1, ls="--")
     _marks(ax, rows, (("inner products", ACCENT, "o"), ("the sign before", INK, "s")), 0.13)
     ax.set_xlabel("share of signs foretold")
@@ -97,7 +96,7 @@ def agreement(rows: Mapping[str, Sequence[Interval]], titles: Sequence[str]) -> 
         rows: teacher → share of each driver, that of the teacher's commonest action first.
         titles: of the drivers.
     """
-    fig, ax = narrow_figure(height=1.1 + 0.75 * len(rows))
+    fig, ax = figure(height=1.1 + 0.75 * len(rows))
     styles = zip((INK, REJECTED, CHOSEN, ACCENT), "sv^o", strict=True)
     _marks(ax, rows, [(text, *style) for text, style in zip(titles, styles, strict=True)], 0.27)
     ax.set_xlabel("share of new situations")
@@ -113,7 +112,7 @@ def left(fields: Mapping[str, Mapping[str, Interval]], marked: Sequence[str]) ->
         marked: labels of the multi-objective rules.
     """
     rows = max(len(ways) for ways in fields.values())
-    fig, axes = narrow_figure(len(fields), height=0.6 + 0.27 * rows, squeeze=False)
+    fig, axes = figure(len(fields), height=0.6 + 0.27 * rows, squeeze=False)
     for ax, (title, ways) in zip(axes[:, 0], fields.items(), strict=True):
         colors = [ACCENT if name in marked else INK for name in ways]
         forest(ax, list(ways), list(ways.values()), colors=colors, reference=next(iter(ways.values())).value)
@@ -126,7 +125,7 @@ def recalls(
     points: Mapping[str, tuple[Interval, Interval]], constants: Sequence[str], titles: Mapping[str, str]
 ) -> Figure:
     """Draw recall@20 of taste against that of intent, a dot a way, with a line through the constants."""
-    fig, ax = narrow_figure(height=3.9)
+    fig, ax = figure(height=3.9)
     line = [points[name] for name in constants]
     ax.plot(
         [p[0].value for p in line], [p[1].value for p in line], color=CHOSEN, lw=1.2, marker="o", ms=4,
@@ -147,7 +146,6 @@ def recalls(
             textcoords="offset points",
             xytext=(6, -12),
             color=CHOSEN,
-            fontsize=10,
         )
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("recall@20, taste")
@@ -162,7 +160,7 @@ def tower_cosines(curves: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         curves: title → rows with step, value, low, high.
     """
-    fig, ax = narrow_figure(height=2.6)
+    fig, ax = figure(height=2.6)
     ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
     for color, (title, rows) in zip((CHOSEN, REJECTED, ACCENT), curves.items(), strict=False):
         line_with_band(ax, rows["step"], rows["value"], rows["low"], rows["high"], color, title)
@@ -179,14 +177,14 @@ def road(vehicles: pd.DataFrame, case: pd.DataFrame, actions: Sequence[str]) -> 
         case: a row an objective: objective, foretold, changed, and a column an action.
         actions: names of these columns.
     """
-    fig, (above, below) = narrow_figure(2, height=2.0, gridspec_kw={"height_ratios": [1, 1.4]})
+    fig, (above, below) = figure(2, height=2.0, gridspec_kw={"height_ratios": [1, 1.4]})
     for y in (-2, 2, 6, 10):
         above.axhline(y, color=INK, lw=1, ls="-" if y in (-2, 10) else "--", alpha=0.7)
     near = vehicles[vehicles["x"].between(-30, 90)]
     for x, y, speed, own in near[["x", "y", "speed", "own"]].itertuples(index=False):
         color = ACCENT if own else INK
         above.add_patch(Rectangle((x - 2.5, y - 1), 5, 2, color=color, alpha=0.9, lw=0))
-        above.text(x, y + 2.6, f"{speed:.0f}", ha="center", va="center", fontsize=9.5, color=color)
+        above.text(x, y + 2.6, f"{speed:.0f}", ha="center", va="center", color=color)
     above.set(xlim=(-30, 90), ylim=(12.5, -3), yticks=[], xlabel="m ahead of the driver")
     above.grid(visible=False)
     looks = ((REJECTED, "o", -0.15), (NEUTRAL, "^", 0.0), (CHOSEN, "s", 0.15))
@@ -204,7 +202,7 @@ def safety_and_progress(
     safety: Mapping[str, Interval], progress: Mapping[str, Interval], titles: Mapping[str, str]
 ) -> Figure:
     """Draw what each way of training a driver ends with, safety and progress, one row a way."""
-    fig, ax = narrow_figure(height=1.0 + 0.36 * len(titles))
+    fig, ax = figure(height=1.0 + 0.36 * len(titles))
     rows = {title: (safety[name], progress[name]) for name, title in titles.items()}
     _marks(ax, rows, (("safety", REJECTED, "o"), ("progress", CHOSEN, "s")), 0.12)
     ax.set_xlabel("expected value, new situations")

@@ -13,8 +13,7 @@ from matplotlib.patches import FancyBboxPatch
 from entanglement.stats import Interval
 from entanglement_book.drawing.arrows import arrow
 from entanglement_book.drawing.charts import two_answers
-from entanglement_book.drawing.narrow import narrow_figure
-from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED
+from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["after_advice", "guide", "rehearsed", "signs_by_moment", "three_arrows", "told_against_found"]
 
@@ -35,7 +34,7 @@ def three_arrows(held: np.ndarray, pulls: Mapping[str, np.ndarray]) -> Figure:
         held: (2,).
         pulls: title → (2,); the last is the mean.
     """
-    fig, ax = narrow_figure(height=2.6)
+    fig, ax = figure(height=2.6)
     normal = np.array([-held[1], held[0]]) * 3 / np.linalg.norm(held)
     ax.fill(
         *np.stack([normal, -normal, -normal - 3 * held, normal - 3 * held]).T, color=REJECTED, alpha=0.1, lw=0
@@ -57,7 +56,7 @@ def rehearsed(pairs: pd.DataFrame) -> Figure:
     Args:
         pairs: of an ``AuditReport``; a pair whose answers differ in one token counts as a near-copy.
     """
-    fig, ax = narrow_figure(height=3.4)
+    fig, ax = figure(height=3.4)
     held = pairs[pairs["held_out"]]
     apart = (held["chosen_whole"] - held["rejected_whole"]) / 2
     together = (held["chosen_whole"] + held["rejected_whole"]) / 2
@@ -78,7 +77,7 @@ def rehearsed(pairs: pd.DataFrame) -> Figure:
 
 
 def _panels(rows: Sequence[str], height: float, **options: object) -> tuple[Figure, np.ndarray]:
-    fig, axes = narrow_figure(len(rows), len(OPTIMIZERS), height=height, squeeze=False, **options)
+    fig, axes = figure(len(rows), len(OPTIMIZERS), height=height, squeeze=False, **options)
     for ax, title in zip(axes[0], OPTIMIZERS.values(), strict=True):
         ax.set_title(title)
     for line, title in zip(axes, rows, strict=True):
@@ -113,7 +112,7 @@ def told_against_found(responses: pd.DataFrame, data: Mapping[str, str]) -> Figu
             ax.locator_params(nbins=5)
     for ax in axes[-1]:
         ax.set_xlabel("told (nats)")
-    fig.supylabel("found (nats)", color=INK, fontsize=11)
+    fig.supylabel("found (nats)", color=INK)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=2)
     return fig
@@ -148,7 +147,7 @@ def signs_by_moment(
         ax.set_xticks(ticks, [str(step) for step in ticks], minor=False)
         ax.minorticks_off()
         ax.set_xlabel("training step")
-    fig.supylabel("share of signs foretold", color=INK, fontsize=11)
+    fig.supylabel("share of signs foretold", color=INK)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=1)
     return fig
@@ -161,7 +160,7 @@ def after_advice(panels: Mapping[str, Mapping[str, tuple[Interval, Interval]]]) 
         panels: title → way → (chosen, rejected), nats.
     """
     rows = [len(ways) for ways in panels.values()]
-    fig, axes = narrow_figure(len(panels), height=0.62 + 0.24 * max(rows), squeeze=False)
+    fig, axes = figure(len(panels), height=0.62 + 0.24 * max(rows), squeeze=False)
     for ax, (title, ways) in zip(axes[:, 0], panels.items(), strict=True):
         two_answers(ax, ways, dict.fromkeys(ways, INK))
         ax.set_title(title)
@@ -181,7 +180,7 @@ def _box(ax: Axes, y: float, text: str, color: str, x: float = 0.0, width: float
             fc="none", ec=color, lw=1.4,
         )
     )  # fmt: skip
-    ax.text(x + width / 2, y, text, ha="center", va="center", color=color, fontsize=11)
+    ax.text(x + width / 2, y, text, ha="center", va="center", color=color)
 
 
 def guide(steps: Sequence[tuple[str, str, str]]) -> Figure:
@@ -193,7 +192,7 @@ def guide(steps: Sequence[tuple[str, str, str]]) -> Figure:
     """
     gap = 1.62
     height = gap * (len(steps) - 1) + 0.6
-    fig, ax = narrow_figure(height=height)
+    fig, ax = figure(height=height)
     ax.set_axis_off()
     top = height - 0.3
     for place, (question, out, answers) in enumerate(steps):
@@ -210,11 +209,11 @@ def guide(steps: Sequence[tuple[str, str, str]]) -> Figure:
             ax.annotate(
                 "", xy=(x, tip), xytext=(x, below), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.4}
             )
-            ax.text(x - 0.07, (below + tip) / 2, goes, ha="right", va="center", color=INK, fontsize=11)
+            ax.text(x - 0.07, (below + tip) / 2, goes, ha="right", va="center", color=INK)
         ax.annotate(
             "", xy=(1.02, y_out), xytext=(0.75, below),
             arrowprops={"arrowstyle": "-|>", "color": ACCENT, "lw": 1.4, "connectionstyle": "arc3,rad=0.3"},
         )  # fmt: skip
-        ax.text(0.72, y_out, leads, ha="right", va="center", color=ACCENT, fontsize=11)
+        ax.text(0.72, y_out, leads, ha="right", va="center", color=ACCENT)
     ax.set(xlim=(-0.15, 4.5), ylim=(-0.15, height))
     return fig

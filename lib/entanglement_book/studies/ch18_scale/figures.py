@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entanglement_book.drawing.narrow import narrow_figure
-from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, REJECTED
+from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, REJECTED, figure
 
 __all__ = ["told_and_measured"]
 
@@ -24,7 +23,7 @@ def told_and_measured(table: pd.DataFrame, quantity: str, titles: tuple[str, str
         quantity: "seconds" or "peak" (bytes).
         titles: of the two panels.
     """
-    fig, axes = narrow_figure(2, height=2.6, sharex=True, sharey=True)
+    fig, axes = figure(2, height=2.6, sharex=True, sharey=True)
     scale = 1.0 if quantity == "seconds" else 1e6
     for ax, who, title in zip(axes, ("told", "rival"), titles, strict=True):
         ax.axhspan(0.75, 1.25, color=ACCENT, alpha=0.12, lw=0)

@@ -15,11 +15,11 @@ __all__ = ["on_the_plane"]
 
 def on_the_plane(kinds: Mapping[str, PairGeometry]) -> Figure:
     """Draw the plane of norm ratio and cosine once a kind, its pairs on it; titles are the kinds' names."""
-    fig, axes = figure(len(kinds), height=3.4, sharey=True, squeeze=False)
-    for ax, (name, geometry) in zip(axes[0], kinds.items(), strict=True):
+    fig, axes = figure(len(kinds), height=3.4, sharex=True, squeeze=False)
+    for ax, (name, geometry) in zip(axes[:, 0], kinds.items(), strict=True):
         plane(ax, cosine_range=(-0.5, 1.0), line_labels=False)
         scatter_pairs(ax, geometry)
         ax.set_title(name)
-    for ax in axes[0, 1:]:
-        ax.set_ylabel("")
+    for ax in axes[:-1, 0]:
+        ax.set_xlabel("")
     return fig

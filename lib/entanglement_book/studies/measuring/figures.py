@@ -20,7 +20,10 @@ _AXES = {"response": "response tokens of each side", "width": "width of the mode
 
 def three_matrices(inputs: torch.Tensor, gradients: torch.Tensor) -> Figure:
     """Draw ⟨h_s, h'_t⟩, ⟨γ_s, γ'_t⟩ and their product entry by entry, (T, T') each."""
-    fig, axes = figure(3, height=2.6)
+    fig, _ = figure(height=5.8)
+    fig.clear()
+    grid = fig.add_gridspec(2, 2, height_ratios=(1, 1.4))
+    axes = [fig.add_subplot(grid[0, 0]), fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, :])]
     named = {
         r"$\langle h_s,h'_t\rangle$": inputs,
         r"$\langle\gamma_s,\gamma'_t\rangle$": gradients,
@@ -36,7 +39,7 @@ def three_matrices(inputs: torch.Tensor, gradients: torch.Tensor) -> Figure:
         ax.set(title=title, xlabel="position t", xticks=[], yticks=[])
         bar = fig.colorbar(mesh, ax=ax, location="bottom", aspect=16, pad=0.06, format="%.2g")
         bar.set_ticks([-limit, 0, limit])
-    axes[0].set_ylabel("position s")
+        ax.set_ylabel("position s")
     return fig
 
 
@@ -53,7 +56,7 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
     panels = [some for some in (work, rules) if some]
     heights = [0.42 * len(work), 0.28 * len(rules)]
     fig, axes = figure(
-        rows=len(panels), width=6.0, height=sum(heights) / len(panels) + 0.8, sharex=True, squeeze=False,
+        len(panels), height=sum(heights) / len(panels) + 0.8, sharex=True, squeeze=False,
         height_ratios=[height for height in heights if height],
     )  # fmt: skip
     for ax, some in zip(axes[:, 0], panels, strict=True):
@@ -63,7 +66,7 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
                 ax.plot(line["faster"], y, "|", color=NEUTRAL, ms=13, mew=2.0)
         names = [f"{line['ours']}\nagainst {line['theirs']}" for line in some]
         names = [line["ours"] for line in some] if some is rules else names
-        ax.set_yticks(range(len(some)), names, fontsize=8.5)
+        ax.set_yticks(range(len(some)), names)
         ax.invert_yaxis()
         ax.axvline(1, color=NEUTRAL, lw=1.2, ls="--", zorder=1)
         ax.set_xscale("log")
@@ -81,7 +84,7 @@ def scaling(measured: pd.DataFrame) -> Figure:
     Args:
         measured: columns axis ("response", "width"), value, way, seconds, peak_mb.
     """
-    fig, grid = figure(2, rows=2, height=2.6)
+    fig, grid = figure(2, 2, height=2.6)
     table = measured.assign(gigabytes=measured["peak_mb"] * 2**20 / 1e9)
     for row, (quantity, label) in enumerate((("seconds", "time (s)"), ("gigabytes", "peak memory (GB)"))):
         for column, (axis, name) in enumerate(_AXES.items()):

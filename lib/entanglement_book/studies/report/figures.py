@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from entanglement_book.drawing.style import CASE_COLORS, INK, NEUTRAL, REJECTED, TEXT_WIDTH, figure
+from entanglement_book.drawing.style import CASE_COLORS, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["VERDICT_COLORS", "VERDICT_MARKERS", "ledger"]
 
@@ -58,9 +58,7 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
     owners = table["source"].map(whose)
     groups = {name: table[owners == name] for name in ("the paper's", OTHERS, "our own")}
     widths = [max(2, rows["notebook"].value_counts().max() if len(rows) else 0) for rows in groups.values()]
-    fig, axes = figure(
-        3, width=TEXT_WIDTH, height=1.3 + 0.34 * len(chapters), sharey=True, width_ratios=widths
-    )
+    fig, axes = figure(1, 3, height=1.5 + 0.34 * len(chapters), sharey=True, width_ratios=widths)
     left, seen = axes[0], set[str]()
     for ax, (title, rows) in zip(axes, groups.items(), strict=True):
         widest = 1
@@ -73,7 +71,7 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
                     y,
                     VERDICT_MARKERS[verdict],
                     color=VERDICT_COLORS[verdict],
-                    ms=9,
+                    ms=6.5,
                     mew=2 if verdict == "not testable here" else 0.5,
                     ls="none",
                     label=None if verdict in seen else verdict,
