@@ -5,14 +5,20 @@ import math
 import random
 
 import pytest
+import torch
 
 from entanglement.archive import DataError
 from entanglement.geometry import PairGeometry
+from entanglement.loglinear import LogLinear, suffix_pairs
+from entanglement.losses import PairLogps, get_loss, list_losses
+from entanglement.updates import get_rule, list_rules
 from entanglement_book.machine import repository
 from entanglement_book.press.accessible import obstacles
 from entanglement_book.press.browser import launch
 from entanglement_book.press.pasting import put_data
+from entanglement_book.press.sphinx_labs import COMMON
 from entanglement_book.press.vendor import SCRIPTS, Script, fetch_script
+from entanglement_book.studies.shared.lab_data import pair_to_step, tokens_of_pair
 
 LABS = repository() / "book" / "_static" / "labs"
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Labs</title>
@@ -32,16 +38,47 @@ RATIOS = {
     "seeds": 5,
     "reach": 2.2,
 }
+SERIES = {
+    "series": [
+        {"title": "near-copies", **RATIOS},
+        {
+            "title": "summaries",
+            "rows": [
+                {"ratio": 1.0, "chosen": [-0.14, -0.2, -0.1], "rejected": [-0.35, -0.4, -0.3]},
+                {"ratio": 1.4, "chosen": [0.1, 0.05, 0.15], "rejected": [-0.08, -0.2, 0.0]},
+            ],
+            "seeds": 3,
+            "reach": 0.4,
+        },
+    ]
+}
+TOY = suffix_pairs(1, 3, vocab=5, dim=4, generator=torch.Generator().manual_seed(3))
+GRAM = torch.tensor(
+    [[4.0, 1.0, -3.0, 0.5], [1.0, 2.0, 0.0, 1.5], [-3.0, 0.0, 5.0, 1.0], [0.5, 1.5, 1.0, 2.0]],
+    dtype=torch.float64,
+)
+BOARD = {"chosen": [2, 1], "rejected": [3, 1], "losses": [{"title": "DPO-Shift", "r": 1 / 0.95}]}
+ASKED = {"low": -2, "high": 2, "unit": "nats", "digits": 2, "axis": 0, "figure": "fig-one"}
+#: Lab → its data; in the page that the tests open they stand below each other.
+DATA = {
+    "arrows": {"chosen": [2, 1], "rejected": [3, 1]},
+    "tent": BOARD,
+    "steps": pair_to_step(TOY, ["good", "bad", "film", "plot", "the"], (1.0, 1.25), length=3),
+    "ratio": RATIOS,
+    "tokens": tokens_of_pair(["yes", "!", "no", "!"], 2, {"before": GRAM, "after": GRAM / 10}),
+    "guess": ASKED | {"found": [-0.48, -0.56, -0.4]},
+}
 
 
 @pytest.fixture(scope="module")
 def page_of(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labs")
-    data = {"arrows": {"chosen": [2, 1], "rejected": [3, 1]}, "ratio": RATIOS}
     texts = [fetch_script(script)[script.file].decode() for script in SCRIPTS]
-    names = ("geometry.js", "parts.js", *(f"{name}.js" for name in data), "labs.js")
+    names = (*COMMON, *(f"{name}.js" for name in DATA), "labs.js")
     texts += [(LABS / name).read_text(encoding="utf-8") for name in names]
-    labs = "".join(LAB.format(name=name, data=json.dumps(given)) for name, given in data.items())
+    labs = "".join(LAB.format(name=name, data=json.dumps(given)) for name, given in DATA.items())
+    labs += '<div class="cell_output"><figure id="fig-one"><p>The figure.</p></figure></div>'
+    labs += LAB.format(name="ratio", data=json.dumps(SERIES))
     css = (LABS / "labs.css").read_text(encoding="utf-8")
     for scripts, name in ((texts, "live"), ([], "still")):
         blocks = "".join(f"<script>{text}</script>" for text in scripts)
@@ -122,7 +159,7 @@ def _expected(w, other):
 
 def test_the_still_figure_gives_way_to_the_lab(live):
     assert live.locator(".lab-still").first.is_hidden()
-    assert live.locator(".lab-body").count() == 2
+    assert live.locator(".lab-body").count() >= len(DATA)
 
 
 def test_without_scripts_the_still_figure_stays(browser, page_of):
@@ -134,7 +171,7 @@ def test_without_scripts_the_still_figure_stays(browser, page_of):
 
 def test_arrows_answer_to_the_keys(live):
     assert _arrows(live) == _expected([2.0, 1.0], [3.0, 1.0])
-    rejected, chosen = live.locator(".lab-grip").all()
+    rejected, chosen = live.locator(".lab[data-lab=arrows] .lab-grip").all()
     rejected.focus()
     live.keyboard.press("ArrowUp")
     live.keyboard.press("Shift+ArrowLeft")
@@ -151,7 +188,7 @@ def test_arrows_answer_to_the_keys(live):
 
 
 def test_arrows_answer_to_the_pointer(live):
-    box = live.locator(".lab-plane").bounding_box()
+    box = live.locator(".lab[data-lab=arrows] .lab-plane").bounding_box()
     unit = box["width"] / 8
     spot = lambda x, y: (box["x"] + (4 + x) * unit, box["y"] + (4 - y) * unit)  # noqa: E731
     live.mouse.move(*spot(3, 1))
@@ -169,7 +206,7 @@ def test_arrows_answer_to_touch(browser, page_of):
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     page = context.new_page()
     page.goto(page_of("live"))
-    box = page.locator(".lab-plane").bounding_box()
+    box = page.locator(".lab[data-lab=arrows] .lab-plane").bounding_box()
     unit = box["width"] / 8
     touch = context.new_cdp_session(page)
 
@@ -187,8 +224,8 @@ def test_arrows_answer_to_touch(browser, page_of):
 
 
 def test_the_ratio_shows_the_stored_runs(live):
-    slider = live.get_by_label("ratio r of the two weights")
-    lab = live.locator(".lab[data-lab=ratio]")
+    lab = live.locator(".lab[data-lab=ratio]").first
+    slider = lab.get_by_label("ratio r of the two weights")
     assert "Both fall." in lab.inner_text() and "5 seeds" in lab.inner_text()
     slider.focus()
     live.keyboard.press("ArrowRight")
@@ -196,9 +233,226 @@ def test_the_ratio_shows_the_stored_runs(live):
         "They part. Chosen +0.57 [+0.40, +0.70], rejected \u22120.29 [\u22120.47, \u22120.11]"
         in lab.inner_text()
     )
+    assert "1.005" in lab.inner_text()
     live.keyboard.press("End")
     assert "Both rise." in lab.inner_text()
     assert json.loads(lab.get_attribute("data-values")) == [1.02, 2.18, 1.33]
+
+
+def test_another_series_begins_at_the_nearest_ratio(live):
+    lab = live.locator(".lab[data-lab=ratio]").nth(1)
+    slider = lab.get_by_label("ratio r of the two weights")
+    slider.focus()
+    live.keyboard.press("End")
+    lab.get_by_label("runs").select_option(label="summaries")
+    assert json.loads(lab.get_attribute("data-values"))[0] == 1.0  # 1.02 is nearer to 1 than to 1.4
+    assert "3 seeds" in lab.inner_text()
+    live.keyboard.press("End")
+    slider.focus()
+    live.keyboard.press("End")
+    assert json.loads(lab.get_attribute("data-values")) == [1.4, 0.1, -0.08]
+
+
+# --- losses, rules and the model ----------------------------------------------------------------------------
+
+
+def _states(draw, count=50):
+    """Log-probabilities and lengths near and far from the reference, some of them at it."""
+    for place in range(count):
+        n_w, n_l = draw.randint(1, 20), draw.randint(1, 20)
+        ref_w, ref_l = -n_w * draw.uniform(0.1, 4), -n_l * draw.uniform(0.1, 4)
+        far = 0.0 if place == 0 else draw.choice((0.1, 2.0, 20.0))
+        f_w, f_l = (min(ref + draw.gauss(0, far), -0.01) for ref in (ref_w, ref_l))
+        yield {"fW": f_w, "fL": f_l, "refW": ref_w, "refL": ref_l, "nW": n_w, "nL": n_l}
+
+
+def test_the_page_has_the_losses_of_the_library(live):
+    assert sorted(live.evaluate("window.bookLosses.names")) == sorted(list_losses())
+    states = list(_states(random.Random(1)))
+    found = live.evaluate(
+        """states => window.bookLosses.names.map(name =>
+             [name, states.map(state => window.bookLosses.weights(name, state).map(String))])""",
+        states,
+    )
+    assert len(found) == len(list_losses())
+    column = lambda key: torch.tensor([state[key] for state in states], dtype=torch.float64)  # noqa: E731
+    lengths = [torch.tensor([state[key] for state in states]) for key in ("nW", "nL")]
+    for name, told in found:
+        loss = get_loss(name)
+        for place in range(len(states)):  # one by one: two losses look at the batch
+            one = [column(key)[place : place + 1] for key in ("fW", "fL", "refW", "refL")]
+            pair = PairLogps(*one, *(n[place : place + 1] for n in lengths))
+            expected = [float(weight) for weight in loss.weights(pair)]
+            assert [float(x) for x in told[place]] == pytest.approx(expected, rel=1e-9, abs=1e-12), (
+                name,
+                place,
+            )
+
+
+def test_the_page_has_the_rules_of_the_library(live):
+    draw = random.Random(2)
+    cases = [(w, other, draw.uniform(0.01, 2), draw.uniform(0.01, 2)) for w, other, _, _ in _cases()]
+    cases += [([1.0, 0.0], [1.0, 1.0], -0.5, 0.5), ([1.0, 0.0], [1.0, 1.0], 0.5, 0.0)]
+    found = live.evaluate(
+        """cases => Object.keys(window.bookLosses.rules).map(name => [name, cases.map(([w, l, dW, dL]) =>
+             window.bookLosses.rules[name](window.bookGeometry.fromVectors(w, l), dW, dL).map(String))])""",
+        cases,
+    )
+    assert [name for name, _ in found] == list(list_rules())
+    for name, told in found:
+        for (w, other, d_w, d_l), texts in zip(cases, told, strict=True):
+            pair, weights = (
+                PairGeometry.from_vectors(w, other),
+                torch.tensor([[d_w], [d_l]], dtype=torch.float64),
+            )
+            expected = [float(weight) for weight in get_rule(name).weights(pair, *weights)]
+            numbers = [float(text.replace("Infinity", "inf")) for text in texts]
+            assert numbers == pytest.approx(expected, rel=1e-9, abs=1e-12), (name, w, other, d_w, d_l)
+
+
+def _plain(pair):
+    answer = lambda side: {  # noqa: E731
+        "states": getattr(pair, f"{side}_features")[0].tolist(),
+        "tokens": getattr(pair, side)[0].tolist(),
+    }
+    return {
+        "weight": pair.weight[0].tolist(),
+        "chosen": answer("chosen"),
+        "rejected": answer("rejected"),
+    }
+
+
+def test_the_page_has_the_model_of_the_library(live):
+    generator = torch.Generator().manual_seed(4)
+    pairs, draw = (
+        suffix_pairs(50, 4, vocab=6, dim=3, relation="scaled", strength=1.3, generator=generator),
+        random.Random(3),
+    )
+    each = [
+        LogLinear(
+            *(
+                part[k : k + 1]
+                for part in (
+                    pairs.weight,
+                    pairs.chosen_features,
+                    pairs.chosen,
+                    pairs.rejected_features,
+                    pairs.rejected,
+                )
+            )
+        )
+        for k in range(50)
+    ]
+    steps = [(draw.uniform(0.01, 1), draw.uniform(0.1, 2), draw.uniform(0.1, 2)) for _ in each]
+    found = live.evaluate(
+        """cases => cases.map(([pair, [eta, dW, dL]]) => {
+             const m = window.bookModel, g = m.ofPair(pair), after = m.step(pair, eta, dW, dL);
+             return [m.logp(pair.weight, pair.chosen), m.logp(pair.weight, pair.rejected), g.a2, g.b2, g.c,
+                     m.logp(after.weight, after.chosen), m.logp(after.weight, after.rejected)];
+           })""",
+        [[_plain(pair), step] for pair, step in zip(each, steps, strict=True)],
+    )
+    assert len(found) == 50
+    for pair, (eta, d_w, d_l), told in zip(each, steps, found, strict=True):
+        geometry, after = pair.geometry(), pair.step(eta, d_w, d_l)
+        expected = [*pair.logps(), geometry.chosen_sq, geometry.rejected_sq, geometry.inner, *after.logps()]
+        assert told == pytest.approx([float(x) for x in expected], rel=1e-9, abs=1e-9)
+
+
+def _values(page, lab):
+    return json.loads(page.get_attribute(f".lab[data-lab={lab}]", "data-values"))
+
+
+def test_a_step_of_the_lab_is_a_step_of_the_library(live):
+    lab = live.locator(".lab[data-lab=steps]")
+    assert _values(live, "steps") == [0, 0, 0]
+    for name, rule, factor in (("dpo", "joint", "1"), ("orpo", "joint", "1"), ("ipo", "normalized", "1.25")):
+        lab.get_by_label("loss").select_option(name)
+        lab.get_by_label("rule").select_option(rule)
+        lab.get_by_label("rejected states").select_option(factor)
+        lab.get_by_role("button", name="One step").click()
+        lab.get_by_role("button", name="Twenty steps").click()
+        longer = TOY.chosen_features.clone()
+        longer[:, 1:] *= float(factor)
+        pair = LogLinear(TOY.weight, TOY.chosen_features, TOY.chosen, longer, TOY.rejected)
+        reference, lengths = pair.logps(), [torch.tensor([4])] * 2
+        for _ in range(21):
+            weights = get_loss(name).weights(PairLogps(*pair.logps(), *reference, *lengths))
+            geometry = pair.geometry()
+            weights = get_rule(rule).weights(geometry, *weights)
+            fastest = max(abs(float(rate)) for rate in geometry.rates(*weights))
+            pair = pair.step(0.05 / fastest, *weights)
+        changes = [float(now - then) for now, then in zip(pair.logps(), reference, strict=True)]
+        assert _values(live, "steps") == pytest.approx([*changes, 21], abs=1e-9)
+    lab.get_by_role("button", name="Start again").click()
+    assert _values(live, "steps") == [0, 0, 0]
+    live.get_by_label("shared words").focus()
+    live.keyboard.press("Home")
+    lab.get_by_role("button", name="One step").click()
+    assert _values(live, "steps")[2] == 1
+
+
+def test_the_tent_follows_arrows_ratio_and_loss(live):
+    lab = live.locator(".lab[data-lab=tent]")
+    pair = PairGeometry.from_vectors([2.0, 1.0], [3.0, 1.0])
+    low, high = (float(end) for end in pair.band)
+    assert _values(live, "tent") == pytest.approx([*map(float, pair.rates()), low, high, 1.0])
+    lab.get_by_label("loss").select_option(label="DPO-Shift")
+    r = 1 / 0.95
+    assert _values(live, "tent") == pytest.approx([*map(float, pair.rates(r, 1.0)), low, high, r])
+    assert lab.get_attribute("data-case") == "both_down"
+    lab.get_by_label("ratio r of the two weights").focus()
+    live.keyboard.press("End")
+    assert _values(live, "tent")[4] == 4.0 and lab.get_attribute("data-case") == "both_up"
+    assert lab.get_by_label("loss").input_value() == ""
+    lab.get_by_label("The pair in the plane").focus()
+    for _ in range(40):
+        live.keyboard.press("ArrowDown")  # down to a cosine of −1
+    assert lab.get_attribute("data-case") == "ideal" and "Every ratio is safe." in lab.inner_text()
+
+
+def test_a_token_shows_its_row_of_the_gram_matrix(live):
+    lab = live.locator(".lab[data-lab=tokens]")
+    assert _values(live, "tokens") == [0, 5.0, -2.5]
+    lab.get_by_role("button", name="no").click()
+    assert _values(live, "tokens") == [2, 6.0, -3.0]
+    # The rejected token's own change in a step that moves the answers apart: across minus inside.
+    assert "\u22129.0" in lab.locator(".lab-said").inner_text()
+    assert lab.get_by_role("button", name="no").get_attribute("aria-pressed") == "true"
+    lab.get_by_label("model").select_option(label="after")
+    assert _values(live, "tokens") == pytest.approx([2, 0.6, -0.3])
+    lab.get_by_label("show").select_option(label="cosines")
+    texts = lab.locator(".lab-token .lab-value").all_inner_texts()
+    assert texts[2] == "+1.00" and texts[0] == "\u22120.67"
+
+
+def test_a_guess_stands_before_its_figure_and_then_beside_what_was_found(live):
+    lab, figure = live.locator(".lab[data-lab=guess]"), live.locator("#fig-one")
+    assert not figure.is_visible() and lab.locator(".lab-still").is_visible()
+    lab.get_by_label("Your guess").focus()
+    for _ in range(5):
+        live.keyboard.press("PageDown")  # twenty two-hundredths of the line each
+    assert "Your guess: \u22122.00 nats." in lab.inner_text()
+    for _ in range(75):
+        live.keyboard.press("ArrowRight")
+    lab.get_by_role("button", name="That is my guess").click()
+    assert figure.is_visible()
+    said = lab.locator(".lab-said").inner_text()
+    assert "You guessed \u22120.50. Found: \u22120.48 [\u22120.56, \u22120.40] nats." in said
+    assert "lies in the interval" in said and lab.get_by_role("button").count() == 0
+
+
+def test_who_comes_for_the_figure_sees_it(browser, page_of):
+    page = browser.new_page()
+    page.goto(page_of("live") + "#fig-one")
+    assert page.locator("#fig-one").is_visible()
+    page.close()
+
+
+def test_nobody_has_to_guess(live):
+    live.get_by_role("button", name="Show without a guess").click()
+    assert live.locator("#fig-one").is_visible()
+    assert "You guessed" not in live.locator(".lab[data-lab=guess]").inner_text()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -62,8 +62,8 @@
       .attr("aria-valuemin", -180).attr("aria-valuemax", 180);
     let value = start.slice();
     const inside = (number) => Math.min(Math.max(Math.round(number * 10) / 10, -on.reach), on.reach);
-    const place = (x, y, quiet) => {
-      value = [inside(x), inside(y)];
+    const place = (x, y, quiet, exact) => {
+      value = exact ? [x, y] : [inside(x), inside(y)];
       made.place(value[0], value[1]);
       const [px, py] = on.at(value[0], value[1]);
       const angle = Math.round(Math.atan2(value[1], value[0]) * 180 / Math.PI);
@@ -114,5 +114,76 @@
     };
   }
 
-  window.bookParts = { arrow: arrow, bars: bars, element: element, handle: handle, plain: plain, plane: plane, signed: signed };
+  // Rows of bars from 0 to 1, each with a line where it began; `set(values, before)` moves them.
+  function shares(parent, rows, label) {
+    const width = 320, step = 34, left = 98, right = 50;
+    const svg = d3.select(parent).append("svg").attr("class", "lab-bars").attr("role", "img")
+      .attr("aria-label", label).attr("viewBox", `0 0 ${width} ${rows.length * step}`);
+    const made = rows.map((row, i) => {
+      const y = i * step + step / 2;
+      const group = svg.append("g").attr("class", row.className);
+      group.append("text").attr("class", "lab-row").attr("x", left - 10).attr("y", y + 5).text(row.name);
+      const bar = group.append("rect").attr("x", left).attr("y", y - 8).attr("height", 16);
+      const line = group.append("line").attr("class", "lab-before").attr("y1", y - 11).attr("y2", y + 11);
+      const number = group.append("text").attr("class", "lab-number").attr("x", width - 4).attr("y", y + 5);
+      return { bar: bar, line: line, number: number };
+    });
+    return {
+      set: (values, before) => values.forEach((value, i) => {
+        const room = width - left - right, began = left + before[i] * room;
+        made[i].bar.attr("width", value * room);
+        made[i].line.attr("x1", began).attr("x2", began);
+        made[i].number.text(value.toFixed(2));
+      }),
+    };
+  }
+
+  function control(parent, name, made) {
+    const box = element(parent, "span", "lab-choice");
+    const label = element(box, "label", "", name);
+    box.appendChild(made);
+    made.id = `lab-${name.replace(/\W+/g, "-")}-${Math.random().toString(36).slice(2)}`;
+    label.htmlFor = made.id;
+    return box;
+  }
+
+  // A list to choose from: [value, text] each.
+  function choice(parent, name, options) {
+    const made = document.createElement("select");
+    for (const [value, text] of options) {
+      const option = element(made, "option", "", text);
+      option.value = value;
+    }
+    control(parent, name, made);
+    return {
+      value: () => made.value, input: made,
+      onChange: (run) => made.addEventListener("change", run),
+    };
+  }
+
+  // A slider over whole numbers, with its value beside it; `shown` says how the value is written.
+  function slider(parent, name, low, high, start, shown) {
+    const made = document.createElement("input");
+    made.type = "range";
+    [made.min, made.max, made.step, made.value] = [low, high, 1, start];
+    const box = control(parent, name, made);
+    const output = element(box, "output", "lab-value");
+    output.htmlFor = made.id;
+    const say = () => {
+      output.textContent = shown ? shown(Number(made.value)) : made.value;
+      made.setAttribute("aria-valuetext", output.textContent);
+    };
+    made.addEventListener("input", say);
+    say();
+    return {
+      value: () => Number(made.value), input: made,
+      set: (value) => { made.value = value; say(); },
+      onChange: (run) => made.addEventListener("input", run),
+    };
+  }
+
+  window.bookParts = {
+    arrow: arrow, bars: bars, choice: choice, element: element, handle: handle, plain: plain, plane: plane,
+    shares: shares, signed: signed, slider: slider,
+  };
 })();

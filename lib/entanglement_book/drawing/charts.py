@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from entanglement.geometry import CASES
 from entanglement_book.drawing.style import (
@@ -21,7 +22,7 @@ from entanglement_book.drawing.style import (
     pick_axes,
 )
 
-__all__ = ["case_shares", "forest", "line_with_band", "name_rows", "two_answers"]
+__all__ = ["case_shares", "forest", "line_with_band", "name_marks", "name_rows", "two_answers"]
 
 
 def line_with_band(
@@ -160,6 +161,18 @@ def two_answers(
             ax.plot([value], [row], marker, color=color, ms=5.5, label=label)
     name_rows(ax, {name: colors[name] for name in ways}, **names)
     return ax
+
+
+def name_marks(fig: Figure, ax: Axes, *, columns: int = 2) -> None:
+    """Put one legend below a figure, with each label of its axes once.
+
+    Args:
+        fig: where it stands. ax: whose marks are named.
+        columns: of the legend.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    fig.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
 
 
 def case_shares(ax: Axes, x: Any, shares: Mapping[str, Any], *, legend: bool = True) -> None:

@@ -70,8 +70,8 @@ VARIANT_LABELS: dict[str, str] = {
 VARIANT_LINES: dict[str, str] = {"one_token": ":", "short_suffix": "--", "long_suffix": "-"}
 VARIANT_MARKERS: dict[str, str] = {"one_token": "o", "short_suffix": "s", "long_suffix": "^"}
 
-#: The width of a figure, inches, and the size of its text, points. A telephone's text is 342 pixels wide, and a
-#: figure shrinks to that: from this width by 0.73, so that letters of 11 points are still 8 points tall.
+#: The width of a figure, inches, and the size of its text, points. A telephone's text is 342 pixels wide, and
+#: a figure shrinks to that: from this width by 0.73, so that letters of 11 points are still 8 points tall.
 WIDTH = 4.9
 TEXT = 11.0
 

@@ -1,7 +1,8 @@
 """Checks a built site as a reader's browser sees it.
 
 Every page is opened over HTTP on this machine: no console error, no failing script, no failed request, no
-request to another host, every image loaded, all mathematics rendered. From the files: every internal link
+request to another host, every image loaded, all mathematics rendered. In every figure no text is too small for a
+telephone, stands outside, or touches another one. From the files: every internal link
 and anchor leads somewhere, every image has an alternative text that is more than its file name, every page
 has a language and one title.
 """
@@ -65,6 +66,39 @@ _IMAGES = """async () => {
 _OVERFLOW = """() => {
   const page = document.scrollingElement;
   return page.scrollWidth > page.clientWidth + 2 ? [page.scrollWidth - page.clientWidth] : [];
+}"""
+
+
+#: The width of a telephone's text, pixels, and the least size of a figure's letters there, points.
+TELEPHONE, LEAST = 342, 8.0
+
+# Matplotlib's SVG: a group for each text, with its words in a comment, and glyphs scaled to its size. Texts that
+# are turned are left out: their boxes say little.
+_TEXTS = """([telephone, least]) => {
+  const svg = document.querySelector('svg'), found = [];
+  const width = parseFloat(svg.getAttribute('width')) * 96 / 72;
+  const sizes = Array.from(svg.innerHTML.matchAll(/scale\\(([\\d.]+) -/g)).map(m => 100 * parseFloat(m[1]));
+  const smallest = Math.min(...sizes) * Math.min(1, telephone / width);
+  if (smallest < least - 0.05) found.push(`text of ${smallest.toFixed(1)} points on a telephone`);
+  const whole = svg.getBoundingClientRect();
+  const texts = Array.from(svg.querySelectorAll('g[id^="text_"]')).map(group => {
+    const turned = /rotate\\((-?[\\d.]+)/.exec(group.innerHTML);
+    const comment = Array.from(group.childNodes).find(node => node.nodeType === 8);
+    return {
+      box: group.getBoundingClientRect(), words: comment ? comment.textContent.trim() : group.id,
+      level: !turned || Math.abs(parseFloat(turned[1])) % 90 < 2,
+    };
+  }).filter(text => text.box.width > 0);
+  for (const { box, words } of texts)
+    if (box.left < whole.left - 1 || box.right > whole.right + 1 || box.top < whole.top - 1
+        || box.bottom > whole.bottom + 1) found.push(`text that leaves the figure: ${words}`);
+  const level = texts.filter(text => text.level);
+  level.forEach((one, i) => level.slice(0, i).forEach(other => {
+    const across = Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left);
+    const along = Math.min(one.box.bottom, other.box.bottom) - Math.max(one.box.top, other.box.top);
+    if (across > 1 && along > 1.5) found.push(`texts that touch: ${other.words} | ${one.words}`);
+  }));
+  return found;
 }"""
 
 
@@ -176,6 +210,21 @@ def _broken(site: Path, page: str, target: str, anchors: dict[str, set[str]], is
     return ""
 
 
+def check_figures(site: Path) -> list[Problem]:
+    """Every figure that matplotlib drew: its text is large enough for a telephone, whole, and apart."""
+    problems = []
+    with browsers.launch() as browser:
+        page = browser.new_page(viewport={"width": 800, "height": 1200})
+        for path in sorted((site / "_images").glob("*.svg")):
+            text = path.read_text(encoding="utf-8")
+            if "matplotlib" not in text:
+                continue
+            page.set_content(f'<body style="margin: 0">{text[text.index("<svg") :]}</body>')
+            found = page.evaluate(_TEXTS, [TELEPHONE, LEAST])
+            problems += [Problem(f"_images/{path.name}", said) for said in dict.fromkeys(found)]
+    return problems
+
+
 def check_pages(site: Path, screenshots: Path | None = None) -> list[Problem]:
     """Open every page in a browser. ``screenshots``: a folder for a picture of each page, light, dark and
     narrow.
@@ -248,4 +297,4 @@ def check(site: Path, screenshots: Path | None = None) -> list[Problem]:
     """Everything that is wrong with a built site; [] if nothing is."""
     if not (site / "index.html").is_file():
         return [Problem("index.html", f"there is no site at {site}")]
-    return check_files(site) + check_pages(site, screenshots)
+    return check_files(site) + check_figures(site) + check_pages(site, screenshots)

@@ -11,11 +11,26 @@ without JavaScript, a printout or another format shows::
 ``:data:`` is what a notebook pasted by ``put_data``, or JSON that is written out. It stands in the page
 itself, as the scripts stand beside it, so that a page opened from disk works. Only pages with a lab load
 anything. If the libraries that the labs use cannot be had, the still figures stay, and one line says so.
+
+``{guess}`` asks for a number before a figure is shown, and then shows both::
+
+    ```{guess} fig-name
+    :found: a_name_that_put_has_pasted
+    :low: -2
+    :high: 2
+    :unit: nats
+    How far does the chosen answer move?
+    ```
+
+What was found is the pasted number, with its interval if it has one. Without JavaScript the question stands
+before the figure, and the figure is there.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,9 +45,11 @@ from entanglement.archive import DataError
 from entanglement.files import write_whole
 from entanglement_book.press.vendor import SCRIPTS, fetch_script
 
+__all__ = ["COMMON"]
+
 _LOG = logging.getLogger(__name__)
 #: Scripts of every lab, in the order in which a page loads them; a lab's own comes before the last.
-_COMMON = ("geometry.js", "parts.js")
+COMMON = ("geometry.js", "losses.js", "model.js", "parts.js")
 _LAST = "labs.js"
 
 
@@ -66,6 +83,39 @@ class Lab(SphinxDirective):
         return list(self.env.config.html_static_path)
 
 
+class GuessNode(LabNode):
+    """A question before a figure."""
+
+
+class Guess(SphinxDirective):
+    """The directive ``{guess} figure``."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {
+        "found": directives.unchanged_required,
+        "low": float,
+        "high": float,
+        "unit": directives.unchanged_required,
+        "digits": directives.nonnegative_int,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return a node that holds the question."""
+        if missing := [name for name in ("found", "low", "high", "unit") if name not in self.options]:
+            raise self.error(f"guess: {', '.join(missing)} must be said")
+        low, high = self.options["low"], self.options["high"]
+        if not low < high:
+            raise self.error(f"guess: low={low:g}, high={high:g}; expected low below high")
+        asked = {"low": low, "high": high, "unit": self.options["unit"], "figure": self.arguments[0]}
+        asked["digits"] = self.options.get("digits", 2)
+        asked["axis"] = 0 if (high - low) % 4 == 0 else min(asked["digits"], 2)
+        node = GuessNode(lab="guess", found=self.options["found"], page=self.env.docname, asked=asked)
+        self.set_source_info(node)
+        self.state.nested_parse(self.content, self.content_offset, node)
+        return [node]
+
+
 class FillLabs(SphinxPostTransform):
     """Puts each lab's data beside it."""
 
@@ -75,21 +125,36 @@ class FillLabs(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Read the data of one page's labs."""
         for lab in self.document.findall(LabNode):
-            _, separator, key = lab["given"].partition("::")
             try:
-                lab["data"] = self._glued(lab["page"], key) if separator else json.loads(lab["given"])
+                lab["data"] = self._asked(lab) if isinstance(lab, GuessNode) else self._shown(lab)
             except (KeyError, ValueError) as error:
                 lab["data"] = None
                 _LOG.warning(
                     "lab %r has no data: %s", lab["lab"], error, location=lab, type="labs", subtype="data"
                 )
 
-    def _glued(self, page: str, key: str) -> Any:
+    def _shown(self, lab: LabNode) -> Any:
+        _, separator, key = lab["given"].partition("::")
+        return json.loads(self._text(lab["page"], key) if separator else lab["given"])
+
+    def _asked(self, node: GuessNode) -> Any:
+        """Return what a guess needs; None where this run has no such number."""
+        name = node["found"]
+        middle = float(self._text(node["page"], name))
+        ends: list[float | None] = [None, None]
+        with suppress(KeyError):
+            ends = [float(self._text(node["page"], name + end)) for end in ("_low", "_high")]
+        if not math.isfinite(middle):
+            return None
+        known = all(end is not None and math.isfinite(end) for end in ends)
+        return {**node["asked"], "found": [middle, *(ends if known else [None, None])]}
+
+    def _text(self, page: str, key: str) -> str:
         folder = self.env.mystnb_config.output_folder  # type: ignore[attr-defined]
         found = read_glue_cache(str(folder), page).get(key, {}).get("data", {})
         if "text/plain" not in found:
             raise KeyError(f"{page} pasted nothing as {key!r}")
-        return json.loads(found["text/plain"])
+        return str(found["text/plain"])
 
 
 def _visit(writer: Any, node: LabNode) -> None:
@@ -112,7 +177,7 @@ def _load(app: Any, _page: str, _template: str, _context: Any, doctree: nodes.do
     if not labs or not app.config.labs:
         return
     names = [f"vendor/{script.file}" for script in SCRIPTS] + [
-        *_COMMON,
+        *COMMON,
         *(f"{lab}.js" for lab in labs),
         _LAST,
     ]
@@ -147,8 +212,10 @@ def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_config_value("labs", True, "html")
     still = (lambda writer, node: None, lambda writer, node: None)
-    app.add_node(LabNode, html=(_visit, _depart), latex=still, text=still, man=still)
+    for node in (LabNode, GuessNode):
+        app.add_node(node, html=(_visit, _depart), latex=still, text=still, man=still)
     app.add_directive("lab", Lab)
+    app.add_directive("guess", Guess)
     app.add_post_transform(FillLabs)
     app.connect("builder-inited", _fetch)
     app.connect("html-page-context", _load)

@@ -176,6 +176,7 @@ def sign_map(
         x, y, c, levels=levels[1:-1], colors=INK, linewidths=[0.7, 2.2, 0.7, 0.7, 0.7], zorder=1
     )
     outline = triangle(ax)
+    ax.set_ylim(-0.12, REGULAR[2, 1] + 0.16)  # room for the names of the corners
     for drawn in (filled, lines):
         drawn.set_clip_path(outline)
     for value in (0.0, 0.25, 0.5, 0.75):

@@ -141,7 +141,9 @@ def colorbar(mesh: QuadMesh, ax: Axes | Sequence[Axes], label: str, *, location:
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.locator = FixedLocator(ticks)
         bar.formatter = mpl.ticker.FuncFormatter(
-            lambda value, _: (f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}").replace("-", "−")
+            lambda value, _: (
+                f"${'-' if value < 0 else ''}10^{{{round(np.log10(abs(value)))}}}$" if value else "0"
+            )
         )
         bar.update_ticks()
     bar.outline.set_visible(False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,11 @@ from matplotlib.patches import Wedge
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.arrows import arrow
-from entanglement_book.drawing.charts import line_with_band, two_answers
+from entanglement_book.drawing.charts import line_with_band, name_marks, two_answers
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
+    CASE_LABELS,
     CHOSEN,
     INK,
     NEUTRAL,
@@ -91,7 +94,8 @@ def safe_steps(
         weight="bold",
     )
     ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
-    ax.set(xlim=(-1.5, 1.3), ylim=(-0.15, 1.4), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.set(xlim=(-2.3, 1.3), ylim=(-0.15, 1.45), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.set(xticks=[-1, 0, 1], yticks=[0, 1])
     ax.grid(visible=False)
     return ax
 
@@ -111,7 +115,7 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
         rows = steps[steps["update"] == name].sort_values("nats")
         first.plot(rows["nats"], 100 * rows["safe"], dashes, color=shade, lw=2, label=titles[name])
     first.set(xscale="log", ylim=(-4, 104), xlabel="size of one step (nats)", title="one step")
-    first.set_ylabel("pairs with both signs right (%)")
+    first.set_ylabel("both signs right (%)")
     for ax, (name, rows) in zip(others, runs.groupby("update", sort=False), strict=True):
         rows = rows.sort_values("eta")
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
@@ -125,6 +129,9 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
     ends = runs[["chosen", "rejected"]].to_numpy()
     others[0].set_yscale("symlog", linthresh=1)
     others[0].set_ylim(1.6 * min(ends.min(), -1.0), 1.6 * max(ends.max(), 1.0))
+    sizes = sorted(set(runs["eta"]))
+    others[-1].set_xticks(sizes, [f"{size:g}" for size in sizes])
+    others[-1].minorticks_off()
     others[-1].set_xlabel("step size η")
     first.legend(loc="lower left")
     others[0].legend(loc="lower left")
@@ -143,57 +150,40 @@ def together_and_apart(
         kinds: label → "loss", "rule" or "itself", which decides color and marker.
         line: label → (together, apart) of the constant ratios, in order, drawn as a line with small marks.
     """
-    fig, ax = figure(height=4.2)
-    looks = {
-        "itself": (CASE_COLORS["both_down"], "o"),
-        "rule": (ACCENT, "o"),
-        "loss": (CASE_COLORS["both_up"], "s"),
-    }
-    spots = sorted((float(x.value), float(y.value), name) for name, (x, y) in ends.items())
-    right = max(x for x, _, _ in spots) + 0.9
-    left = min(x for x, _, _ in spots) - 0.9
-    top = max(y for _, y, _ in spots) * 1.75
-    edge = np.linspace(0, top, 2)
+    fig, ax = figure(height=5.2)
+    shades = {"itself": CASE_COLORS["both_down"], "rule": ACCENT, "loss": CASE_COLORS["both_up"]}
+    right = 1.3 * max(float(x.value) for x, _ in ends.values())
+    left = min(-1.5, 1.5 * min(float(x.value) for x, _ in ends.values()))
+    top = 1.35 * max(float(y.value) for _, y in ends.values())
+    edge = np.linspace(0, top, 200)
     ax.fill_betweenx(edge, -edge / 2, edge / 2, color=CASE_COLORS["ideal"], alpha=0.2, lw=0)
     ax.plot(-edge / 2, edge, color=CHOSEN, lw=1.4)
     ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
-    ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, zorder=1.5)
-    for place, (name, spot) in enumerate(line.items()):
-        below = (0, -11 - 9 * (place % 2))  # in two rows, for the dense end
-        ax.annotate(name, spot, xytext=below, textcoords="offset points", ha="center", color=INK)
-    above = True
-    for x, y, name in spots:
-        shade, marker = looks[kinds[name]]
-        across, along = ends[name]
+    ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, label="r for all")
+    names = list(line)
+    for name, side in ((names[0], "right"), (names[-1], "left")):
+        shift = (-5 if side == "right" else 5, -15)
+        ax.annotate(name, line[name], xytext=shift, textcoords="offset points", ha=side, color=INK)
+    for (name, (across, along)), marker in zip(ends.items(), cycle("ovsPD^X*<>dp"), strict=False):
+        shade, x, y = shades[kinds[name]], float(across.value), float(along.value)
         for interval, level in ((across, True), (along, False)):
             span = [interval.low, interval.high]
             if np.isfinite(span).all():
                 ax.plot(*((span, [y, y]) if level else ([x, x], span)), color=shade, lw=1.4, alpha=0.45)
-        ax.plot(x, y, marker, color=shade, ms=7)
-        up = above or y < 0.3 * top  # below a low point is the axis
-        ax.annotate(
-            name,
-            (x, y),
-            xytext=(3, 7) if up else (-3, -7),
-            textcoords="offset points",
-            rotation=38,
-            ha="left" if up else "right",
-            va="bottom" if up else "top",
-            rotation_mode="anchor",
-            color=shade,
-        )
-        above = not above
+        ax.plot(x, y, marker, color=shade, ms=8, ls="", label=name)
+    ax.set_xscale("symlog", linthresh=1.0)
+    ticks = [t for t in (-2, -1, -0.5, 0, 0.5, 1, 2, 5, 10) if left <= t <= right]
+    ax.set_xticks(ticks, [f"{t:g}".replace("-", "\N{MINUS SIGN}") for t in ticks])
+    ax.set_xticks([], minor=True)
     ax.set(xlim=(left, right), ylim=(0, top))
     ax.set_xlabel("both answers moved together by (nats)")
     ax.set_ylabel("and apart by (nats)")
-    words = (
-        (left + 0.04, "both down", "both_down", "left"),
-        (0.0, "ideal", "ideal", "center"),
-        (right / 2, "both up", "both_up", "center"),
-    )
-    for x, text, case, side in words:
-        color = CASE_COLORS[case]  # type: ignore[index]
-        ax.text(x, 0.97 * top, text, color=color, ha=side, va="top", weight="bold")
+    middle = float(ax.transLimits.transform(ax.transScale.transform((0.0, 0.0)))[0])
+    words = ((0.02, "both_down", "left"), (middle, "ideal", "center"), (0.98, "both_up", "right"))
+    for across, case, side in words:
+        style: Any = {"ha": side, "va": "top", "weight": "bold", "transform": ax.transAxes}
+        ax.text(across, 0.98, CASE_LABELS[case], color=CASE_COLORS[case], **style)  # type: ignore[index]
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
@@ -233,7 +223,8 @@ def at_equal_margin(ways: Mapping[str, tuple[Interval, Interval]], kinds: Mappin
     fig, ax = figure(height=0.8 + 0.3 * len(ways))
     looks = {"constant": INK, "rule": ACCENT, "loss": CASE_COLORS["both_up"]}
     two_answers(ax, ways, {label: looks[kinds[label]] for label in ways})
-    ax.set_xlabel("change at the same margin (nats): rejected (squares), chosen (dots)")
+    ax.set_xlabel("change at the same margin (nats)")
+    name_marks(fig, ax)
     return fig
 
 

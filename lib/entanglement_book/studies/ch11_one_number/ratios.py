@@ -20,6 +20,8 @@ __all__ = [
     "foretold_turns",
     "gain_interval",
     "gains_at_margin",
+    "lab_data",
+    "lab_series",
     "standing",
     "sweep",
     "told_beside_found",
@@ -44,7 +46,7 @@ def sweep(ends: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lab_data(found: pd.DataFrame, upto: float = 1.02) -> dict[str, Any]:
+def lab_data(found: pd.DataFrame, upto: float = math.inf) -> dict[str, Any]:
     """Return what the page's lab shows of a sweep: for each ratio both answers' means with their intervals.
 
     Args:
@@ -160,6 +162,34 @@ def told_beside_found(
     return pd.concat(parts).rename_axis("seed").reset_index()
 
 
+def lab_series(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, Any]:
+    """Return what the page's lab shows of all sweeps: a series a data set, model, optimizer and rate.
+
+    Args:
+        runs: data → model → means of the grid of constant ratios.
+    """
+    series = []
+    for data, models in runs.items():
+        for model, means in models.items():
+            for optimizer, rate in _ways(means):
+                found = sweep(at_the_end(means, optimizer=optimizer, rate=rate))
+                title = f"{data}, {_setting(model, optimizer, rate)}"
+                series.append({"title": title, **lab_data(found)})
+    return {"series": series}
+
+
+def _ways(means: pd.DataFrame) -> list[tuple[str, float]]:
+    """Return the optimizers and rates of a grid of constant ratios, in order."""
+    ways = means[["optimizer", "rate"]].drop_duplicates().sort_values(["optimizer", "rate"])
+    return list(ways.itertuples(index=False, name=None))
+
+
+def _setting(model: str, optimizer: str, rate: float) -> str:
+    """Return how a setting is called: the model, the optimizer, and the rate where it is not the recipe's."""
+    name = {"adamw": "AdamW", "sgd": "plain"}[optimizer]
+    return f"{model}, {name}" + ("" if rate == 1 else f" × {rate:g}")
+
+
 def everywhere(runs: Mapping[str, Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]]) -> pd.DataFrame:
     """Return what was foretold beside what was found, for every optimizer and rate that was run.
 
@@ -170,14 +200,12 @@ def everywhere(runs: Mapping[str, Mapping[str, tuple[pd.DataFrame, pd.DataFrame]
         ``told_beside_found`` of all, with columns data and setting (the model, the optimizer, and the rate
         where it is not the recipe's).
     """
-    names, parts = {"adamw": "AdamW", "sgd": "plain"}, []
+    parts = []
     for data, models in runs.items():
         for model, (turns, means) in models.items():
-            ways = means[["optimizer", "rate"]].drop_duplicates().sort_values(["optimizer", "rate"])
-            for optimizer, rate in ways.itertuples(index=False):
+            for optimizer, rate in _ways(means):
                 found = told_beside_found(turns, means, optimizer=optimizer, rate=rate)
-                setting = f"{model}, {names[optimizer]}" + ("" if rate == 1 else f" × {rate:g}")
-                parts.append(found.assign(data=data, setting=setting))
+                parts.append(found.assign(data=data, setting=_setting(model, optimizer, rate)))
     return pd.concat(parts, ignore_index=True)
 
 

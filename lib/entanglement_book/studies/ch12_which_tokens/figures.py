@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from entanglement.stats import Interval
-from entanglement_book.drawing.charts import two_answers
+from entanglement_book.drawing.charts import name_marks, two_answers
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["at_the_same_margin", "finding", "token_grid", "who_falls"]
@@ -45,7 +44,8 @@ def token_grid(tokens: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for place, label in zip(words, ax.get_yticklabels(), strict=True):
         if place in marked:
             label.set(color=ACCENT, weight="bold")
-    ax.set_xticks(range(len(titles)), [fill(title, 12) for title in titles.values()])
+    looks = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(titles)), list(titles.values()), **looks)
     ax.xaxis.tick_top()
     ax.set(xlim=(-0.5, len(titles) - 0.5), ylim=(max(words) + 0.5, -0.6))
     ax.grid(visible=False)
@@ -74,7 +74,7 @@ def finding(rows: Mapping[str, tuple[Interval, float, float]], breaks: Sequence[
         ax.plot(mask.value, row, "o", color=ACCENT, ms=5.5)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.5, -0.5))
-    ax.set_xlabel("chance that the contrasting token weighs more")
+    ax.set_xlabel("chance that contrast weighs more")
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     looks = (("learned mask", "o", ACCENT), ("place alone", "D", REJECTED), ("word alone", "s", INK))
@@ -95,7 +95,8 @@ def at_the_same_margin(ways: Mapping[str, tuple[Interval, Interval]], marked: Se
     """
     fig, ax = figure(height=0.9 + 0.34 * len(ways))
     two_answers(ax, ways, {label: INK if label in marked else ACCENT for label in ways})
-    ax.set_xlabel("change (nats): rejected (squares), chosen (dots)")
+    ax.set_xlabel("change (nats)")
+    name_marks(fig, ax)
     return fig
 
 
@@ -128,7 +129,7 @@ def who_falls(
         dots.plot(change.value, row, "o", color=CHOSEN, ms=6)
     dots.set_yticks(range(len(moves)), list(moves))
     dots.set_ylim(len(moves) - 0.5, -0.5)
-    dots.set_xlabel("mean change in the chosen answer (nats)")
+    dots.set_xlabel("mean change (nats)")
     for ax in (bars, dots):
         ax.grid(visible=False, axis="y")
         ax.tick_params(axis="y", length=0)

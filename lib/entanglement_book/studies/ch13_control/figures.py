@@ -126,7 +126,7 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
         ax: where to draw; a new figure if left out.
     """
     if ax is None:
-        _, ax = figure(height=3.2)
+        _, ax = figure(height=3.8)
     ax.add_patch(Rectangle((0, -9), 9, 9, color=CASE_COLORS["ideal"], alpha=0.13, lw=0))
     looks = [(CASE_COLORS["both_down"], "-", "o"), (ACCENT, "--", "s"), (INK, ":", "^")]
     for (color, dashes, marker), (label, path) in zip(looks, paths.items(), strict=False):
@@ -142,7 +142,7 @@ def paths_to_goal(paths: Mapping[str, pd.DataFrame], goal: Point, ax: Axes | Non
     room = 0.12 * (high - low)
     ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
     ax.set(xlabel="change of chosen (nats)", ylabel="change of rejected (nats)")
-    ax.legend()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=2)
     return ax
 
 

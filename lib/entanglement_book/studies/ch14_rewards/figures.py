@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from entanglement.bounded import bounded_interval
 from entanglement.stats import Interval, mean_interval
-from entanglement_book.drawing.charts import forest, line_with_band, two_answers
+from entanglement_book.drawing.charts import forest, line_with_band, name_marks, two_answers
 from entanglement_book.drawing.style import ACCENT, CHOSEN, INK, NEUTRAL, REJECTED, figure
 from entanglement_book.studies.ch14_rewards.numbers import AT_ONCE, apart_together, judged
 
@@ -165,7 +165,7 @@ def along(means: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> Figure:
         means: of the grid ``copying``.
         titles: (kind, set) → title.
     """
-    fig, ax = figure(height=3.0)
+    fig, ax = figure(height=4.0)
     looks = ((REJECTED, "-"), (REJECTED, "--"), (CHOSEN, "-"), (CHOSEN, "--"))
     rows = judged(means)
     rows = rows[rows["arm"] == "grpo"]
@@ -206,7 +206,5 @@ def both_answers(
         two_answers(ax, rows, dict.fromkeys(rows, INK))
         ax.set_title(title)
     axes[-1, 0].set_xlabel(xlabel)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))  # every row brings both
-    fig.legend(list(once.values()), list(once), loc="outside lower center", ncols=2)
+    name_marks(fig, axes[0, 0])
     return fig

@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import MaxNLocator
 
 from entanglement.stats import Interval
-from entanglement_book.drawing.charts import forest, two_answers
+from entanglement_book.drawing.charts import forest, name_marks, two_answers
 from entanglement_book.drawing.style import (
     ACCENT,
     CASE_COLORS,
@@ -121,9 +121,7 @@ def both_answers(ways: Mapping[str, tuple[Interval, Interval]]) -> Figure:
     two_answers(ax, ways, dict.fromkeys(ways, INK))
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("change of log π (nats)")
-    handles, labels = ax.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    fig.legend(once.values(), once.keys(), loc="outside lower center", ncols=2)
+    name_marks(fig, ax)
     return fig
 
 

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from entanglement.stats import Interval
 from entanglement_book.drawing.arrows import arrow
-from entanglement_book.drawing.charts import two_answers
+from entanglement_book.drawing.charts import name_marks, two_answers
 from entanglement_book.drawing.style import ACCENT, CASE_COLORS, CHOSEN, INK, NEUTRAL, REJECTED, figure
 
 __all__ = ["after_advice", "guide", "rehearsed", "signs_by_moment", "three_arrows", "told_against_found"]
@@ -165,9 +165,7 @@ def after_advice(panels: Mapping[str, Mapping[str, tuple[Interval, Interval]]]) 
         two_answers(ax, ways, dict.fromkeys(ways, INK))
         ax.set_title(title)
     axes[-1, 0].set_xlabel("change of the mean answer (nats)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    fig.legend(unique.values(), unique, loc="outside lower center", ncols=2)
+    name_marks(fig, axes[0, 0])
     return fig
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
     rules = [line for line in lines if line["theirs"].startswith("DPO step")]
     work = [line for line in lines if line not in rules]
     panels = [some for some in (work, rules) if some]
-    heights = [0.42 * len(work), 0.28 * len(rules)]
+    heights = [0.66 * len(work), 0.3 * len(rules)]
     fig, axes = figure(
         len(panels), height=sum(heights) / len(panels) + 0.8, sharex=True, squeeze=False,
         height_ratios=[height for height in heights if height],
@@ -64,8 +65,8 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
             ax.plot(line["ratio"], y, "o", color=ACCENT, ms=7, zorder=3)
             if line["faster"] is not None:
                 ax.plot(line["faster"], y, "|", color=NEUTRAL, ms=13, mew=2.0)
-        names = [f"{line['ours']}\nagainst {line['theirs']}" for line in some]
-        names = [line["ours"] for line in some] if some is rules else names
+        names = [fill(f"{line['ours']} against {line['theirs']}", 26) for line in some]
+        names = [line["ours"].removesuffix(", nano") for line in some] if some is rules else names
         ax.set_yticks(range(len(some)), names)
         ax.invert_yaxis()
         ax.axvline(1, color=NEUTRAL, lw=1.2, ls="--", zorder=1)
@@ -74,7 +75,7 @@ def ratios(lines: Sequence[Mapping[str, Any]]) -> Figure:
         ax.tick_params(axis="y", length=0)
     axes[-1, 0].set_xlabel("times faster")
     if rules:
-        axes[-1, 0].set_title("update rules, against a DPO step")
+        axes[-1, 0].set_title("rules, against a step", loc="right")
     return fig
 
 

@@ -30,12 +30,12 @@ VERDICT_COLORS: dict[str, str] = {
 
 
 #: Whose a claim is, by the first word of its source; whatever begins otherwise is of others.
-OWNERS = {"paper": "the paper's", "authors'": "the paper's", "own": "our own"}
-OTHERS = "others'"
+OWNERS = {"paper": "paper", "authors'": "paper", "own": "own"}
+OTHERS = "others"
 
 
 def whose(source: str) -> str:
-    """Return whose claim it is: the paper's, others' or our own."""
+    """Return whose claim it is: the paper's, that of others, or our own."""
     return OWNERS.get(source.lower().replace(";", " ").split()[0], OTHERS)
 
 
@@ -56,7 +56,7 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
     if not chapters:
         raise ValueError("ledger: the table has no claims; expected at least one.")
     owners = table["source"].map(whose)
-    groups = {name: table[owners == name] for name in ("the paper's", OTHERS, "our own")}
+    groups = {name: table[owners == name] for name in ("paper", OTHERS, "own")}
     widths = [max(2, rows["notebook"].value_counts().max() if len(rows) else 0) for rows in groups.values()]
     fig, axes = figure(1, 3, height=1.5 + 0.34 * len(chapters), sharey=True, width_ratios=widths)
     left, seen = axes[0], set[str]()
@@ -77,7 +77,7 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
                     label=None if verdict in seen else verdict,
                 )
                 seen.add(verdict)
-        ax.set_title(f"{title} ({len(rows)})")
+        ax.set_title(f"{title}\n{len(rows)}", loc="center")
         ax.set_xlim(-0.6, widest - 0.4)
         ax.set_xticks([])
         ax.grid(visible=False)
