@@ -204,10 +204,10 @@ def test_the_figure_has_a_marker_a_claim_on_the_right_side(table):
     table.loc[table["claim"] == "second-silent", "source"] = "Ren and Sutherland 2025"
     left, middle, right = figures.ledger(table, {"03_first": "03 First", "06_second": "06 Second"})
     assert [len(ax.lines) for ax in (left, middle, right)] == [2, 1, 1]
-    assert [ax.get_title() for ax in (left, middle, right)] == [
-        "the paper's (2)",
-        "others' (1)",
-        "our own (1)",
+    assert [ax.get_title(loc="center") for ax in (left, middle, right)] == [
+        "paper\n2",
+        "others\n1",
+        "own\n1",
     ]
     marks = {line.get_marker() for ax in (left, middle, right) for line in ax.lines}
     assert marks == {"o", "X", "_", "."}
@@ -220,8 +220,8 @@ def test_whose_a_claim_is_stands_first_in_its_source():
     from entanglement_book.studies.report.figures import whose
 
     papers = ("paper §4.3", "paper figure 1", "authors' code, analysis/grad_plot.py", "Paper abstract")
-    assert {whose(source) for source in papers} == {"the paper's"}
+    assert {whose(source) for source in papers} == {"paper"}
     owns = ("own", "own; paper §3.3, explicit term", "own (our data)")
-    assert {whose(source) for source in owns} == {"our own"}
+    assert {whose(source) for source in owns} == {"own"}
     others = ("Rafailov et al. 2023; theorem", "Ren and Sutherland 2025", "Owner et al.")
-    assert {whose(source) for source in others} == {"others'"}
+    assert {whose(source) for source in others} == {"others"}

@@ -8,7 +8,7 @@ from matplotlib.patches import Polygon
 
 from entanglement.geometry import PairGeometry
 from entanglement.stats import Interval
-from entanglement_book import drawing
+from entanglement_book.drawing.style import WIDTH
 from entanglement_book.studies.ch13_control import figures as draw
 
 
@@ -98,6 +98,6 @@ def test_accuracy_stands_beside_its_cost_and_what_was_there_before():
 def test_panels_stand_in_two_columns_and_a_free_cell_takes_the_legend(panels):
     pair = PairGeometry.from_vectors([1.0, 1.0], [3.0, 0.0])
     fig = draw.reachable({str(k): pair for k in range(panels)})
-    assert fig.get_figwidth() == drawing.NARROW
+    assert fig.get_figwidth() == WIDTH
     legend = fig.legends[0] if panels == 2 else fig.axes[3].get_legend()
     assert [text.get_text() for text in legend.get_texts()][:2] == ["DPO", "normalized"]

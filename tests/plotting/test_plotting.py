@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import colors, pyplot as plt, rc_context
+from matplotlib.text import Text
 
 from entanglement.geometry import CASES, PairGeometry
 from entanglement_book import drawing
-from entanglement_book.drawing.narrow import narrow_figure
 from entanglement_book.drawing.plane import _MARKERS
 from entanglement_book.drawing.style import rc_parameters
+from entanglement_book.press.check import LEAST, TELEPHONE
 from entanglement_book.studies.ch03_entanglement import figures as first_order
 
 GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark mode, and the theme's own dark
@@ -336,13 +337,22 @@ def test_the_narrow_plane_names_each_region_where_it_is(floor):
     assert found == 3 and ax.get_ylim()[0] == floor
 
 
-def test_text_of_a_narrow_figure_is_eight_points_tall_on_a_telephone():
-    fig, ax = narrow_figure(height=2.0)
+def test_text_of_a_figure_is_eight_points_tall_on_a_telephone():
+    fig, ax = drawing.figure(height=2.0)
+    ax.plot([0, 1], label="one")
     ax.set(xlabel="x", title="t")
+    ax.annotate("a", (0, 0))
+    fig.supylabel("y")
+    ax.legend()
     fig.canvas.draw()
-    shown = 342 / (96 * fig.get_figwidth())
-    sizes = [t.get_size() for t in (ax.xaxis.label, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels())]
-    assert min(sizes) * shown >= 8 * 0.99
+    sizes = [text.get_size() for text in fig.findobj(Text) if text.get_text()]
+    shown = TELEPHONE / (96 * fig.get_figwidth())
+    assert len(sizes) > 10 and min(sizes) * shown >= LEAST * 0.99
+
+
+def test_a_figure_that_a_telephone_could_not_show_is_not_made():
+    with pytest.raises(ValueError, match=r"width=7\.6; expected at most 4\.9 inches"):
+        drawing.figure(width=7.6)
 
 
 def test_a_trail_ends_where_the_pair_ends():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from entanglement_book.press.check import check, check_files, pages_of
+from entanglement_book.press.check import check, check_figures, check_files, pages_of
 
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
@@ -52,6 +52,37 @@ FAULTS = {
     ),
     "dollar": (MATHJAX, "<article><p>Let $x be</p></article>", "a dollar sign left in the text: Let $x be"),
     "wide": ("", '<div style="width: 900px">x</div>', "on a telephone the page is 510 px too wide"),
+    "cut": (
+        "<style>pre { overflow: hidden; width: 200px }</style>",
+        f"<article><pre>{'x = 1 ' * 30}</pre></article>",
+        f"cut, pre: {('x = 1 ' * 30)[:40]}",
+    ),
+    "scrolls": (
+        "<style>pre { overflow-x: auto }</style>",
+        f"<article><pre>{'y = 1 ' * 300}</pre></article>",
+        f"scrolls on a wide screen, pre: {('y = 1 ' * 30)[:40]}",
+    ),
+    "unnamed": (
+        "",
+        '<main><input type="text"></main>',
+        'label: Form elements must have labels: <input type="text">',
+    ),
+}
+#: A figure as matplotlib writes it, with a text of a size, at places.
+FIGURE = (
+    '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="352.8pt" height="200pt" '
+    'viewBox="0 0 352.8 200"><g id="figure_1">{texts}</g></svg>'
+)
+WRITTEN = (
+    '<g id="text_{n}"><!-- {words} --><g transform="translate({x} {y}) scale({scale} -{scale})">'
+    '<path d="M 0 0 L 300 0 L 300 70 L 0 70 Z"/></g></g>'
+)
+#: figure: (its texts as words, x, y, scale; what must be said of it)
+FIGURES = {
+    "fine": ([("one", 20, 50, 0.11), ("two", 20, 90, 0.11)], []),
+    "small": ([("one", 20, 50, 0.095)], ["text of 6.9 points on a telephone"]),
+    "touch": ([("one", 20, 50, 0.11), ("two", 30, 53, 0.11)], ["texts that touch: one | two"]),
+    "leaves": ([("one", 340, 50, 0.11)], ["text that leaves the figure: one"]),
 }
 
 
@@ -89,6 +120,19 @@ def test_a_fault_is_found_on_its_page(problems, name):
     assert FAULTS[name][2] in problems[f"{name}.html"]
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figures_text_is_looked_at(tmp_path, name):
+    (tmp_path / "_images").mkdir()
+    texts, expected = FIGURES[name]
+    drawn = "".join(
+        WRITTEN.format(n=n, words=words, x=x, y=y, scale=scale)
+        for n, (words, x, y, scale) in enumerate(texts)
+    )
+    (tmp_path / "_images" / "figure.svg").write_text(FIGURE.format(texts=drawn))
+    (tmp_path / "_images" / "icon.svg").write_text("<svg></svg>")
+    assert [problem.text for problem in check_figures(tmp_path)] == expected
+
+
 def test_nothing_is_found_where_nothing_is_wrong(problems, site):
     assert set(pages_of(site)) - set(problems) == {"good.html", "index.html"}
 
@@ -112,5 +156,8 @@ def test_pictures_are_taken_in_both_modes(site, tmp_path):
     assert check_pages(small, tmp_path / "pictures") == []
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert names == [
-        f"{page}-{mode}.png" for page in ("good", "index") for mode in ("dark", "light", "narrow")
+        f"{page}-{mode}-{width}.png"
+        for page in ("good", "index")
+        for mode in ("dark", "light")
+        for width in (1280, 390)
     ]

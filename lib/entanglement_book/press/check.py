@@ -1,10 +1,10 @@
 """Checks a built site as a reader's browser sees it.
 
 Every page is opened over HTTP on this machine: no console error, no failing script, no failed request, no
-request to another host, every image loaded, all mathematics rendered. In every figure no text is too small for a
-telephone, stands outside, or touches another one. From the files: every internal link
-and anchor leads somewhere, every image has an alternative text that is more than its file name, every page
-has a language and one title.
+request to another host, every image loaded, all mathematics rendered, nothing cut, and nothing that axe finds
+serious, in light and dark and at two widths. In every figure no text is too small for a telephone, stands
+outside, or touches another one. From the files: every internal link and anchor leads somewhere, every image has
+an alternative text that is more than its file name, every page has a language and one title.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 
 from entanglement_book.press import browser as browsers
+from entanglement_book.press.accessible import MODES, obstacles
 
 #: Pages that Sphinx makes for itself. They are opened like all others.
 _FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^_images/|^data:", re.IGNORECASE)
@@ -77,7 +78,8 @@ _CUT = """wide => {
     const hidden = element.scrollWidth - element.clientWidth > 1 && !box;
     const over = element.getBoundingClientRect().right - main.getBoundingClientRect().right;
     if (hidden || (!box && over > 1)) found.push(`cut, ${name}`);
-    else if (wide && box && box.scrollWidth - box.clientWidth > 1) found.push(`scrolls on a wide screen, ${name}`);
+    else if (wide && box && box.scrollWidth - box.clientWidth > 1)
+      found.push(`scrolls on a wide screen, ${name}`);
   }
   return found;
 }"""
@@ -92,8 +94,8 @@ _OVERFLOW = """() => {
 #: The width of a telephone's text, pixels, and the least size of a figure's letters there, points.
 TELEPHONE, LEAST = 342, 8.0
 
-# Matplotlib's SVG: a group for each text, with its words in a comment, and glyphs scaled to its size. Texts that
-# are turned are left out: their boxes say little.
+# Matplotlib's SVG: a group for each text, with its words in a comment, and glyphs scaled to its size. Texts
+# that are turned are left out: their boxes say little.
 _TEXTS = """([telephone, least]) => {
   const svg = document.querySelector('svg'), found = [];
   const width = parseFloat(svg.getAttribute('width')) * 96 / 72;
@@ -246,12 +248,13 @@ def check_figures(site: Path) -> list[Problem]:
 
 
 def check_pages(site: Path, screenshots: Path | None = None) -> list[Problem]:
-    """Open every page in a browser. ``screenshots``: a folder for a picture of each page, light, dark and
-    narrow.
+    """Open every page in a browser, in light and dark and at two widths.
+
+    ``screenshots``: a folder for a picture of each page in each of the four ways.
     """
     problems: list[Problem] = []
     with serve(site) as address, browsers.launch() as browser:
-        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme="light")
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         # Nothing is remembered: each page is seen as by a reader who comes to it first.
         context.add_init_script("try { localStorage.clear(); sessionStorage.clear(); } catch (error) {}")
         for page_name in pages_of(site):
@@ -291,21 +294,20 @@ def _open(context: Any, address: str, page_name: str, screenshots: Path | None) 
         page.goto(f"{address}/{page_name}", wait_until="networkidle")
         found += page.evaluate(_MATHEMATICS)
         found += page.evaluate(_IMAGES)
-        if screenshots is not None:
-            screenshots.mkdir(parents=True, exist_ok=True)
-            name = page_name.removesuffix(".html").replace("/", "-")
-            for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)
-                page.screenshot(
-                    path=screenshots / f"{name}-{scheme}.png", full_page=True, animations="disabled"
-                )
-            page.emulate_media(color_scheme="light")
-        page.set_viewport_size({"width": 390, "height": 844})
-        found += [f"on a telephone the page is {pixels} px too wide" for pixels in page.evaluate(_OVERFLOW)]
-        if screenshots is not None:
-            page.reload(wait_until="networkidle")
-            page.evaluate(_MATHEMATICS)
-            page.screenshot(path=screenshots / f"{name}-narrow.png", full_page=True, animations="disabled")
+        for scheme, width in MODES:
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            found += page.evaluate(_CUT, width > 1000)
+            found += [
+                f"{'on a telephone' if width < 600 else 'at 1280 px'} the page is {pixels} px too wide"
+                for pixels in page.evaluate(_OVERFLOW)
+            ]
+            found += obstacles(page)
+            if screenshots is not None:
+                screenshots.mkdir(parents=True, exist_ok=True)
+                name = page_name.removesuffix(".html").replace("/", "-")
+                path = screenshots / f"{name}-{scheme}-{width}.png"
+                page.screenshot(path=path, full_page=True, animations="disabled")
     except Exception as error:
         found.append(f"could not be opened: {str(error).splitlines()[0][:200]}")
     finally:
