@@ -19,7 +19,7 @@ export PYTHON SCALE SEED MODEL ONLY JOBS PORT
 GIVEN = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"} $${ONLY:+--only "$$ONLY"}
 PARALLEL = $${JOBS:+--jobs "$$JOBS"}
 
-.PHONY: help env book test test-gpu execute site check serve status claims results bench nano mutants twice tidy format clean
+.PHONY: help env book test test-gpu execute site check copies serve status claims results bench nano mutants twice tidy format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ site: env ## build the pages from stored outputs
 
 check: env ## open every built page in a browser
 	@"$(PY)" -m entanglement_book check $(GIVEN)
+
+copies: env ## the built book as one PDF and one EPUB
+	@"$(PY)" -m entanglement_book copies $(GIVEN)
 
 serve: env ## show the pages on localhost
 	@"$(PY)" -m entanglement_book serve $(GIVEN) $${PORT:+--port "$$PORT"}

@@ -3,8 +3,8 @@
 Every page is opened over HTTP on this machine: no console error, no failing script, no failed request, no
 request to another host, every image loaded, all mathematics rendered, nothing cut, and nothing that axe finds
 serious, in light and dark and at two widths. In every figure no text is too small for a telephone, stands
-outside, or touches another one. From the files: every internal link and anchor leads somewhere, every image has
-an alternative text that is more than its file name, every page has a language and one title.
+outside, or touches another one. From the files: every internal link and anchor leads somewhere, every image
+has an alternative text that is more than its file name, every page has a language and one title.
 """
 
 from __future__ import annotations

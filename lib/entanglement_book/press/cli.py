@@ -289,6 +289,40 @@ def serve(
 
 
 @app.command()
+def copies(
+    scale: ScaleOption = "book",
+    seed: SeedOption = None,
+    model: ModelOption = None,
+    out: OutOption = None,
+    root: RootOption = None,
+) -> int:
+    """Write the whole book as one PDF and one EPUB, from the pages as they were built.
+
+    They lie beside the site, under ``copies``. It takes a minute.
+
+    Example: `entanglement-book copies`
+    """
+    from entanglement_book.layout import toc_files
+    from entanglement_book.press.copies import collect, write_epub, write_pdf
+
+    settings, at = settings_of(scale, seed, model), book_at(root, out)
+    site, folder = at.site(settings), at.out / "copies" / settings.label
+    if not (site / "index.html").is_file():
+        print(f"there is no site at {site} yet: run make book first", file=sys.stderr)
+        return 1
+    config = at.config()
+    title, author = (str(config.get(name, "")) for name in ("title", "author"))
+    names = [f"{name}.html" for name in toc_files(at.toc())]
+    pages = collect(site, [name for name in names if (site / name).is_file()])
+    pdf, epub = folder / "gradient-entanglement.pdf", folder / "gradient-entanglement.epub"
+    write_pdf(site, pages, title, pdf)
+    print(f"{pdf} ({pdf.stat().st_size / 1e6:.1f} MB)", flush=True)
+    write_epub(site, collect(site, [page.path for page in pages]), title, epub, author)
+    print(f"{epub} ({epub.stat().st_size / 1e6:.1f} MB)", flush=True)
+    return 0
+
+
+@app.command()
 def status(
     scale: ScaleOption = "book",
     seed: SeedOption = None,

@@ -42,8 +42,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from entanglement.archive import DataError
-from entanglement.files import write_whole
-from entanglement_book.press.vendor import SCRIPTS, fetch_script
+from entanglement_book.press.vendor import SCRIPTS, fetch_script, write_scripts
 
 __all__ = ["COMMON"]
 
@@ -201,11 +200,7 @@ def _fetch(app: Any) -> None:
 def _write(app: Any, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html" or not app.config.labs:
         return
-    target = Path(app.outdir) / "_static" / "labs" / "vendor"
-    target.mkdir(parents=True, exist_ok=True)
-    for script in SCRIPTS:
-        for name, data in fetch_script(script).items():
-            write_whole(target / name, data)
+    write_scripts(SCRIPTS, Path(app.outdir) / "_static" / "labs" / "vendor")
 
 
 def setup(app: Any) -> dict[str, Any]:
