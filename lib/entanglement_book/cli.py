@@ -14,7 +14,7 @@ from entanglement.cli import make_app, run_app
 from entanglement_book.bench import cli as bench
 from entanglement_book.grids import cli as grids
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli, nightly_cli
+from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli, nightly_cli, reading_cli
 from entanglement_book.press.browser import NoBrowserError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = make_app(
     "- `entanglement-book status`: what would run, and why",
 )
 app.add_typer(press.app)
+app.add_typer(reading_cli.app)
 app.add_typer(claims_cli.app)
 app.add_typer(chapter_cli.app)
 app.add_typer(grids.app, name="results")

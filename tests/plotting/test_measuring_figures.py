@@ -35,8 +35,8 @@ def test_each_line_has_a_dot_and_a_tick_where_something_was_asked():
     )
     assert dots == [[40.0, 3.0], [0.5]]
     assert ticks == [[25.0], [0.45]]
-    assert next(t.get_text() for t in work.get_yticklabels()) == "heat map\nagainst the authors' way"
-    assert [t.get_text() for t in rules.get_yticklabels()] == ["normalized, nano"]
+    assert next(t.get_text() for t in work.get_yticklabels()) == "heat map against the\nauthors' way"
+    assert [t.get_text() for t in rules.get_yticklabels()] == ["normalized"]
     assert work.get_xscale() == "log" and work.yaxis_inverted()
 
 

@@ -33,9 +33,10 @@ def test_each_update_stands_where_it_ended():
     line = {"1": (-0.8, 1.0), "1.02": (1.5, 0.95)}
     (ax,) = draw.together_and_apart(ends, {"DPO": "itself", "rule": "rule"}, line).axes
     assert any(line.get_xydata().tolist() == [[-0.8, 1.0], [1.5, 0.95]] for line in ax.lines)
-    dots = {tuple(line.get_xydata()[0]): line for line in ax.lines if line.get_marker() == "o"}
-    assert to_hex(dots[(-0.8, 1.0)].get_color()) == CASE_COLORS["both_down"]
-    assert (2.0, 0.9) in dots
+    dots = {line.get_label(): line for line in ax.lines if line.get_markersize() == 8}
+    assert to_hex(dots["DPO"].get_color()) == CASE_COLORS["both_down"] != to_hex(dots["rule"].get_color())
+    assert [tuple(dot.get_xydata()[0]) for dot in dots.values()] == [(-0.8, 1.0), (2.0, 0.9)]
+    assert dots["DPO"].get_marker() != dots["rule"].get_marker()
     blue = next(line for line in ax.lines if line.get_color() == CHOSEN).get_xydata()
     assert blue[-1][0] == pytest.approx(-blue[-1][1] / 2)  # chosen does not move: together = −apart/2
 

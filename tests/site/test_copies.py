@@ -20,7 +20,8 @@ window.addEventListener('DOMContentLoaded', () => {
 </script>"""
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>x</title>{head}</head>'
-    '<body><nav>no</nav><article class="bd-article"><section id="top"><h1>{title}<a class="headerlink" href="#top">#</a></h1>{body}'
+    '<body><nav>no</nav><article class="bd-article">'
+    '<section id="top"><h1>{title}<a class="headerlink" href="#top">#</a></h1>{body}'
     "</section></article></body></html>"
 )
 FIRST = (
