@@ -71,5 +71,5 @@ def both_steps(table: pd.DataFrame) -> Figure:
         axes[1, column].set_xlabel("step")
     axes[0, 0].set_ylabel("change of log π (nats)")
     axes[1, 0].set_ylabel("change of margin (nats)")
-    axes[0, 0].legend(loc="upper left")
+    axes[0, 0].legend(loc="lower right")
     return fig

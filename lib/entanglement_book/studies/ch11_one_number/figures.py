@@ -66,35 +66,26 @@ def safe_steps(
     low, high = (c / a2) * w - l, w - (c / b2) * l  # the band's ends: chosen fixed, rejected fixed
     ends = sorted((_degrees(low) % 360, _degrees(high) % 360))
     ax.add_patch(Wedge((0, 0), 1.12, *ends, color=CASE_COLORS["ideal"], alpha=0.2, lw=0))
-    middle = np.radians(sum(ends) / 2)
     for vector, name, color in ((w, "$g_w$", CHOSEN), (l, "$g_l$", REJECTED)):
         tip = vector / np.linalg.norm(vector)
         arrow(ax, tip, color, 2.6)
         ax.annotate(name, (1.08 * tip[0], 1.08 * tip[1]), color=color, ha="center", va="center", fontsize=12)
+    tips, shades = {}, {}
     for name, (up, down) in steps.items():
         step = up * w - down * l
-        tip = step / np.linalg.norm(step)
+        tips[name] = step / np.linalg.norm(step)
         safe = step @ w >= -1e-9 and step @ l <= 1e-9
         color = INK if name == next(iter(steps)) else ACCENT
-        arrow(ax, tip, color if safe else CASE_COLORS["both_down"], 1.8)
-        left = tip[0] < 0
-        ax.annotate(
-            name,
-            (1.04 * tip[0], 1.04 * tip[1]),
-            color=color if safe else CASE_COLORS["both_down"],
-            ha="right" if left else "left",
-            va="bottom" if tip[1] > 0.9 else "center",
-        )
-    ax.annotate(
-        "chosen up, rejected down",
-        (1.32 * np.cos(middle) + 0.1, 1.32 * np.sin(middle)),
-        color=CASE_COLORS["ideal"],
-        ha="center",
-        va="center",
-        weight="bold",
-    )
+        shades[name] = color if safe else CASE_COLORS["both_down"]
+        arrow(ax, tips[name], shades[name], 1.8)
+    # The names stand in a column, from above as the tips do, each joined to its own.
+    for place, name in enumerate(sorted(tips, key=lambda name: -tips[name][1])):
+        spot = (-1.15, 1.3 - 0.19 * place)
+        ax.plot(*zip(spot, tips[name], strict=True), color=INK, lw=0.7, alpha=0.7)
+        ax.annotate(name, (spot[0] - 0.04, spot[1]), color=shades[name], ha="right", va="center")
+    ax.text(0.1, 1.3, "chosen up,\nrejected down", color=CASE_COLORS["ideal"], va="center", weight="bold")
     ax.plot(0, 0, "o", color=INK, ms=4, zorder=5)
-    ax.set(xlim=(-2.3, 1.3), ylim=(-0.15, 1.45), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
+    ax.set(xlim=(-2.75, 1.25), ylim=(-0.15, 1.55), aspect="equal", xlabel="$θ_1$", ylabel="$θ_2$")
     ax.set(xticks=[-1, 0, 1], yticks=[0, 1])
     ax.grid(visible=False)
     return ax
@@ -134,7 +125,7 @@ def step_sizes(steps: pd.DataFrame, runs: pd.DataFrame, titles: Mapping[str, str
     others[-1].minorticks_off()
     others[-1].set_xlabel("step size η")
     first.legend(loc="lower left")
-    others[0].legend(loc="lower left")
+    name_marks(fig, others[0])
     return fig
 
 
@@ -161,9 +152,8 @@ def together_and_apart(
     ax.plot(edge / 2, edge, color=REJECTED, lw=1.4)
     ax.plot(*np.array(list(line.values())).T, "-o", color=INK, lw=1.6, ms=3.5, label="r for all")
     names = list(line)
-    for name, side in ((names[0], "right"), (names[-1], "left")):
-        shift = (-5 if side == "right" else 5, -15)
-        ax.annotate(name, line[name], xytext=shift, textcoords="offset points", ha=side, color=INK)
+    for name, shift in ((names[0], -16), (names[-1], 8)):
+        ax.annotate(name, line[name], xytext=(0, shift), textcoords="offset points", ha="center", color=INK)
     for (name, (across, along)), marker in zip(ends.items(), cycle("ovsPD^X*<>dp"), strict=False):
         shade, x, y = shades[kinds[name]], float(across.value), float(along.value)
         for interval, level in ((across, True), (along, False)):
@@ -183,7 +173,7 @@ def together_and_apart(
     for across, case, side in words:
         style: Any = {"ha": side, "va": "top", "weight": "bold", "transform": ax.transAxes}
         ax.text(across, 0.98, CASE_LABELS[case], color=CASE_COLORS[case], **style)  # type: ignore[index]
-    fig.legend(loc="outside lower center", ncols=2)
+    fig.legend(loc="outside lower center", ncols=2, columnspacing=0.6, handletextpad=0.2)
     return fig
 
 
@@ -255,7 +245,7 @@ def told_and_found(
         ax.axhline(0, color=INK, lw=0.8, alpha=0.7)
         ax.set(title=title, ylabel="r − 1 at which it stays (%)")
     axes[-1, 0].set_xlabel("margin that the virtual step gains (nats)")
-    axes[0, 0].legend(loc="upper left")
+    name_marks(fig, axes[0, 0])
     return fig
 
 

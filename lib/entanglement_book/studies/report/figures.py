@@ -91,7 +91,7 @@ def ledger(table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Axes, ...]:
         lines, labels = ax.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
     order = [name for name in VERDICT_MARKERS if name in handles]
-    options: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(order), 4), "labelcolor": INK}
+    options: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "labelcolor": INK}
     fig.legend([handles[name] for name in order], order, **options)
     return tuple(axes)
 
