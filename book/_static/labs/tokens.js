@@ -42,7 +42,7 @@
         button.setAttribute("aria-pressed", t === at);
         button.querySelector(".lab-value").textContent = cosine ? parts.signed(values[t]) : written(values[t]);
         // On a root's scale, as sizes differ widely.
-        const strength = Math.round(70 * Math.sqrt(Math.abs(values[t]) / most));
+        const strength = Math.round(38 * Math.sqrt(Math.abs(values[t]) / most));
         button.style.setProperty("--lab-tint", `color-mix(in srgb, ${values[t] < 0 ? "#148f5c" : "#8a3fc0"} ${strength}%, transparent)`);
       });
       const n = data.chosen.length, own = at < n ? "chosen" : "rejected";

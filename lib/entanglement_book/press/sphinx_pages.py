@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.parsers.rst import directives
 from myst_nb.ext.glue.crossref import read_glue_cache
@@ -159,8 +160,26 @@ def letter_appendix(app: Any, env: Any) -> None:
                 labels[label] = (APPENDIX, counts[kind])
 
 
+def mend_markup(_app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Write two things as a screen reader understands them that Sphinx and docutils write otherwise: long
+    signatures, which are definition lists without terms, and lists of references whose items are none.
+    """
+    body = context.get("body")
+    if not isinstance(body, str) or ("<dl>" not in body and 'class="citation-list"' not in body):
+        return
+    soup = BeautifulSoup(body, "html.parser")
+    for listed in soup.select("div.citation-list[role]"):
+        del listed["role"]
+    for lines in soup.select("dt.sig > dl"):
+        lines.name = "div"
+        for line in lines.find_all("dd", recursive=False):
+            line.name, line["class"] = "div", "sig-line"
+    context["body"] = str(soup)
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.connect("html-page-context", mend_markup)
     app.add_config_value("chapter_numbers", None, "env")
     app.add_node(PendingFigure)
     app.add_directive("glued-figure", GluedFigure)
