@@ -350,7 +350,7 @@ def test_the_account_is_of_the_responses_that_are_trained_on(model, tokenizer, t
 
 def test_the_monitor_tells_what_the_geometry_is_under_the_losss_own_weights(model, tokenizer):
     tangled = [
-        PreferencePair(f"what {w}", " people" * (1 + i % 3), " people" * (3 - i % 2), f"p{i}")
+        PreferencePair(f"what {w}", " people" * (1 + i % 3), " people" * (5 - i % 2), f"p{i}")
         for i, w in enumerate(WORDS[:9])
     ]
     loss = get_loss("rpo", alpha=0.05)

@@ -106,8 +106,8 @@ def collect(site: Path, pages: Sequence[str]) -> list[Page]:
         for fold in article.select("details"):
             fold["open"] = ""
         for hidden in article.select(".toggle, .dropdown"):
-            names = hidden.get("class") or []
-            hidden["class"] = [name for name in names if name not in ("toggle", "dropdown")]
+            names = hidden.get_attribute_list("class")
+            hidden["class"] = " ".join(name for name in names if name not in ("toggle", "dropdown"))
         for named in article.find_all(id=True):
             named["id"] = f"{keys[path]}--{named['id']}"
         for image in article.find_all("img", src=True):

@@ -170,9 +170,9 @@ def together_and_apart(
     ax.set_ylabel("and apart by (nats)")
     middle = float(ax.transLimits.transform(ax.transScale.transform((0.0, 0.0)))[0])
     words = ((0.02, "both_down", "left"), (middle, "ideal", "center"), (0.98, "both_up", "right"))
-    for across, case, side in words:
+    for place, case, side in words:
         style: Any = {"ha": side, "va": "top", "weight": "bold", "transform": ax.transAxes}
-        ax.text(across, 0.98, CASE_LABELS[case], color=CASE_COLORS[case], **style)  # type: ignore[index]
+        ax.text(place, 0.98, CASE_LABELS[case], color=CASE_COLORS[case], **style)  # type: ignore[index]
     fig.legend(loc="outside lower center", ncols=2, columnspacing=0.6, handletextpad=0.2)
     return fig
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,7 @@ def rehearsed(pairs: pd.DataFrame) -> Figure:
     return fig
 
 
-def _panels(rows: Sequence[str], height: float, **options: object) -> tuple[Figure, np.ndarray]:
+def _panels(rows: Sequence[str], height: float, **options: Any) -> tuple[Figure, np.ndarray]:
     fig, axes = figure(len(rows), len(OPTIMIZERS), height=height, squeeze=False, **options)
     for ax, title in zip(axes[0], OPTIMIZERS.values(), strict=True):
         ax.set_title(title)
