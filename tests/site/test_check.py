@@ -2,7 +2,8 @@
 
 import pytest
 
-from entanglement_book.press.check import check, check_figures, check_files, pages_of
+from entanglement_book.press.check import SEARCHES, check, check_figures, check_files, check_search, pages_of
+from entanglement_book.press.figure_colors import adapt
 
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
@@ -74,7 +75,8 @@ FIGURE = (
     'viewBox="0 0 352.8 200"><g id="figure_1">{texts}</g></svg>'
 )
 WRITTEN = (
-    '<g id="text_{n}"><!-- {words} --><g transform="translate({x} {y}) scale({scale} -{scale})">'
+    '<g id="text_{n}"><!-- {words} --><g style="fill: #7b7b7b" '
+    'transform="translate({x} {y}) scale({scale} -{scale})">'
     '<path d="M 0 0 L 300 0 L 300 70 L 0 70 Z"/></g></g>'
 )
 #: figure: (its texts as words, x, y, scale; what must be said of it)
@@ -83,6 +85,13 @@ FIGURES = {
     "small": ([("one", 20, 50, 0.095)], ["text of 6.9 points on a telephone"]),
     "touch": ([("one", 20, 50, 0.11), ("two", 30, 53, 0.11)], ["texts that touch: one | two"]),
     "leaves": ([("one", 340, 50, 0.11)], ["text that leaves the figure: one"]),
+    "pale": (
+        [("one", 20, 50, 0.11)],
+        [
+            "text that is hard to see on a light page: one (contrast 4.3)",
+            "text that is hard to see on a dark page: one (contrast 4.2)",
+        ],
+    ),
 }
 
 
@@ -128,9 +137,23 @@ def test_a_figures_text_is_looked_at(tmp_path, name):
         WRITTEN.format(n=n, words=words, x=x, y=y, scale=scale)
         for n, (words, x, y, scale) in enumerate(texts)
     )
-    (tmp_path / "_images" / "figure.svg").write_text(FIGURE.format(texts=drawn))
+    svg = FIGURE.format(texts=drawn)
+    (tmp_path / "_images" / "figure.svg").write_text(svg if name == "pale" else adapt(svg))
     (tmp_path / "_images" / "icon.svg").write_text("<svg></svg>")
     assert [problem.text for problem in check_figures(tmp_path)] == expected
+
+
+def test_a_search_that_finds_nothing_is_told(tmp_path):
+    assert check_search(tmp_path) == []
+    (tmp_path / "searchindex.js").write_text("")
+    first, second = list(SEARCHES.items())[:2]
+    for _, wanted in (first, second):
+        (tmp_path / f"{wanted}.html").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{wanted}.html").write_text("<p>x</p>")
+    found = f'<div id="search-results"><a href="{first[1]}.html">x</a></div>'
+    (tmp_path / "search.html").write_text(PAGE.format(title="x", head="", body=found))
+    expected = f"{second[0]!r} does not find {second[1]}"
+    assert [problem.text for problem in check_search(tmp_path, patience=1_000)] == [expected]
 
 
 def test_nothing_is_found_where_nothing_is_wrong(problems, site):

@@ -68,7 +68,14 @@ DATA = {
     "ratio": RATIOS,
     "tokens": tokens_of_pair(["yes", "!", "no", "!"], 2, {"before": GRAM, "after": GRAM / 10}),
     "guess": ASKED | {"found": [-0.48, -0.56, -0.4]},
+    "filter": {},
 }
+#: What the lab "filter" leaves rows of.
+LOSSES = (
+    '<table class="losses"><thead><tr><th>loss</th></tr></thead><tbody>'
+    '<tr><td><strong>DPO</strong> needs a reference <span class="math">length</span></td></tr>'
+    "<tr><td><strong>SimPO</strong> needs no reference, uses a length</td></tr></tbody></table>"
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,7 @@ def page_of(tmp_path_factory, vendored):
     texts += [(LABS / name).read_text(encoding="utf-8") for name in names]
     labs = "".join(LAB.format(name=name, data=json.dumps(given)) for name, given in DATA.items())
     labs += '<div class="cell_output"><figure id="fig-one"><p>The figure.</p></figure></div>'
-    labs += LAB.format(name="ratio", data=json.dumps(SERIES))
+    labs += LAB.format(name="ratio", data=json.dumps(SERIES)) + LOSSES
     css = (LABS / "labs.css").read_text(encoding="utf-8")
     for scripts, name in ((texts, "live"), ([], "still")):
         blocks = "".join(f"<script>{text}</script>" for text in scripts)
@@ -452,6 +459,18 @@ def test_a_guess_stands_before_its_figure_and_then_beside_what_was_found(live):
     said = lab.locator(".lab-said").inner_text()
     assert "You guessed \u22120.50. Found: \u22120.48 [\u22120.56, \u22120.40] nats." in said
     assert "lies in the interval" in said and lab.get_by_role("button").count() == 0
+
+
+def test_a_table_of_losses_is_filtered_by_its_words_and_not_by_its_formulas(live):
+    field, rows = live.get_by_label("losses that speak of"), live.locator("table.losses tbody tr")
+    assert _values(live, "filter") == [2, 2]
+    for words, left in (("Length", ["SimPO"]), ("reference needs", ["DPO", "SimPO"]), ("nothing", [])):
+        field.fill(words)
+        seen = [row.locator("strong").inner_text() for row in rows.all() if row.is_visible()]
+        assert seen == left and _values(live, "filter") == [len(left), 2]
+    assert "0 of 2" in live.locator(".lab-count").inner_text()
+    field.fill("")
+    assert _values(live, "filter") == [2, 2]
 
 
 def test_who_comes_for_the_figure_sees_it(browser, page_of):

@@ -183,7 +183,7 @@
   }
 
   window.bookParts = {
-    arrow: arrow, bars: bars, choice: choice, element: element, handle: handle, plain: plain, plane: plane,
+    arrow: arrow, bars: bars, choice: choice, control: control, element: element, handle: handle, plain: plain, plane: plane,
     shares: shares, signed: signed, slider: slider,
   };
 })();

@@ -3,7 +3,8 @@
 Every page is opened over HTTP on this machine: no console error, no failing script, no failed request, no
 request to another host, every image loaded, all mathematics rendered, nothing cut, and nothing that axe finds
 serious, in light and dark and at two widths. In every figure no text is too small for a telephone, stands
-outside, or touches another one. From the files: every internal link and anchor leads somewhere, every image
+outside, touches another one, or is hard to see on a light or a dark page. The search finds what readers look
+for. From the files: every internal link and anchor leads somewhere, every image
 has an alternative text that is more than its file name, every page has a language and one title.
 """
 
@@ -25,6 +26,7 @@ from bs4 import BeautifulSoup
 
 from entanglement_book.press import browser as browsers
 from entanglement_book.press.accessible import COLORS, MODES, WIDTHS, obstacles
+from entanglement_book.press.figure_colors import GROUNDS, LEAST as LEAST_CONTRAST, ON_CELLS, contrast
 
 #: Pages that Sphinx makes for itself. They are opened like all others.
 _FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^_images/|^data:", re.IGNORECASE)
@@ -128,6 +130,21 @@ _TEXTS = """([telephone, least]) => {
   }));
   return found;
 }"""
+
+
+_FILLS = """() => Array.from(document.querySelectorAll('g[id^="text_"]')).map(group => {
+  const comment = Array.from(group.childNodes).find(node => node.nodeType === 8);
+  const glyphs = group.querySelector('g[style*="fill"]');
+  const channels = glyphs ? getComputedStyle(glyphs).fill.match(/[0-9]+/g) : null;
+  return [comment ? comment.textContent.trim() : group.id, channels ? channels.slice(0, 3).map(Number) : null];
+}).filter(([, channels]) => channels)"""
+
+#: What readers look for → a page that must be among what the search finds, if the site has it.
+SEARCHES = {
+    "displacement": "book/glossary",
+    "chosen reward falls": "book/why_did_it_fall",
+    "SimPO": "notebooks/81_losses_one_by_one",
+}
 
 
 @dataclass(frozen=True)
@@ -249,7 +266,33 @@ def check_figures(site: Path) -> list[Problem]:
                 continue
             page.set_content(f'<body style="margin: 0">{text[text.index("<svg") :]}</body>')
             found = page.evaluate(_TEXTS, [TELEPHONE, LEAST])
+            for scheme, ground in GROUNDS.items():
+                page.emulate_media(color_scheme=scheme)
+                found += [
+                    f"text that is hard to see on a {scheme} page: {words} (contrast {seen:.1f})"
+                    for words, channels in page.evaluate(_FILLS)
+                    if (color := "#{:02x}{:02x}{:02x}".format(*channels)) not in ON_CELLS
+                    and (seen := contrast(color, ground)) < LEAST_CONTRAST
+                ]
             problems += [Problem(f"_images/{path.name}", said) for said in dict.fromkeys(found)]
+    return problems
+
+
+def check_search(site: Path, patience: int = 60_000) -> list[Problem]:
+    """The search finds what readers look for, on the page that has it, within some milliseconds."""
+    if not (site / "searchindex.js").is_file():
+        return []
+    problems = []
+    with serve(site) as address, browsers.launch() as browser:
+        page = browser.new_page()
+        for phrase, wanted in SEARCHES.items():
+            if not (site / f"{wanted}.html").is_file():
+                continue
+            page.goto(f"{address}/search.html?q={urllib.parse.quote(phrase)}")
+            try:
+                page.wait_for_selector(f'#search-results a[href*="{wanted}"]', timeout=patience)
+            except Exception:
+                problems.append(Problem("search.html", f"{phrase!r} does not find {wanted}"))
     return problems
 
 
@@ -337,4 +380,4 @@ def check(site: Path, screenshots: Path | None = None) -> list[Problem]:
     """Everything that is wrong with a built site; [] if nothing is."""
     if not (site / "index.html").is_file():
         return [Problem("index.html", f"there is no site at {site}")]
-    return check_files(site) + check_figures(site) + check_pages(site, screenshots)
+    return check_files(site) + check_figures(site) + check_search(site) + check_pages(site, screenshots)

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from nbformat import NotebookNode
 
 from entanglement.files import digest, file_sha256, write_whole
 from entanglement_book.layout import Book, Settings, UsageError, toc_files
 from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
+from entanglement_book.press.figure_colors import adapt
 from entanglement_book.press.numbering import numbers_of
 from entanglement_book.press.store import Store, inspect
 
@@ -82,7 +84,7 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
         if not why:
             try:
                 source, done = notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
-                page = notebooks.lay_prose(source, done)
+                page = _readable(notebooks.lay_prose(source, done))
             except ValueError as error:
                 raise BuildError(f"{chapter} changed while its page was made ({error})") from None
             (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
@@ -112,6 +114,16 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
         options["announcement"] = note
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder, gone
+
+
+def _readable(page: NotebookNode) -> NotebookNode:
+    """Give the figures of a page's outputs, glued ones too, text for light and for dark pages."""
+    for cell in notebooks.code_cells(page):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in [kind for kind in data if kind.endswith("image/svg+xml")]:
+                data[kind] = adapt(data[kind])
+    return page
 
 
 def _announcement(settings: Settings, gone: list[str]) -> str:
@@ -209,6 +221,8 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
     if gone and warnings:
         print(f"{len(warnings)} references to what was left out lead nowhere: {log}", flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for needless in html.rglob("*.map"):  # for those who mend the theme's scripts, who have them there
+        needless.unlink()
     # Jupyter Book's own redirect says neither its language nor what it is.
     redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
     write_whole(html / "index.html", redirect)
