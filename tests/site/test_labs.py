@@ -11,7 +11,7 @@ import torch
 from entanglement.archive import DataError
 from entanglement.geometry import PairGeometry
 from entanglement.loglinear import LogLinear, suffix_pairs
-from entanglement.losses import PairLogps, get_loss, list_losses
+from entanglement.losses import PairLogps, get_loss, list_losses, loss_specs
 from entanglement.updates import get_rule, list_rules
 from entanglement_book.machine import repository
 from entanglement_book.press.accessible import obstacles
@@ -287,6 +287,8 @@ def _states(draw, count=50):
 
 def test_the_page_has_the_losses_of_the_library(live):
     assert sorted(live.evaluate("window.bookLosses.names")) == sorted(list_losses())
+    titles = live.evaluate("Object.entries(window.bookLosses.titles)")
+    assert [tuple(entry) for entry in titles] == [(spec.name, spec.title) for spec in loss_specs()]
     states = list(_states(random.Random(1)))
     found = live.evaluate(
         """states => window.bookLosses.names.map(name =>
@@ -318,6 +320,8 @@ def test_the_page_has_the_rules_of_the_library(live):
         cases,
     )
     assert [name for name, _ in found] == list(list_rules())
+    titles = live.evaluate("Object.entries(window.bookLosses.ruleTitles)")
+    assert [tuple(entry) for entry in titles] == [(name, rule.title) for name, rule in list_rules().items()]
     for name, told in found:
         for (w, other, d_w, d_l), texts in zip(cases, told, strict=True):
             pair, weights = (

@@ -127,5 +127,50 @@
     },
   };
 
-  window.bookLosses = { names: Object.keys(LOSSES), rules: RULES, weights: weights };
+  // As the library calls them, in its order; they stand here so that no page depends on every loss.
+  const TITLES = {
+    dpo: "DPO",
+    cdpo: "cDPO",
+    robust: "Robust DPO",
+    rdpo: "R-DPO",
+    ipo: "IPO",
+    hinge: "Hinge",
+    exo: "EXO",
+    discopop: "DiscoPOP",
+    aot: "AOT (paired)",
+    dpo_shift: "DPO-Shift",
+    simpo: "SimPO",
+    ipo_norm: "IPO by token means",
+    sigmoid_norm: "DPO by token means",
+    alphapo: "AlphaPO",
+    fdpo_forward_kl: "f-DPO, forward KL",
+    fdpo_js: "f-DPO, Jensen–Shannon",
+    fdpo_alpha: "f-DPO, α-divergence",
+    aot_unpaired: "AOT (unpaired)",
+    rpo: "RPO (DPO + NLL)",
+    cpo: "CPO",
+    slic_hf: "SLiC-HF",
+    rrhf: "RRHF",
+    dpop: "DPOP",
+    orpo: "ORPO",
+    kto: "KTO (one pair)",
+    apo_zero: "APO-zero",
+    bco: "BCO (pair)",
+    nca: "NCA (pair)",
+    sppo: "SPPO (hard)",
+    sft: "SFT",
+    apo_down: "APO-down",
+    caldpo: "Cal-DPO",
+  };
+  const RULE_TITLES = {
+    joint: "the loss itself",
+    normalized: "normalized gradients",
+    band: "clipped to the band",
+    pcgrad: "PCGrad",
+    mgda: "MGDA",
+  };
+
+  window.bookLosses = {
+    names: Object.keys(LOSSES), rules: RULES, ruleTitles: RULE_TITLES, titles: TITLES, weights: weights,
+  };
 })();

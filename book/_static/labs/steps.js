@@ -21,8 +21,8 @@
   window.bookLabs.steps = function (lab, data) {
     const body = parts.element(lab, "div", "lab-body lab-column");
     const controls = parts.element(body, "div", "lab-control");
-    const loss = parts.choice(controls, "loss", data.losses.map((one) => [one.name, one.title]));
-    const rule = parts.choice(controls, "rule", data.rules.map((one) => [one.name, one.title]));
+    const loss = parts.choice(controls, "loss", Object.entries(losses.titles));
+    const rule = parts.choice(controls, "rule", Object.entries(losses.ruleTitles));
     const most = data.suffix.length;
     const length = most ? parts.slider(controls, "shared words", 0, most, data.length) : null;
     const factor = most ? parts.choice(controls, "rejected states", data.factors.map((x) => [x, `× ${x}`])) : null;

@@ -136,7 +136,8 @@ _FILLS = """() => Array.from(document.querySelectorAll('g[id^="text_"]')).map(gr
   const comment = Array.from(group.childNodes).find(node => node.nodeType === 8);
   const glyphs = group.querySelector('g[style*="fill"]');
   const channels = glyphs ? getComputedStyle(glyphs).fill.match(/[0-9]+/g) : null;
-  return [comment ? comment.textContent.trim() : group.id, channels ? channels.slice(0, 3).map(Number) : null];
+  const words = comment ? comment.textContent.trim() : group.id;
+  return [words, channels ? channels.slice(0, 3).map(Number) : null];
 }).filter(([, channels]) => channels)"""
 
 #: What readers look for → a page that must be among what the search finds, if the site has it.

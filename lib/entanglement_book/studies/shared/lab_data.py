@@ -10,7 +10,6 @@ import torch
 
 from entanglement.loglinear import LogLinear
 from entanglement.losses import loss_specs
-from entanglement.updates import list_rules
 
 __all__ = ["losses_and_ratios", "pair_to_step", "tokens_of_pair"]
 
@@ -45,8 +44,6 @@ def pair_to_step(
         "words": [words[order.index(v)] for v in range(len(words))],
         "factors": list(factors),
         "length": length,
-        "losses": [{"name": spec.name, "title": spec.title} for spec in loss_specs()],
-        "rules": [{"name": name, "title": rule.title} for name, rule in list_rules().items()],
     }
 
 
