@@ -88,7 +88,7 @@ FIGURES = {
     "pale": (
         [("one", 20, 50, 0.11)],
         [
-            "text that is hard to see on a light page: one (contrast 4.3)",
+            "text that is hard to see on a light page: one (contrast 4.2)",
             "text that is hard to see on a dark page: one (contrast 4.2)",
         ],
     ),

@@ -367,7 +367,7 @@ def _open(context: Any, address: str, page_name: str, screenshots: Path | None) 
         # Formulas and code are thousands of elements that are all alike, and take axe most of its time: of
         # formulas none stays, of code the first block of a page.
         page.evaluate(_PLAIN)
-        for scheme, width, rules in (("light", 1280, ()), ("light", 390, WIDTHS), ("dark", 390, COLORS)):
+        for scheme, width, rules in (("dark", 390, (*COLORS, *WIDTHS)), ("light", 1280, ())):
             _show_as(page, scheme, width)
             found += obstacles(page, rules)
     except Exception as error:
