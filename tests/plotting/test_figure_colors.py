@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib import pyplot as plt, rc_context
 
 from entanglement_book import drawing
-from entanglement_book.drawing import style
 from entanglement_book.press.figure_colors import AIM, GROUNDS, LEAST, ON_CELLS, adapt, contrast, readable
 
 PALETTE = sorted(
@@ -18,14 +17,15 @@ PALETTE = sorted(
 
 @pytest.fixture
 def svg(tmp_path):
-    style.use_style()
-    fig, ax = drawing.figure(height=2.0)
-    ax.plot([0, 1], [0, 1], color=drawing.CHOSEN)
-    ax.set_xlabel("quantity")
-    ax.text(0.2, 0.8, "chosen", color=drawing.CHOSEN)
-    ax.text(0.6, 0.2, "cell", color="#222222")
-    fig.savefig(tmp_path / "figure.svg", metadata={"Date": None})
-    plt.close(fig)
+    with rc_context():  # of this test alone
+        drawing.use_style()
+        fig, ax = drawing.figure(height=2.0)
+        ax.plot([0, 1], [0, 1], color=drawing.CHOSEN)
+        ax.set_xlabel("quantity")
+        ax.text(0.2, 0.8, "chosen", color=drawing.CHOSEN)
+        ax.text(0.6, 0.2, "cell", color="#222222")
+        fig.savefig(tmp_path / "figure.svg", metadata={"Date": None})
+        plt.close(fig)
     return (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
 
