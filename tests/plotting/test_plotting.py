@@ -15,9 +15,10 @@ from entanglement_book import drawing
 from entanglement_book.drawing.plane import _MARKERS
 from entanglement_book.drawing.style import rc_parameters
 from entanglement_book.press.check import LEAST, TELEPHONE
+from entanglement_book.press.figure_colors import GROUNDS as PAGES, contrast
 from entanglement_book.studies.ch03_entanglement import figures as first_order
 
-GROUNDS = ("#ffffff", "#14181d", "#121212")  # the page in light mode, in dark mode, and the theme's own dark
+GROUNDS = (*PAGES.values(), "#121212")  # and the theme's own dark
 
 
 @pytest.fixture(autouse=True)
@@ -26,16 +27,6 @@ def style():
         drawing.use_style()
         yield
     plt.close("all")
-
-
-def luminance(color):
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colors.to_rgb(color)]
-    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-
-def contrast(one, other):
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 PALETTE = {

@@ -19,7 +19,7 @@
       const w = chosen.value(), l = rejected.value();
       const pair = geometry.fromVectors(w, l), found = geometry.rates(pair, 1, 1);
       step.place(w[0] - l[0], w[1] - l[1]);
-      bars.set([found.chosen, found.rejected, found.chosen - found.rejected]);
+      bars.set(found.chosen, found.rejected);
       const still = (found.chosen === 0) + (found.rejected === 0);
       const name = geometry.caseOf(pair, 1, 1);
       said.textContent = still === 2 ? "Nothing moves: the step changes neither answer."
@@ -31,11 +31,7 @@
       data.rejected, () => draw());
     const chosen = parts.handle(on, "lab-chosen", "A", "Gradient of A, the chosen answer", data.chosen, () => draw());
     parts.element(right, "p", "lab-head", "A step of DPO on this pair changes the log-probability of");
-    const bars = parts.bars(right, [
-      { name: "A, chosen", className: "lab-chosen" },
-      { name: "B, rejected", className: "lab-rejected" },
-      { name: "margin", className: "lab-margin" },
-    ], 4, "Changes of both answers and of their margin per unit of step");
+    const bars = parts.pairBars(right, 4, "Changes of both answers and of their margin per unit of step");
     const said = parts.element(right, "p", "lab-said");
     said.setAttribute("aria-live", "polite");
     const again = parts.element(right, "button", "lab-button", "Back to the pair of the text");

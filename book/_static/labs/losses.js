@@ -127,7 +127,7 @@
     },
   };
 
-  // As the library calls them, in its order; they stand here so that no page depends on every loss.
+  // As the library calls them; they stand here so that no page depends on every loss.
   const TITLES = {
     dpo: "DPO",
     cdpo: "cDPO",

@@ -2,6 +2,8 @@
 (function () {
   "use strict";
 
+  const ROWS = { width: 320, left: 98, right: 62 };
+
   // As in the text: two decimals, a sign, and a true minus.
   function signed(value, digits) {
     const text = Math.abs(value).toFixed(digits === undefined ? 2 : digits);
@@ -87,50 +89,60 @@
     return { value: () => value.slice(), place: place };
   }
 
+  // A chart of rows, each with a name at its left, what `draw(group, y)` adds, and room for a number at its right.
+  function rowsOf(parent, rows, step, label, draw) {
+    const svg = d3.select(parent).append("svg").attr("class", "lab-bars").attr("role", "img")
+      .attr("aria-label", label).attr("viewBox", `0 0 ${ROWS.width} ${rows.length * step}`);
+    return {
+      svg: svg,
+      made: rows.map((row, i) => {
+        const y = i * step + step / 2, group = svg.append("g").attr("class", row.className);
+        group.append("text").attr("class", "lab-row").attr("x", ROWS.left - 10).attr("y", y + 5).text(row.name);
+        const number = group.append("text").attr("class", "lab-number").attr("x", ROWS.width - 4).attr("y", y + 5);
+        return Object.assign({ number: number }, draw(group, y));
+      }),
+    };
+  }
+
   // Rows of bars around zero; `set(values)` moves them. The scale doubles until the longest bar has room.
   function bars(parent, rows, least, label) {
-    const width = 320, step = 44, left = 98, right = 62;
-    const middle = left + (width - left - right) / 2;
-    const svg = d3.select(parent).append("svg").attr("class", "lab-bars").attr("role", "img")
-      .attr("aria-label", label).attr("viewBox", `0 0 ${width} ${rows.length * step}`);
-    const made = rows.map((row, i) => {
-      const y = i * step + step / 2;
-      const group = svg.append("g").attr("class", row.className);
-      group.append("text").attr("class", "lab-row").attr("x", left - 10).attr("y", y + 5).text(row.name);
-      const bar = group.append("rect").attr("y", y - 9).attr("height", 18);
-      const number = group.append("text").attr("class", "lab-number").attr("x", width - 4).attr("y", y + 5);
-      return { bar: bar, number: number };
-    });
+    const step = 44, room = ROWS.width - ROWS.left - ROWS.right, middle = ROWS.left + room / 2;
+    const { svg, made } = rowsOf(parent, rows, step, label, (group, y) => ({
+      bar: group.append("rect").attr("y", y - 9).attr("height", 18),
+    }));
     svg.append("line").attr("class", "lab-axis").attr("x1", middle).attr("x2", middle)
       .attr("y1", 4).attr("y2", rows.length * step - 4);
     return {
       set: (values) => values.forEach((value, i) => {
         const most = Math.max(...values.map(Math.abs));
         const reach = least * 2 ** Math.max(0, Math.ceil(Math.log2(most / least)));
-        const end = Math.abs(value) / reach * (width - left - right) / 2;
+        const end = Math.abs(value) / reach * room / 2;
         made[i].bar.attr("x", value < 0 ? middle - end : middle).attr("width", end);
         made[i].number.text(signed(value));
       }),
     };
   }
 
+  // Bars of a pair: its two answers and their margin. `set(chosen, rejected)` moves them.
+  function pairBars(parent, least, label) {
+    const made = bars(parent, [
+      { name: "A, chosen", className: "lab-chosen" },
+      { name: "B, rejected", className: "lab-rejected" },
+      { name: "margin", className: "lab-margin" },
+    ], least, label);
+    return { set: (chosen, rejected) => made.set([chosen, rejected, chosen - rejected]) };
+  }
+
   // Rows of bars from 0 to 1, each with a line where it began; `set(values, before)` moves them.
   function shares(parent, rows, label) {
-    const width = 320, step = 34, left = 98, right = 50;
-    const svg = d3.select(parent).append("svg").attr("class", "lab-bars").attr("role", "img")
-      .attr("aria-label", label).attr("viewBox", `0 0 ${width} ${rows.length * step}`);
-    const made = rows.map((row, i) => {
-      const y = i * step + step / 2;
-      const group = svg.append("g").attr("class", row.className);
-      group.append("text").attr("class", "lab-row").attr("x", left - 10).attr("y", y + 5).text(row.name);
-      const bar = group.append("rect").attr("x", left).attr("y", y - 8).attr("height", 16);
-      const line = group.append("line").attr("class", "lab-before").attr("y1", y - 11).attr("y2", y + 11);
-      const number = group.append("text").attr("class", "lab-number").attr("x", width - 4).attr("y", y + 5);
-      return { bar: bar, line: line, number: number };
-    });
+    const room = ROWS.width - ROWS.left - ROWS.right;
+    const { made } = rowsOf(parent, rows, 34, label, (group, y) => ({
+      bar: group.append("rect").attr("x", ROWS.left).attr("y", y - 8).attr("height", 16),
+      line: group.append("line").attr("class", "lab-before").attr("y1", y - 11).attr("y2", y + 11),
+    }));
     return {
       set: (values, before) => values.forEach((value, i) => {
-        const room = width - left - right, began = left + before[i] * room;
+        const began = ROWS.left + before[i] * room;
         made[i].bar.attr("width", value * room);
         made[i].line.attr("x1", began).attr("x2", began);
         made[i].number.text(value.toFixed(2));
@@ -183,7 +195,7 @@
   }
 
   window.bookParts = {
-    arrow: arrow, bars: bars, choice: choice, control: control, element: element, handle: handle, plain: plain, plane: plane,
-    shares: shares, signed: signed, slider: slider,
+    arrow: arrow, bars: bars, choice: choice, control: control, element: element, handle: handle,
+    pairBars: pairBars, plain: plain, plane: plane, shares: shares, signed: signed, slider: slider,
   };
 })();

@@ -22,7 +22,7 @@
     said.setAttribute("aria-live", "polite");
     const draw = () => {
       const found = at(slider.value());
-      bars.set([found.chosen[0], found.rejected[0], found.chosen[0] - found.rejected[0]]);
+      bars.set(found.chosen[0], found.rejected[0]);
       const interval = (side) => `${parts.signed(found[side][0])} [${parts.signed(found[side][1])}, ${parts.signed(found[side][2])}]`;
       const way = found.chosen[0] < 0 ? "Both fall." : found.rejected[0] > 0 ? "Both rise." : "They part.";
       said.textContent = `${way} Chosen ${interval("chosen")}, rejected ${interval("rejected")} nats, ${series.seeds} seeds.`;
@@ -31,11 +31,7 @@
     // Another series has a scale of its own; its nearest ratio is shown.
     const begin = (ratio) => {
       holder.textContent = "";
-      bars = parts.bars(holder, [
-        { name: "A, chosen", className: "lab-chosen" },
-        { name: "B, rejected", className: "lab-rejected" },
-        { name: "margin", className: "lab-margin" },
-      ], series.reach, "Changes of both answers over the whole training, in nats");
+      bars = parts.pairBars(holder, series.reach, "Changes of both answers over the whole training, in nats");
       slider.input.max = series.rows.length - 1;
       const near = series.rows.map((one) => Math.abs(Math.log(one.ratio / ratio)));
       slider.set(near.indexOf(Math.min(...near)));

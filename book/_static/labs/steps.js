@@ -39,11 +39,7 @@
       name: word, className: v === data.first[0] ? "lab-chosen" : v === data.first[1] ? "lab-rejected" : "lab-margin",
     })), "Probabilities of the tokens at the place where the answers differ");
     parts.element(right, "p", "lab-head", "Change of log-probability since the start, in nats");
-    const bars = parts.bars(right, [
-      { name: "A, chosen", className: "lab-chosen" },
-      { name: "B, rejected", className: "lab-rejected" },
-      { name: "margin", className: "lab-margin" },
-    ], 0.5, "Changes of both answers and of their margin, in nats");
+    const bars = parts.pairBars(right, 0.5, "Changes of both answers and of their margin, in nats");
     const said = parts.element(body, "p", "lab-said");
     said.setAttribute("aria-live", "polite");
 
@@ -61,7 +57,7 @@
       const { pair: found, weights: [dW, dL] } = weights();
       const w = model.logp(pair.weight, pair.chosen) - start.w, l = model.logp(pair.weight, pair.rejected) - start.l;
       tokens.set(model.probabilities(pair.weight, pair.chosen.states[0]), start.shares);
-      bars.set([w, l, w - l]);
+      bars.set(w, l);
       const next = { ideal: "A rises and B falls", both_down: "both fall", both_up: "both rise", reversed: "A falls and B rises" };
       const ratio = dL === 0 ? "∞" : (dW / dL).toFixed(2);
       said.textContent = `After ${taken} steps. To first order the next one has the ratio r = ${ratio}, and `

@@ -57,15 +57,11 @@
     const on = parts.plane(left, 4, "Two gradients in a plane of two parameters");
     const step = parts.arrow(on, "lab-step", "step");
     const plane = tent(right);
-    const below = parts.element(lab.querySelector(".lab-body"), "div", "lab-wide");
+    const below = parts.element(body, "div", "lab-wide");
     const row = parts.element(below, "div", "lab-control");
     const losses = data.losses ? parts.choice(row, "loss", [["", "one of my own"], ...data.losses.map((one) => [one.r, one.title])]) : null;
     const ratio = parts.slider(row, "ratio r of the two weights", -100, 100, 0, (k) => (2 ** (k / 50)).toFixed(2));
-    const bars = parts.bars(below, [
-      { name: "A, chosen", className: "lab-chosen" },
-      { name: "B, rejected", className: "lab-rejected" },
-      { name: "margin", className: "lab-margin" },
-    ], 4, "Changes of both answers and of their margin per unit of step");
+    const bars = parts.pairBars(below, 4, "Changes of both answers and of their margin per unit of step");
     const said = parts.element(below, "p", "lab-said");
     said.setAttribute("aria-live", "polite");
 
@@ -78,7 +74,7 @@
       const w = chosen.value(), l = rejected.value(), r = own;
       const pair = geometry.fromVectors(w, l), found = geometry.rates(pair, r, 1), rho = geometry.cosine(pair);
       step.place(r * w[0] - l[0], r * w[1] - l[1]);
-      bars.set([found.chosen, found.rejected, found.chosen - found.rejected]);
+      bars.set(found.chosen, found.rejected);
       plane.set(Math.log2(r));
       const place = Math.log2(Math.sqrt(pair.b2 / pair.a2));
       const known = Number.isFinite(place) && Number.isFinite(rho);

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.layout import parse_port
+from entanglement_book.layout import Book, BookError, Settings, parse_port
 from entanglement_book.options import (
     ModelOption,
     OutOption,
@@ -22,6 +23,14 @@ from entanglement_book.options import (
 __all__ = ["app"]
 
 app = make_app("The commands of who reads the built book.")
+
+
+def _built(book: Book, settings: Settings) -> Path:
+    """Return the folder of a site that is there."""
+    site = book.site(settings)
+    if not (site / "index.html").is_file():
+        raise BookError(f"there is no site at {site} yet: run make book first")
+    return site
 
 
 @app.command()
@@ -39,12 +48,10 @@ def serve(
     """
     import threading
 
-    number, settings = parse_port(port), settings_of(scale, seed, model)
-    pages = book_at(root, out).site(settings)
-    if not (pages / "index.html").is_file():
-        print(f"there is no site at {pages} yet: run make book first", file=sys.stderr)
-        return 1
     from entanglement_book.press.check import serve as serve_site
+
+    number = parse_port(port)
+    pages = _built(book_at(root, out), settings_of(scale, seed, model))
 
     try:
         with serve_site(pages, number) as address:
@@ -76,10 +83,7 @@ def copies(
     from entanglement_book.press.copies import collect, write_epub, write_pdf
 
     settings, at = settings_of(scale, seed, model), book_at(root, out)
-    site, folder = at.site(settings), at.out / "copies" / settings.label
-    if not (site / "index.html").is_file():
-        print(f"there is no site at {site} yet: run make book first", file=sys.stderr)
-        return 1
+    site, folder = _built(at, settings), at.out / "copies" / settings.label
     config = at.config()
     title, author = (str(config.get(name, "")) for name in ("title", "author"))
     names = [f"{name}.html" for name in toc_files(at.toc())]

@@ -162,15 +162,15 @@ def told_beside_found(
     return pd.concat(parts).rename_axis("seed").reset_index()
 
 
-def lab_series(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, Any]:
+def lab_series(runs: Mapping[str, Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]]) -> dict[str, Any]:
     """Return what the page's lab shows of all sweeps: a series a data set, model, optimizer and rate.
 
     Args:
-        runs: data → model → means of the grid of constant ratios.
+        runs: as of ``everywhere``.
     """
     series = []
     for data, models in runs.items():
-        for model, means in models.items():
+        for model, (_, means) in models.items():
             for optimizer, rate in _ways(means):
                 found = sweep(at_the_end(means, optimizer=optimizer, rate=rate))
                 title = f"{data}, {_setting(model, optimizer, rate)}"
