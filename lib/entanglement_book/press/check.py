@@ -73,7 +73,7 @@ _CUT = """wide => {
       if (/auto|scroll/.test(getComputedStyle(at).overflowX)) return at;
     return null;
   };
-  for (const element of main.querySelectorAll('pre, table, div.math')) {
+  for (const element of main.querySelectorAll('pre, table, div.math, span.math')) {
     if (element.closest('details:not([open]), .toggle-hidden') || element.offsetParent === null) continue;
     const box = scrolls(element);
     const name = `${element.tagName.toLowerCase()}: ${element.textContent.trim().slice(0, 40)}`;

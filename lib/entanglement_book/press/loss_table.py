@@ -24,8 +24,13 @@ def _hyper(hyper: Hyper) -> str:
     return f"{symbol} in {_range(hyper)}, <code>{escape(hyper.name)}</code>: {escape(hyper.meaning)}"
 
 
+#: A formula with a definition behind it, longer than this as it is written, is set in two lines.
+_LONG = 110
+
+
 def _formulas(spec: LossSpec) -> str:
-    lines = [f"L={spec.formula}"]
+    whole = f"L={spec.formula}"
+    lines = whole.split(r",\;", 1) if len(whole) > _LONG else [whole]
     lines += [f"d_w=d_l={spec.d_w}"] if spec.d_w == spec.d_l else [f"d_w={spec.d_w}", f"d_l={spec.d_l}"]
     return "<br>".join(_math(line) for line in lines)
 
