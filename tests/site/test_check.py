@@ -63,6 +63,11 @@ FAULTS = {
         f"<article><pre>{'y = 1 ' * 300}</pre></article>",
         f"scrolls on a wide screen, pre: {('y = 1 ' * 30)[:40]}",
     ),
+    "formula": (
+        f"{MATHJAX}<style>span {{ white-space: nowrap }}</style>",
+        f'<article><span class="math"><mjx-container>{"x + " * 300}y</mjx-container></span></article>',
+        f"cut, span: {('x + ' * 30)[:40]}",
+    ),
     "unnamed": (
         "",
         '<main><input type="text"></main>',
