@@ -59,6 +59,12 @@ def tag(name):
     return change
 
 
+def pages_alone(asked, monkeypatch):
+    """Packages that only make pages, written in two ways."""
+    asked.write("pyproject.toml", '[project.optional-dependencies]\npages = ["sphinx-tippy>=1", "Sphinx"]\n')
+    asked.write("requirements.lock", "numpy==1\nSphinx_tippy==4\nsphinx==8\n")
+
+
 def model_folder(asked, monkeypatch):
     """A model in a folder: its name is a parameter, and so is what lies in it."""
     folder = asked.root / "model"
@@ -98,6 +104,7 @@ EDITS = {
     "a file more": (lambda a, m: a.uses.append((FILE, str(a.root / "other.csv"))), {"files"}, True),
     "a thing that it looked up": (lambda a, m: a.uses.append(("loss", "ipo")), {"library"}, True),
     "the lock file": (lambda a, m: a.write("requirements.lock", "numpy==2\n"), {"environment"}, False),
+    "packages that make pages": (pages_alone, set(), False),
     "no lock file": (lambda a, m: (a.root / "requirements.lock").unlink(), {"environment"}, False),
     "its line breaks": (lambda a, m: a.write("requirements.lock", "\nnumpy==1\n\n"), set(), False),
     "Python": (other_python, {"environment"}, False),

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entanglement.geometry import CASES, Case
+from entanglement_book.drawing.data import figure_csv
 
 __all__ = [
     "ACCENT",
@@ -129,7 +130,9 @@ def rc_parameters() -> dict[str, Any]:
 
 
 def use_style() -> None:
-    """Set the book's style; in a notebook, figures become SVG, the same on every run, byte for byte."""
+    """Set the book's style; in a notebook, figures become SVG, the same on every run, byte for byte, with
+    what they show as CSV beside it.
+    """
     parameters: Any = rc_parameters()  # its stub lists every key as a literal
     mpl.rcParams.update(parameters)
     try:
@@ -137,9 +140,24 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:  # no notebook here
         return
-    if get_ipython() is not None:
+    if (shell := get_ipython()) is not None:
         # Not the default tight box, whose size depends on the text's: constrained layout sees to that.
         set_matplotlib_formats("svg", bbox_inches=None, metadata={"Date": None, "Creator": None})
+        _show_numbers(shell)
+
+
+def _show_numbers(shell: Any) -> None:
+    """Let a notebook's outputs hold each figure's numbers, as ``text/csv``."""
+    from IPython.core.formatters import BaseFormatter
+    from traitlets import ObjectName, Unicode
+
+    class Csv(BaseFormatter):
+        format_type = Unicode("text/csv")
+        print_method = ObjectName("_repr_csv_")
+
+    formatter = Csv(parent=shell.display_formatter)
+    formatter.for_type(Figure, lambda fig: figure_csv(fig) or None)
+    shell.display_formatter.formatters["text/csv"] = formatter
 
 
 def figure(

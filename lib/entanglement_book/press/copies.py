@@ -30,7 +30,16 @@ from entanglement_book.press.check import serve
 __all__ = ["Page", "collect", "one_page", "write_epub", "write_pdf"]
 
 #: What only a screen has use for.
-_SCREEN = ("script", "style", ".headerlink", ".copybtn", ".lab-data", "button", ".prev-next-area")
+_SCREEN = (
+    "script",
+    "style",
+    ".headerlink",
+    ".copybtn",
+    ".lab-data",
+    "button",
+    ".prev-next-area",
+    "a.download",
+)
 _STYLE = """
 @page { size: A4; margin: 18mm 16mm 20mm; }
 body { background: #fff; color: #1b1f24; font-family: Georgia, "DejaVu Serif", serif; }

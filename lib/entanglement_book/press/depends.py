@@ -5,7 +5,8 @@
 - ``library``: every definition of the two packages that the cells can reach, and of each registry those
   entries that the last run looked up (``provenance``); nothing is left out but the recorder itself;
 - ``files``: the files of the repository that the last run read: checkpoints, stored tables, …;
-- ``environment``: the lock file and Python's minor version;
+- ``environment``: the lock file, without the packages that only make pages of what was executed, and Python's
+  minor version;
 - ``inputs``, for the report only: the ledger, and all other chapters' outputs.
 
 Prose, captions and alternative texts are in none of them. A recorded verdict depends on less: on no drawing,
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,6 +56,20 @@ def _source(notebook: NotebookNode) -> str:
     return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
 
 
+def _name(requirement: str) -> str:
+    """A package's name as names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[ ]", requirement)[0]).lower()
+
+
+def _locked(book: Book) -> list[str]:
+    """The packages that a run could import, with their versions."""
+    pins = read_text(book.lock).split() if book.lock.exists() else []
+    project = book.root / "pyproject.toml"
+    groups = tomllib.loads(read_text(project))["project"]["optional-dependencies"] if project.exists() else {}
+    of_pages = {_name(requirement) for requirement in groups.get("pages", [])}
+    return [pin for pin in pins if _name(pin) not in of_pages]
+
+
 def depends_on(
     book: Book,
     chapter: str,
@@ -87,13 +103,12 @@ def depends_on(
     used = list(uses)
     page = origin_of(graph, _source(notebook), used, book.root, "page")
     numbers = origin_of(graph, _source(notebook), used, book.root, "numbers")
-    lock = read_text(book.lock) if book.lock.exists() else ""
     parts = {
         "code": digest(cells),
         "parameters": digest(given),
         "library": digest(page.code),
         "files": digest(page.files),
-        "environment": digest(lock.split(), list(sys.version_info[:2])),
+        "environment": digest(_locked(book), list(sys.version_info[:2])),
     }
     if is_report(chapter):
         ledger = read_text(book.ledger)

@@ -87,6 +87,8 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
                 page = _readable(notebooks.lay_prose(source, done))
             except ValueError as error:
                 raise BuildError(f"{chapter} changed while its page was made ({error})") from None
+            for name, table in _take_tables(page).items():
+                write_whole(folder / "notebooks" / name, table)
             (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
     toc = book.toc()
     gone = [
@@ -124,6 +126,24 @@ def _readable(page: NotebookNode) -> NotebookNode:
             for kind in [kind for kind in data if kind.endswith("image/svg+xml")]:
                 data[kind] = adapt(data[kind])
     return page
+
+
+def _take_tables(page: NotebookNode) -> dict[str, str]:
+    """Take what the figures of a page show out of it, and let each caption lead there.
+
+    Returns: path beside the page → CSV.
+    """
+    tables: dict[str, str] = {}
+    for cell in notebooks.code_cells(page):
+        found = [
+            output.data.pop("text/csv") for output in cell.outputs if "text/csv" in output.get("data", {})
+        ]
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if found and figure.get("name") and figure.get("caption"):
+            name = f"data/{figure['name']}.csv"
+            tables[name] = "".join(found)
+            figure["caption"] += f" {{download}}`Data <{name}>`"
+    return tables
 
 
 def _announcement(settings: Settings, gone: list[str]) -> str:

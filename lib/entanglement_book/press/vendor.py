@@ -13,12 +13,12 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from entanglement.archive import DataError, cache_dir, keep, read_tar_member
 from entanglement.files import write_whole
 
-__all__ = ["SCRIPTS", "Script", "fetch_script", "write_scripts"]
+__all__ = ["HOVER", "SCRIPTS", "Script", "fetch_script", "write_scripts"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,30 @@ class Script:
     Attributes:
         name, version: of the package.
         integrity: the archive's SHA-512, in base64, as npm writes it.
+        path: end of the script's path in the archive; by default ``dist/NAME.min.js``.
+        license: name of the license's file.
     """
 
     name: str
     version: str
     integrity: str
+    path: str = ""
+    license: str = "LICENSE"
+
+    @property
+    def key(self) -> str:
+        """The package's name without what a file's name cannot have."""
+        return self.name.removeprefix("@").replace("/", "-")
+
+    @property
+    def member(self) -> str:
+        """End of the script's path in the archive."""
+        return self.path or f"dist/{self.name}.min.js"
 
     @property
     def file(self) -> str:
         """Name of its script, made small."""
-        return f"{self.name}.min.js"
+        return PurePosixPath(self.member).name
 
 
 #: In the order in which a page loads them; each adds to one object, ``d3``.
@@ -56,6 +70,23 @@ SCRIPTS = (
         "d3-drag",
         "3.0.0",
         "pWbUJLdETVA8lQNJecMxoXfH6x+mO2UQo8rSmZ+QqxcbyA3hfeprFgIT//HW2nlHChWeIIMwS2Fq+gEARkhTkg==",
+    ),
+)
+
+#: Hover previews of references: where a box has room, and the box.
+HOVER = (
+    Script(
+        "@popperjs/core",
+        "2.11.8",
+        "P1st0aksCrn9sGZhp8GMYwBnQsbvAWsZAX44oXNNvLHGqAOcoVxmjZiohstwQ7SqKnbR47akdNi+uleWD8+g6A==",
+        path="dist/umd/popper.min.js",
+        license="LICENSE.md",
+    ),
+    Script(
+        "tippy.js",
+        "6.3.7",
+        "E1d3oP2emgJ9dRQZdf3Kkn0qJgI6ZLpyS5z6ZkY1DF3kaQaBsGZsndEpHwx+eC+tYM41HaSNvNtLx8tU57FzTQ==",
+        path="dist/tippy-bundle.umd.min.js",
     ),
 )
 
@@ -98,7 +129,7 @@ def fetch_script(script: Script, download: Callable[[str], bytes] = _npm_pack) -
     Raises:
         DataError: it could not be had, or what arrived is not what was published.
     """
-    cached = cache_dir() / "npm" / f"{script.name}-{script.version}.tgz"
+    cached = cache_dir() / "npm" / f"{script.key}-{script.version}.tgz"
     archive = b""
     with contextlib.suppress(OSError):
         archive = cached.read_bytes()
@@ -110,8 +141,8 @@ def fetch_script(script: Script, download: Callable[[str], bytes] = _npm_pack) -
             )
         keep(cached, archive)
     return {
-        script.file: read_tar_member(archive, f"dist/{script.file}"),
-        f"{script.name}.LICENSE": read_tar_member(archive, "package/LICENSE"),
+        script.file: read_tar_member(archive, script.member),
+        f"{script.key}.LICENSE": read_tar_member(archive, f"package/{script.license}"),
     }
 
 
