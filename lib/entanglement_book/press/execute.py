@@ -19,7 +19,7 @@ from entanglement.files import sweep, write_json, write_whole
 from entanglement_book.layout import (
     Book,
     Settings,
-    is_heavy,
+    place_by_length,
     is_report,
     number_of,
     one_line,
@@ -164,9 +164,9 @@ class Execution:
                 raise
         return sorted(outcomes, key=lambda outcome: outcome.chapter)
 
-    def _longest_first(self, item: tuple[str, str]) -> tuple[bool, float, str]:
+    def _longest_first(self, item: tuple[str, str]) -> tuple[int, float, str]:
         chapter = item[0]
-        return (not is_heavy(chapter), -(self.store.seconds(chapter) or 0.0), chapter)
+        return (place_by_length(chapter), -(self.store.seconds(chapter) or 0.0), chapter)
 
     def _run_one(self, chapter: str, why: str, state: State) -> Outcome:
         if self.runner.stopping:
