@@ -19,10 +19,10 @@ from entanglement.files import sweep, write_json, write_whole
 from entanglement_book.layout import (
     Book,
     Settings,
-    place_by_length,
     is_report,
     number_of,
     one_line,
+    place_by_length,
 )
 from entanglement_book.ledger.claims import load_ledger
 from entanglement_book.ledger.records import read_records
