@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nbformat import NotebookNode, v4
 
-from entanglement_book.press.notebooks import dumps, tidy
+from entanglement_book.press.notebooks import INSTALL, dumps, tidy
 
 __all__ = ["claim_row", "notebook_text"]
 
@@ -78,8 +78,11 @@ _TAIL = """## What we saw
 
 ## Exercises
 
-:::{{exercise}}
+:::{{exercise}} [Where do equal gradients lie?]
 :label: ex-{name}-1
+
+*Figure · level 1 · 5 minutes · goal 1*
+
 [A task that tests the first goal.] Where on the plane does a pair with $g_l=g_w$ lie?
 :::
 
@@ -130,6 +133,7 @@ def notebook_text(title: str, study: str, name: str, claim: str, before: str) ->
 
     cells = [
         prose(_HEAD),
+        code(INSTALL, "remove-cell"),
         code(_PARAMETERS, "parameters"),
         code(_IMPORTS.format(**words), "imports", "hide-input"),
         prose(_BEFORE),

@@ -8,6 +8,7 @@ light as it has to be, and the picture asks the page which of them it is to show
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 __all__ = ["AIM", "GROUNDS", "LEAST", "ON_CELLS", "adapt", "contrast", "readable"]
 
@@ -51,8 +52,13 @@ def readable(color: str, ground: str) -> str:
     return found
 
 
-def adapt(svg: str) -> str:
-    """Return a figure of matplotlib whose texts have a color for each scheme; other pictures as they are."""
+def adapt(svg: str, schemes: Collection[str] = tuple(GROUNDS)) -> str:
+    """Return a figure of matplotlib whose texts have a color for each scheme; other pictures as they are.
+
+    Args:
+        svg: of the figure.
+        schemes: "light", and "dark" where the picture may stand on a dark page.
+    """
     colors = sorted({color for color, _, _ in _TEXT.findall(svg)} - ON_CELLS)
     if not colors:
         return svg
@@ -68,7 +74,8 @@ def adapt(svg: str) -> str:
         scheme: "".join(f"--text-{color[1:]}:{readable(color, ground)};" for color in colors)
         for scheme, ground in GROUNDS.items()
     }
-    style = f"<style>svg{{{sets['light']}}}@media(prefers-color-scheme:dark){{svg{{{sets['dark']}}}}}</style>"
+    dark = f"@media(prefers-color-scheme:dark){{svg{{{sets['dark']}}}}}" if "dark" in schemes else ""
+    style = f"<style>svg{{{sets['light']}}}{dark}</style>"
     opening = re.search(r"<svg\b[^>]*>", svg)
     assert opening is not None
     return svg[: opening.end()] + style + _TEXT.sub(named, svg[opening.end() :])

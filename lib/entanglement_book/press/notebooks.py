@@ -11,6 +11,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from entanglement.files import sha256
+from entanglement_book.exercises.asked import refresh_stubs
 from entanglement_book.layout import BookError, one_line
 from entanglement_book.press.numbering import complaints_about_numbers, typed_numbers
 
@@ -22,6 +23,16 @@ LONGEST_BOOKKEEPING = 60
 PAGE_WIDTH = 88
 #: Cells that the page does not show, in which a chapter writes down its numbers and its claims.
 MOST_BOOKKEEPING = 2
+#: The first cell of every notebook, which the page does not show. In the book's environment it does nothing.
+INSTALL = """# Where the book's library is missing, on Colab say, this installs it.
+import importlib.util
+
+SOURCE = ""  # "--branch NAME ADDRESS" of the repository, where the book is published
+if importlib.util.find_spec("entanglement_book") is None:
+    if SOURCE:
+        !git clone --quiet --depth 1 {SOURCE} entanglement-book
+        %cd -q entanglement-book/notebooks
+    %pip install --quiet --constraint ../requirements.lock "..[book]\""""
 _KEPT_CELL = ("tags", "mystnb", "jupyter")
 _KEPT_BOOK = ("mystnb",)
 _KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -102,6 +113,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         if is_injected(cell):
             continue
         source = cell.source.rstrip("\n")
+        if cell.cell_type == "markdown":
+            source = refresh_stubs(source)
         digest = sha256(f"{cell.cell_type}\n{source}")[:8]
         seen[digest] = seen.get(digest, 0) + 1
         fresh = NotebookNode(cell_type=cell.cell_type, source=source)
@@ -141,7 +154,9 @@ def complaints(path: Path) -> list[str]:
             found.append(f"{path}: cell {number} types a number ({typed[0]!r}): refer by role or by a label")
         if cell.cell_type == "code":
             found += [f"{path}: cell {number} {complaint}" for complaint in _cell_complaints(cell)]
-    hidden = sum("remove-cell" in tags(cell) for cell in code_cells(notebook))
+    hidden = sum(
+        "remove-cell" in tags(cell) and cell.source.rstrip("\n") != INSTALL for cell in code_cells(notebook)
+    )
     if hidden > MOST_BOOKKEEPING:
         found.append(
             f"{path}: {hidden} cells are tagged 'remove-cell', at most {MOST_BOOKKEEPING} are allowed;"
@@ -250,6 +265,18 @@ def _normalize_outputs(outputs: list[NotebookNode]) -> tuple[list[NotebookNode],
             output.pop("transient", None)
             kept.append(output)
     return kept, stderr
+
+
+def published(cell_source: str, source: str) -> str:
+    """Return the cell that installs the library with where it comes from; other cells as they are.
+
+    Args:
+        cell_source: of any cell.
+        source: ``--branch NAME ADDRESS``.
+    """
+    if cell_source.rstrip("\n") != INSTALL:
+        return cell_source
+    return cell_source.replace('SOURCE = ""', f'SOURCE = "{source}"')
 
 
 def lay_prose(source: NotebookNode, executed: NotebookNode) -> NotebookNode:

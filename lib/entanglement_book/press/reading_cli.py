@@ -94,3 +94,63 @@ def copies(
     write_epub(site, collect(site, [page.path for page in pages]), title, epub, author)
     print(f"{epub} ({epub.stat().st_size / 1e6:.1f} MB)", flush=True)
     return 0
+
+
+@app.command()
+def exercises(
+    chapter: Annotated[
+        list[str] | None, typer.Argument(help="Numbers of chapters; all, if none is given.", metavar="NN")
+    ] = None,
+    solutions: Annotated[bool, typer.Option("--solutions", help="With the solutions.")] = False,
+    out: OutOption = None,
+    root: RootOption = None,
+) -> int:
+    """Write the exercises of chapters as notebooks to work in; their code is checked by the reader's machine.
+
+    They lie under ``exercises``.
+
+    Example: `entanglement-book exercises 07`
+    """
+    from entanglement.files import write_whole
+    from entanglement_book.exercises.asked import exercises_of
+    from entanglement_book.layout import UsageError, number_of
+    from entanglement_book.press import notebooks
+    from entanglement_book.press.sheets import sheet
+
+    at = book_at(root, out)
+    known = {number_of(name): notebooks.read(at.notebook(name)) for name in at.chapters()}
+    known = {number: page for number, page in known.items() if exercises_of(page, number)}
+    wanted = [number.zfill(2) for number in chapter or known]
+    if unknown := [number for number in wanted if number not in known]:
+        raise UsageError(f"chapter {unknown[0]!r} has no exercises: expected one of {', '.join(known)}")
+    for number in wanted:
+        path = at.out / "exercises" / f"{number}_{'solutions' if solutions else 'exercises'}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, notebooks.dumps(sheet(known[number], number, solutions)))
+        print(path, flush=True)
+    return 0
+
+
+@app.command()
+def slides(
+    scale: ScaleOption = "book",
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each slide.", metavar="FOLDER")
+    ] = None,
+    out: OutOption = None,
+    root: RootOption = None,
+) -> int:
+    """Write the decks of slides, one a part of the book, and look at each slide in a browser.
+
+    They lie under ``slides``, with all that they load, and open from disk.
+
+    Example: `entanglement-book slides`
+    """
+    from entanglement_book.press.slides import check_slides, write_slides
+
+    index = write_slides(book_at(root, out), settings_of(scale, None, None))
+    problems = check_slides(index.parent, pictures)
+    for problem in problems:
+        print(problem, flush=True)
+    print(index, flush=True)
+    return 1 if problems else 0

@@ -28,7 +28,7 @@ from entanglement_book.press.figure_colors import adapt
 from entanglement_book.press.numbering import numbers_of
 from entanglement_book.press.store import Store, inspect
 
-_NOT_PROSE = ("results", "verdicts", "__pycache__", ".ipynb_checkpoints", "*.yml")
+_NOT_PROSE = ("results", "verdicts", "slides", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
 
 #: The file of a finished site that says what it was made from.

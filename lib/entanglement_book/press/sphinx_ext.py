@@ -24,10 +24,8 @@ def mathjax_folder() -> Path:
     return Path(found.origin).parent / "static" / "mathjax"
 
 
-def _copy_mathjax(app: Any, error: Exception | None) -> None:
-    if error is not None or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / "mathjax"
+def copy_mathjax(target: Path) -> None:
+    """Copy the parts of MathJax that pages load into a folder."""
     for name in _NEEDED:
         source = mathjax_folder() / name
         if source.is_dir():
@@ -35,6 +33,11 @@ def _copy_mathjax(app: Any, error: Exception | None) -> None:
         else:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)
+
+
+def _copy_mathjax(app: Any, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        copy_mathjax(Path(app.outdir) / "_static" / "mathjax")
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from entanglement.archive import DataError, cache_dir, keep, read_tar_member
 from entanglement.files import write_whole
 
-__all__ = ["HOVER", "SCRIPTS", "Script", "fetch_script", "write_scripts"]
+__all__ = ["HOVER", "REVEAL", "SCRIPTS", "Script", "fetch_script", "write_scripts"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Script:
         integrity: the archive's SHA-512, in base64, as npm writes it.
         path: end of the script's path in the archive; by default ``dist/NAME.min.js``.
         license: name of the license's file.
+        more: ends of further paths in the archive.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Script:
     integrity: str
     path: str = ""
     license: str = "LICENSE"
+    more: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -90,6 +92,15 @@ HOVER = (
     ),
 )
 
+#: Slides.
+REVEAL = Script(
+    "reveal.js",
+    "6.0.2",
+    "JYIg5D9aoxoaLeb84O+OvAwsKWdIavVgEDScxtYEXFCT6t6TQrhNtSgogcjdCpdLsWglhJn3zyE3fUOwiH5KEg==",
+    path="dist/reveal.js",
+    more=("dist/reveal.css", "dist/plugin/notes.js"),
+)
+
 
 def write_scripts(scripts: Iterable[Script], folder: Path) -> None:
     """Put scripts and their licenses into a folder.
@@ -141,6 +152,7 @@ def fetch_script(script: Script, download: Callable[[str], bytes] = _npm_pack) -
             )
         keep(cached, archive)
     return {
+        **{PurePosixPath(path).name: read_tar_member(archive, path) for path in script.more},
         script.file: read_tar_member(archive, script.member),
         f"{script.key}.LICENSE": read_tar_member(archive, f"package/{script.license}"),
     }
