@@ -14,12 +14,15 @@ override MODEL := $(value MODEL)
 override ONLY := $(value ONLY)
 override JOBS := $(value JOBS)
 override PORT := $(value PORT)
-export PYTHON SCALE SEED MODEL ONLY JOBS PORT
+override BEFORE := $(value BEFORE)
+export PYTHON SCALE SEED MODEL ONLY JOBS PORT BEFORE
 # All that was given of a run goes to its command, which refuses what it does not take; empty is not given.
 GIVEN = $${SCALE:+--scale "$$SCALE"} $${SEED:+--seed "$$SEED"} $${MODEL:+--model "$$MODEL"} $${ONLY:+--only "$$ONLY"}
 PARALLEL = $${JOBS:+--jobs "$$JOBS"}
 
 .PHONY: help env book test test-gpu execute site check copies serve status claims results bench nano mutants twice tidy format clean
+.PHONY: notebooks exercises student slides wheels published release links changes install-test
+.PHONY: push-executed last-week upload-release
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,6 +63,48 @@ copies: env ## the built book as one PDF and one EPUB
 
 serve: env ## show the pages on localhost
 	@"$(PY)" -m entanglement_book serve $(GIVEN) $${PORT:+--port "$$PORT"}
+
+notebooks: env ## open the chapters in JupyterLab, in the book's environment
+	@test -x "$(VENV)/bin/jupyter-lab" || { echo "installing JupyterLab (requirements-lab.lock)"; "$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-lab.lock; }
+	@"$(PY)" -m jupyterlab --notebook-dir .
+
+exercises: env ## the exercises as notebooks to work in, under _build/exercises
+	@"$(PY)" -m entanglement_book exercises
+
+student: env ## the executed book without its solutions: pages, PDF, EPUB
+	@"$(PY)" -m entanglement_book student $${SCALE:+--scale "$$SCALE"}
+
+slides: env ## a deck of slides a part, from the executed chapters
+	@"$(PY)" -m entanglement_book slides $${SCALE:+--scale "$$SCALE"}
+
+wheels: env ## the science and the book as wheels
+	@"$(PY)" -m entanglement_book wheels
+
+published: env ## executed notebooks that any viewer can show
+	@"$(PY)" -m entanglement_book published $${SCALE:+--scale "$$SCALE"}
+
+release: env ## all that a release gives away, with checksums (after: make book slides copies)
+	@"$(PY)" -m entanglement_book release $${SCALE:+--scale "$$SCALE"}
+
+links: env ## ask every address to which the pages lead; wants a network
+	@"$(PY)" -m entanglement_book links $${SCALE:+--scale "$$SCALE"}
+
+changes: env ## what differs from chapters executed before: make changes BEFORE=folder; wants a network
+	@"$(PY)" -m entanglement_book changes $${SCALE:+--scale "$$SCALE"} --versions --before "$$BEFORE"
+
+push-executed: ## publish: make _build/published the branch "executed" of origin (in GitHub's workflow)
+	@cd _build/published && export GIT_DIR="$(CURDIR)/.git" GIT_WORK_TREE=. GIT_INDEX_FILE="$(CURDIR)/_build/published.index" \
+	  && rm -f "$$GIT_INDEX_FILE" && git add --all . \
+	  && git push --quiet --force origin "$$(git -c user.name=book -c user.email=book@localhost commit-tree -m 'Executed notebooks' "$$(git write-tree)")":refs/heads/executed
+
+last-week: ## publish: fetch the chapters that the last weekly run executed into _build/last-week (in GitHub's workflow)
+	@mkdir -p _build/last-week && { gh run download --name executed --dir _build/last-week || echo "there is no earlier run to compare with"; }
+
+upload-release: ## publish: give what make release collected to the release of this tag (in GitHub's workflow)
+	@gh release create "$$GITHUB_REF_NAME" _build/release/* --title "$$GITHUB_REF_NAME" --generate-notes
+
+install-test: env ## at night: an empty environment installs the wheel and a chapter's first cell installs the book, with all they need
+	@INSTALL_ALL=1 "$(PY)" -m pytest -q tests/book/test_installing.py
 
 status: env ## which notebooks would run, and why
 	@"$(PY)" -m entanglement_book status $(GIVEN)

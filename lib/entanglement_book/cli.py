@@ -14,7 +14,16 @@ from entanglement.cli import make_app, run_app
 from entanglement_book.bench import cli as bench
 from entanglement_book.grids import cli as grids
 from entanglement_book.layout import BookError, UsageError
-from entanglement_book.press import chapter_cli, claims_cli, cli as press, nano_cli, nightly_cli, reading_cli
+from entanglement_book.press import (
+    chapter_cli,
+    claims_cli,
+    cli as press,
+    nano_cli,
+    nightly_cli,
+    publishing_cli,
+    reading_cli,
+    teaching_cli,
+)
 from entanglement_book.press.browser import NoBrowserError
 
 __all__ = ["app", "main"]
@@ -30,12 +39,14 @@ app = make_app(
 )
 app.add_typer(press.app)
 app.add_typer(reading_cli.app)
+app.add_typer(teaching_cli.app)
 app.add_typer(claims_cli.app)
 app.add_typer(chapter_cli.app)
 app.add_typer(grids.app, name="results")
 app.add_typer(bench.app, name="bench")
 app.add_typer(nano_cli.app)
 app.add_typer(nightly_cli.app)
+app.add_typer(publishing_cli.app)
 
 
 #: What becomes one line, and the exit status; the first that fits counts.

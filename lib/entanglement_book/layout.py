@@ -92,10 +92,17 @@ def folder_digest(model: str) -> str:
 
 @dataclass(frozen=True)
 class Book:
-    """The folders of one checkout. ``out`` is where everything that is made goes (default ``_build``)."""
+    """The folders of one checkout.
+
+    Attributes:
+        root: of the checkout.
+        out: where everything that is made goes (default ``_build``).
+        edition: of the pages: "" or "student", which has no solutions.
+    """
 
     root: Path
     out: Path
+    edition: str = ""
 
     @classmethod
     def find(cls, start: Path | None = None, out: Path | None = None) -> Book:
@@ -146,15 +153,18 @@ class Book:
 
     def stage(self, settings: Settings) -> Path:
         """The folder from which the site is built."""
-        return self.out / "stage" / settings.label
+        return self.out / "stage" / self._pages(settings)
 
     def site(self, settings: Settings) -> Path:
         """The built pages."""
-        return self.out / "site" / settings.label
+        return self.out / "site" / self._pages(settings)
 
     def lock_of_site(self, settings: Settings) -> Path:
         """The file that a build of the pages holds, so that another one is refused."""
-        return self.out / "site" / f".{settings.label}.lock"
+        return self.out / "site" / f".{self._pages(settings)}.lock"
+
+    def _pages(self, settings: Settings) -> str:
+        return f"{settings.label}-{self.edition}" if self.edition else settings.label
 
     def chapters(self) -> list[str]:
         """File stems of all notebooks, by number: ``03_gradient_entanglement``, … ``90_…``."""

@@ -126,7 +126,7 @@ def test_a_sheet_to_work_in_and_one_with_solutions():
     assert stub.cells[1].source == solved.cells[1].source == INSTALL
     assert "return ..." in texts[0] and "return y" not in texts[0] and "Because" not in texts[0]
     assert "return y" in texts[1] and "return ..." not in texts[1] and "Because" in texts[1]
-    assert "as in *fig-a* and *the chapter*" in texts[0]
+    assert "as in `fig-a` and *the chapter*" in texts[0]
     assert [cell.cell_type for cell in stub.cells] == [
         "markdown", "code", "markdown", "markdown", "code", "markdown", "markdown", "markdown",
     ]  # fmt: skip

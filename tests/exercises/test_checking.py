@@ -62,6 +62,7 @@ def test_tables_and_small_numbers():
     assert not alike([1.0, 2.0], [2.0, 1.0], 1e-3)
     assert alike(1e-9, 0.0, 1e-3) and not alike(0.01, 0.0, 1e-3)
     assert alike(math.nan, math.nan, 1e-3)
+    assert alike(math.inf, math.inf, 1e-3) and not alike(3.0, math.inf, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["99.1", "07", "", "07.99", "seven"])

@@ -6,10 +6,12 @@ direction of a plain step on the batch's mean loss, Δθ the step that was reall
 plain step's size that makes the two equally long, the change of log π(y|x) with gradient g splits without
 remainder into
 
-    own pair         s ⟨g, u_own⟩        u_own: this pair's share of u, (d_w g_w − d_l g_l)/B; 0 if it is not
-    in it other pairs      s ⟨g, u − u_own⟩
-    preconditioner   ⟨g, Δθ − s u⟩       everything that turns the step: AdamW's scaling and momentum,
-    clipping curvature        Δ log π − ⟨g, Δθ⟩   everything beyond first order
+    own pair         s ⟨g, u_own⟩        u_own: this pair's share of u, (d_w g_w − d_l g_l)/B;
+                                         0 if it is not in the batch
+    other pairs      s ⟨g, u − u_own⟩
+    preconditioner   ⟨g, Δθ − s u⟩       everything that turns the step: AdamW's scaling and
+                                         momentum, clipping
+    curvature        Δ log π − ⟨g, Δθ⟩   everything beyond first order
 
 The choice of s is ours: a plain step has no natural size to compare with AdamW's.
 """

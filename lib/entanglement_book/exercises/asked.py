@@ -22,7 +22,16 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-__all__ = ["KINDS", "Exercise", "exercises_of", "goals_of", "refresh_stubs", "stub_of", "without_solutions"]
+__all__ = [
+    "KINDS",
+    "Exercise",
+    "exercises_of",
+    "goals_of",
+    "refresh_stubs",
+    "solutions_of",
+    "stub_of",
+    "without_solutions",
+]
 
 KINDS = ("code", "derivation", "figure", "experiment")
 _FACTS = re.compile(
@@ -171,11 +180,18 @@ def refresh_stubs(source: str) -> str:
     return "\n".join(lines)
 
 
-def without_solutions(source: str) -> str:
-    """Return a cell's text without its solutions."""
+def solutions_of(source: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return a text without its solutions, and the solutions: (label of the exercise, text)."""
     lines = source.split("\n")
-    for kind, _, begin, end in reversed(list(_blocks(source))):
+    found = []
+    for kind, label, begin, end in reversed(list(_blocks(source))):
         if kind == "solution":
+            found.append((label, _body(lines[begin:end])[1]))
             after = end + 1 if end < len(lines) and not lines[end].strip() else end
             del lines[begin:after]
-    return "\n".join(lines)
+    return "\n".join(lines), found[::-1]
+
+
+def without_solutions(source: str) -> str:
+    """Return a text without its solutions."""
+    return solutions_of(source)[0]

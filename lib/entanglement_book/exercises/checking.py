@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import numbers
 import re
@@ -116,7 +117,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_numpy"):  # a table's column
         value = value.to_numpy()
     if isinstance(value, np.ndarray):
-        return value.item() if value.ndim == 0 else value.tolist()
+        return value.item() if value.size == 1 else value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -142,9 +143,10 @@ def alike(one: Any, other: Any, tolerance: float) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return isinstance(one, bool) and isinstance(other, bool) and one == other
     if isinstance(one, numbers.Real) and isinstance(other, numbers.Real):
-        if math.isnan(one) or math.isnan(other):
-            return math.isnan(one) and math.isnan(other)
-        return one == other or abs(one - other) <= tolerance * max(1.0, abs(other))
+        a, b = float(one), float(other)
+        if not (math.isfinite(a) and math.isfinite(b)):
+            return a == b or (math.isnan(a) and math.isnan(b))
+        return abs(a - b) <= tolerance * max(1.0, abs(b))
     return bool(type(one) is type(other) and one == other)
 
 

@@ -23,11 +23,11 @@ from xml.sax.saxutils import escape
 from bs4 import BeautifulSoup, Comment, Tag
 
 from entanglement.files import write_whole
-from entanglement_book.layout import UsageError
+from entanglement_book.layout import Book, Settings, UsageError, toc_files
 from entanglement_book.press import browser as browsers
 from entanglement_book.press.check import serve
 
-__all__ = ["Page", "collect", "one_page", "write_epub", "write_pdf"]
+__all__ = ["Page", "collect", "one_page", "write_copies", "write_epub", "write_pdf"]
 
 #: What only a screen has use for.
 _SCREEN = (
@@ -277,6 +277,28 @@ def write_epub(site: Path, pages: Sequence[Page], title: str, target: Path, auth
         f"<manifest>{''.join(items)}</manifest><spine>{spine}</spine></package>"
     ).encode()
     write_whole(target, _zipped(files))
+
+
+def write_copies(book: Book, settings: Settings) -> None:
+    """Write a built site as one PDF and one EPUB, beside the sites, under ``copies``.
+
+    Args:
+        book, settings: whose pages.
+
+    Raises:
+        UsageError: there are no pages.
+    """
+    site = book.site(settings)
+    folder = book.out / "copies" / site.name
+    config = book.config()
+    title, author = (str(config.get(name, "")) for name in ("title", "author"))
+    names = [f"{name}.html" for name in toc_files(book.toc())]
+    pages = [name for name in names if (site / name).is_file()]
+    pdf, epub = folder / "gradient-entanglement.pdf", folder / "gradient-entanglement.epub"
+    write_pdf(site, collect(site, pages), title, pdf)
+    print(f"{pdf} ({pdf.stat().st_size / 1e6:.1f} MB)", flush=True)
+    write_epub(site, collect(site, pages), title, epub, author)
+    print(f"{epub} ({epub.stat().st_size / 1e6:.1f} MB)", flush=True)
 
 
 def _zipped(files: dict[str, bytes]) -> bytes:

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from nbformat import NotebookNode, v4
 
 from entanglement_book.exercises.asked import Exercise, exercises_of
 from entanglement_book.press import notebooks
+from entanglement_book.press.readable import plain_text
 
 __all__ = ["sheet"]
 
-_ROLE = re.compile(r"\{[\w:]+\}`([^`<]+?)(?:\s*<[^`>]*>)?`")
 _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def _words(text: str) -> str:
-    """A text without what only the book's pages can follow."""
-    return _ROLE.sub(lambda found: f"*{found[1].strip().rpartition('/')[2]}*", text)
-
-
-def _split(text: str) -> list[NotebookNode]:
+def _split(text: str, numbers: Mapping[str, str]) -> list[NotebookNode]:
     """A text as cells: its blocks of Python can be run."""
     cells, at = [], 0
     for block in _PYTHON.finditer(text):
         if before := text[at : block.start()].strip():
-            cells.append(v4.new_markdown_cell(_words(before)))
+            cells.append(v4.new_markdown_cell(plain_text(before, numbers)))
         cells.append(v4.new_code_cell(block[1].rstrip("\n")))
         at = block.end()
     if rest := text[at:].strip():
-        cells.append(v4.new_markdown_cell(_words(rest)))
+        cells.append(v4.new_markdown_cell(plain_text(rest, numbers)))
     return cells
 
 
@@ -37,13 +33,16 @@ def _facts(exercise: Exercise) -> str:
     return f"*{exercise.kind.capitalize()}, level {exercise.level} of 3, about {exercise.minutes} minutes.*"
 
 
-def sheet(chapter: NotebookNode, number: str, solved: bool = False) -> NotebookNode:
+def sheet(
+    chapter: NotebookNode, number: str, solved: bool = False, numbers: Mapping[str, str] | None = None
+) -> NotebookNode:
     """Return the exercises of a chapter as a notebook.
 
     Args:
         chapter: its notebook.
         number: of the chapter, two digits.
         solved: with the solutions.
+        numbers: what a run of the chapter pasted, by name, for the solutions.
     """
     title = chapter.cells[0].source.split("\n", 1)[0].lstrip("# ")
     cells = [
@@ -56,9 +55,9 @@ def sheet(chapter: NotebookNode, number: str, solved: bool = False) -> NotebookN
         text = exercise.text
         if solved and exercise.code:
             text = _PYTHON.sub("", text)
-        cells += _split(text)
+        cells += _split(text, numbers or {})
         if solved:
-            cells += [v4.new_markdown_cell("**Solution**"), *_split(exercise.solution)]
+            cells += [v4.new_markdown_cell("**Solution**"), *_split(exercise.solution, numbers or {})]
         elif not exercise.code:
             cells.append(v4.new_markdown_cell("*Your answer.*"))
     made = v4.new_notebook(cells=cells)

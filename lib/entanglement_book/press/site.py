@@ -20,17 +20,23 @@ import yaml
 from nbformat import NotebookNode
 
 from entanglement.files import digest, file_sha256, write_whole
-from entanglement_book.layout import Book, Settings, UsageError, toc_files
+from entanglement_book.exercises.asked import exercises_of, without_solutions
+from entanglement_book.layout import Book, Settings, UsageError, number_of, toc_files
 from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
 from entanglement_book.press.execute import clock
 from entanglement_book.press.figure_colors import adapt
 from entanglement_book.press.numbering import numbers_of
+from entanglement_book.press.publishing import pages_address, repository, theme_options, write_sitemap
+from entanglement_book.press.sheets import sheet
 from entanglement_book.press.store import Store, inspect
 
 _NOT_PROSE = ("results", "verdicts", "slides", "__pycache__", ".ipynb_checkpoints", "*.yml")
 
 
+#: The edition without solutions, and the pages that it lacks.
+STUDENT = "student"
+FOR_TEACHERS = ("book/exam_solutions",)
 #: The file of a finished site that says what it was made from.
 _MARK = ".made-from"
 
@@ -79,43 +85,67 @@ def stage(book: Book, settings: Settings, partial: bool) -> tuple[Path, list[str
     folder.mkdir(parents=True)
     if (book.root / "book").is_dir():
         shutil.copytree(book.root / "book", folder / "book", ignore=shutil.ignore_patterns(*_NOT_PROSE))
+    if book.edition == STUDENT:
+        _leave_out_solutions(folder / "book")
     (folder / "notebooks").mkdir()
     for chapter, why in state.stale.items():
         if not why:
-            try:
-                source, done = notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
-                page = _readable(notebooks.lay_prose(source, done))
-            except ValueError as error:
-                raise BuildError(f"{chapter} changed while its page was made ({error})") from None
-            for name, table in _take_tables(page).items():
-                write_whole(folder / "notebooks" / name, table)
-            (folder / "notebooks" / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
+            _stage_chapter(book, store, chapter, folder / "notebooks")
     toc = book.toc()
     gone = [
         name
         for name in toc_files(toc)
         if not any((folder / f"{name}{end}").is_file() for end in (".md", ".ipynb"))
     ]
-    if gone and not partial:
-        raise BuildError(f"these pages of _toc.yml have no current output: {', '.join(gone)}")
+    missing = [name for name in gone if book.edition != STUDENT or name not in FOR_TEACHERS]
+    if missing and not partial:
+        raise BuildError(f"these pages of _toc.yml have no current output: {', '.join(missing)}")
     if toc.get("root") in gone:
         raise BuildError(f"the root page {toc['root']} of _toc.yml is not there")
     (folder / "_toc.yml").write_text(
         yaml.safe_dump(_without(toc, set(gone)), sort_keys=False), encoding="utf-8"
     )
     config = book.config()
+    if book.edition == STUDENT:
+        config["title"] = f"{_title(book)} (student edition)"
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     numbers = numbers_of(toc)
     if numbers:  # those of the whole book, whatever is left out
         config.setdefault("sphinx", {}).setdefault("config", {})["chapter_numbers"] = numbers
-    note = _announcement(settings, gone)
-    if note:
-        options = (
-            config.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
-        )
+    sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
+    options = sphinx.setdefault("html_theme_options", {})
+    if note := _announcement(settings, missing):
         options["announcement"] = note
+    if address := repository(book):
+        options.update(theme_options(address))
+        if base := pages_address(address):
+            sphinx["html_baseurl"] = base  # the canonical address of each page
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return folder, gone
+    return folder, missing
+
+
+def _leave_out_solutions(pages: Path) -> None:
+    """Take the solutions out of pages, and the pages that only teachers have."""
+    for path in sorted(pages.rglob("*.md")):
+        write_whole(path, without_solutions(path.read_text(encoding="utf-8")))
+    for name in FOR_TEACHERS:
+        (pages.parent / f"{name}.md").unlink(missing_ok=True)
+
+
+def _stage_chapter(book: Book, store: Store, chapter: str, folder: Path) -> None:
+    """Write a chapter's page and what it leads to."""
+    try:
+        source, done = notebooks.read(book.notebook(chapter)), notebooks.read(store.notebook(chapter))
+        page = _readable(notebooks.lay_prose(source, done))
+    except ValueError as error:
+        raise BuildError(f"{chapter} changed while its page was made ({error})") from None
+    if book.edition == STUDENT:
+        for cell in page.cells:
+            cell.source = without_solutions(cell.source)
+    for name, text in (_take_tables(page) | _add_sheet(page, source, chapter)).items():
+        write_whole(folder / name, text)
+    _say_where_from(page, repository(book))
+    (folder / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
 
 
 def _readable(page: NotebookNode) -> NotebookNode:
@@ -144,6 +174,29 @@ def _take_tables(page: NotebookNode) -> dict[str, str]:
             tables[name] = "".join(found)
             figure["caption"] += f" {{download}}`Data <{name}>`"
     return tables
+
+
+def _add_sheet(page: NotebookNode, source: NotebookNode, chapter: str) -> dict[str, str]:
+    """Let the heading of a chapter's exercises lead to them as a notebook.
+
+    Returns: path beside the page → notebook.
+    """
+    number = number_of(chapter)
+    if not exercises_of(source, number):
+        return {}
+    name = f"data/{number}_exercises.ipynb"
+    for cell in page.cells:
+        if cell.cell_type == "markdown" and "## Exercises\n" in cell.source:
+            said = f"To work on them, take {{download}}`this notebook <{name}>`; it checks what you write."
+            cell.source = cell.source.replace("## Exercises\n", f"## Exercises\n\n{said}\n", 1)
+    return {name: notebooks.dumps(sheet(source, number))}
+
+
+def _say_where_from(page: NotebookNode, address: str) -> None:
+    """Write the repository's address into the cell that installs the library, if there is one."""
+    if address:
+        for cell in notebooks.code_cells(page):
+            cell.source = notebooks.published(cell.source, f"--branch main {address}")
 
 
 def _announcement(settings: Settings, gone: list[str]) -> str:
@@ -246,6 +299,8 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
     # Jupyter Book's own redirect says neither its language nor what it is.
     redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
     write_whole(html / "index.html", redirect)
+    if base := pages_address(repository(book)):
+        write_sitemap(html, base)
     write_whole(html / _MARK, made_from)
     html.rename(target)
     shutil.rmtree(output, ignore_errors=True)

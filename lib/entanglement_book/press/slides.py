@@ -2,8 +2,8 @@
 
 A deck is a text, ``book/slides/N_name.md``. Slides stand between lines of ``---``. In it
 
-- ``![](07 fig-suffix-growth)`` is a figure of chapter 7, with its alternative text;
-- ``{07 slope .0f}`` is a number that chapter 7 pasted, in a format of Python's;
+- ``![](07 fig-suffix-growth)`` is a figure of the chapter of that number, with its alternative text;
+- ``{07 slope .0f}`` is a number that the chapter pasted, in a format of Python's;
 - what follows ``Note:`` is for the speaker (key S).
 
 The decks lie beside what they load, ask no host for anything, and open from disk.
@@ -15,6 +15,7 @@ import html
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from entanglement_book.layout import Book, BookError, Settings, number_of
 from entanglement_book.press import browser as browsers, notebooks
 from entanglement_book.press.check import Problem, serve
 from entanglement_book.press.figure_colors import adapt
+from entanglement_book.press.readable import pasted_in
 from entanglement_book.press.sphinx_ext import copy_mathjax
 from entanglement_book.press.store import Store, inspect
 from entanglement_book.press.vendor import REVEAL, write_scripts
@@ -51,7 +53,9 @@ body { background: #fff; margin: 0; }
 .reveal .slide-number { left: 8px; right: auto; background: none; color: #777; font-size: 16px; }
 .reveal pre { font-size: 20px; line-height: 1.4; background: #f3f5f7; padding: 12px 16px; margin: 0 0 16px; }
 .reveal code { font-size: .9em; } .reveal aside.notes { display: none; }
-.reveal table { border-collapse: collapse; }
+.reveal table { border-collapse: collapse; margin: 0 0 20px; }
+.reveal section > :not(.columns, h1, h2, aside) { font-size: 31px; }
+.reveal section > pre { font-size: 22px; }
 .reveal td, .reveal th { padding: 4px 16px 4px 0; text-align: left; }
 .reveal blockquote { margin: 0 0 16px; padding: 2px 18px; border-left: 4px solid #1a80c4; }
 """
@@ -75,7 +79,8 @@ _LIST = """<!DOCTYPE html>
 """
 _MATHJAX = (
     "{tex: {macros: {R: '\\\\mathbb{R}', E: '\\\\mathbb{E}', inner: ['\\\\langle #1, #2 \\\\rangle', 2], "
-    "norm: ['\\\\lVert #1 \\\\rVert', 1]}}, options: {enableMenu: false}}"
+    "norm: ['\\\\lVert #1 \\\\rVert', 1]}, packages: {'[-]': ['noundefined', 'noerrors']}}, "
+    "options: {enableMenu: false}}"
 )
 # What of a slide stands outside it, and mathematics that was not set.
 _WRONG = """async ([width, height]) => {
@@ -122,13 +127,9 @@ def read_chapter(executed: NotebookNode) -> Chapter:
             data = output.get("data", {})
             if label and "image/svg+xml" in data:
                 figures[label] = (data["image/svg+xml"], alt)
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            text = data.get("application/papermill.record/text/plain")
-            if name and text:
-                try:
-                    numbers[name] = float(text)
-                except ValueError:  # a lab's data
-                    continue
+    for name, text in pasted_in(executed).items():
+        with suppress(ValueError):  # a lab's data
+            numbers[name] = float(text)
     return Chapter(figures, numbers)
 
 
@@ -155,16 +156,14 @@ class _Deck:
 
     def _chapter(self, number: str) -> Chapter:
         if number not in self.chapters:
-            raise BookError(
-                f"slides {self.name}: chapter {number} has no current output: run make execute first"
-            )
+            raise BookError(f"slides {self.name}: {number} has no current output: run make execute first")
         return self.chapters[number]
 
     def _figure(self, found: re.Match[str]) -> str:
         number, label = found.groups()
         figures = self._chapter(number).figures
         if label not in figures:
-            raise BookError(f"slides {self.name}: chapter {number} has no figure {label!r}")
+            raise BookError(f"slides {self.name}: {number} has no figure {label!r}")
         svg, alt = figures[label]
         self.used[f"{label}.svg"] = adapt(svg, ("light",))
         return f'<figure><img src="figures/{label}.svg" alt="{html.escape(alt)}"></figure>'
@@ -173,7 +172,7 @@ class _Deck:
         number, name, form = found.groups()
         numbers = self._chapter(number).numbers
         if name not in numbers:
-            raise BookError(f"slides {self.name}: chapter {number} pasted no number {name!r}")
+            raise BookError(f"slides {self.name}: {number} pasted no number {name!r}")
         value = numbers[name]
         whole = int(value) if form.endswith("d") and value == int(value) else value
         return format(whole, form).replace("-", "\N{MINUS SIGN}")

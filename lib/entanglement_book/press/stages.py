@@ -64,6 +64,8 @@ def stages(jobs: int) -> list[Stage]:
         Stage("site", book("site", *smoke), needs=("notebooks at smoke",)),
         Stage("same numbers again", book("repeat", *smoke, *many), ("notebooks at smoke",), busy=True),
         Stage("site in a browser", book("check", *smoke), needs=("browser", "site")),
+        Stage("slides", book("slides", *smoke), needs=("browser", "notebooks at smoke")),
+        Stage("student edition", book("student", "--sources", *smoke), needs=("notebooks at smoke",)),
         Stage("claims", book("claims", "--check"), needs=("notebooks at smoke",)),
         Stage("tables are fresh", book("results", "check")),
         Stage("benchmark is fresh", book("bench", "check")),
