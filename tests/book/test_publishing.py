@@ -8,7 +8,7 @@ import pytest
 from nbformat import v4
 
 from entanglement_book.layout import Book, Settings
-from entanglement_book.press import changes, notebooks, publishing
+from entanglement_book.press import notebooks, publishing, what_changed as changes
 from entanglement_book.press.readable import plain_text, readable_notebook
 
 ROOT = Path(__file__).resolve().parents[2]

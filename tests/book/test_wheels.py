@@ -30,9 +30,7 @@ def metadata(wheel):
 
 def test_each_package_is_in_one_wheel(made):
     science, book = made
-    tops = [
-        {name.split("/")[0] for name in names(wheel)} - {f"{wheel.name[:-16]}.dist-info"} for wheel in made
-    ]
+    tops = [{name.split("/")[0] for name in names(wheel) if ".dist-info/" not in name} for wheel in made]
     assert tops == [{"entanglement"}, {"entanglement_book"}]
     assert science.stat().st_size < wheels.SCIENCE_BYTES
     assert "entanglement/checkpoints/nano/model.safetensors" in names(science)
@@ -55,7 +53,7 @@ def _file(path):
 
 
 def test_a_build_that_fails_says_why(tmp_path):
-    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "pyproject.toml").write_text("no toml")
     with pytest.raises(BookError, match="a wheel was not built"):
         wheels._wheel(tmp_path, tmp_path)
 

@@ -3,14 +3,14 @@
 import pytest
 from nbformat import v4
 
-from entanglement_book.exercises.asked import (
+from entanglement_book.press import notebooks
+from entanglement_book.press.asked import (
     exercises_of,
     goals_of,
     refresh_stubs,
     stub_of,
     without_solutions,
 )
-from entanglement_book.press import notebooks
 from entanglement_book.press.notebooks import INSTALL, published
 from entanglement_book.press.sheets import sheet
 

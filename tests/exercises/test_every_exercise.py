@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import entanglement_book.exercises as exercises
-from entanglement_book.exercises.asked import KINDS, exercises_of, goals_of, stub_of
 from entanglement_book.exercises.checking import checks_of
 from entanglement_book.press import notebooks
+from entanglement_book.press.asked import KINDS, exercises_of, goals_of, stub_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.name < "80"]

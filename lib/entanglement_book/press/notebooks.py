@@ -11,8 +11,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from entanglement.files import sha256
-from entanglement_book.exercises.asked import refresh_stubs
 from entanglement_book.layout import BookError, one_line
+from entanglement_book.press.asked import refresh_stubs
 from entanglement_book.press.numbering import complaints_about_numbers, typed_numbers
 
 #: A cell longer than this is plumbing that belongs in the library.

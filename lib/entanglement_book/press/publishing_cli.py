@@ -78,7 +78,7 @@ def changes(
     Example: `entanglement-book changes --before last_week/executed/book --versions`
     """
     from entanglement_book.layout import UsageError
-    from entanglement_book.press.changes import changed_numbers, changed_verdicts, outdated, report
+    from entanglement_book.press.what_changed import changed_numbers, changed_verdicts, outdated, report
 
     if not before.is_dir():
         raise UsageError(f"--before {str(before)!r} is no folder")
@@ -101,7 +101,7 @@ def links(scale: ScaleOption = "book", out: OutOption = None, root: RootOption =
     Example: `entanglement-book links`
     """
     from entanglement_book.layout import BookError
-    from entanglement_book.press.changes import broken_links
+    from entanglement_book.press.what_changed import broken_links
 
     at, settings = book_at(root, out), settings_of(scale, None, None)
     site = at.site(settings)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from nbformat import NotebookNode, v4
 
-from entanglement_book.exercises.asked import Exercise, exercises_of
 from entanglement_book.press import notebooks
+from entanglement_book.press.asked import Exercise, exercises_of
 from entanglement_book.press.readable import plain_text
 
 __all__ = ["sheet"]

@@ -20,10 +20,10 @@ import yaml
 from nbformat import NotebookNode
 
 from entanglement.files import digest, file_sha256, write_whole
-from entanglement_book.exercises.asked import exercises_of, without_solutions
 from entanglement_book.layout import Book, Settings, UsageError, number_of, toc_files
 from entanglement_book.locks import exclusive
 from entanglement_book.press import notebooks
+from entanglement_book.press.asked import exercises_of, without_solutions
 from entanglement_book.press.execute import clock
 from entanglement_book.press.figure_colors import adapt
 from entanglement_book.press.numbering import numbers_of
@@ -145,7 +145,7 @@ def _stage_chapter(book: Book, store: Store, chapter: str, folder: Path) -> None
     for name, text in (_take_tables(page) | _add_sheet(page, source, chapter)).items():
         write_whole(folder / name, text)
     _say_where_from(page, repository(book))
-    (folder / f"{chapter}.ipynb").write_text(notebooks.dumps(page), encoding="utf-8")
+    write_whole(folder / f"{chapter}.ipynb", notebooks.dumps(page))
 
 
 def _readable(page: NotebookNode) -> NotebookNode:

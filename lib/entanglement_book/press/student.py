@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-from entanglement_book.exercises.asked import solutions_of
 from entanglement_book.layout import Book
 from entanglement_book.press import notebooks
+from entanglement_book.press.asked import solutions_of
 from entanglement_book.press.site import FOR_TEACHERS
 
 __all__ = ["sentences", "solutions_in"]

@@ -33,9 +33,9 @@ def exercises(
     Example: `entanglement-book exercises`
     """
     from entanglement.files import write_whole
-    from entanglement_book.exercises.asked import exercises_of
     from entanglement_book.layout import UsageError, number_of
     from entanglement_book.press import notebooks
+    from entanglement_book.press.asked import exercises_of
     from entanglement_book.press.readable import pasted_in
     from entanglement_book.press.sheets import sheet
 
