@@ -148,6 +148,21 @@ def test_a_figures_text_is_looked_at(tmp_path, name):
     assert [problem.text for problem in check_figures(tmp_path)] == expected
 
 
+def test_what_is_too_large_is_told(tmp_path, monkeypatch):
+    from entanglement_book.press import check as module
+
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "large.html").write_bytes(b"x" * 2_000)
+    (tmp_path / "picture.svg").write_bytes(b"x" * 3_000)
+    assert module.check_size(tmp_path) == []
+    monkeypatch.setattr(module, "PAGE_MB", 0.001)
+    monkeypatch.setattr(module, "SITE_MB", 0.004)
+    assert [str(problem) for problem in module.check_size(tmp_path)] == [
+        "notebooks/large.html: 0.0 MB, at most 0.001 are allowed",
+        "the site: 0.0 MB, at most 0.004 are allowed",
+    ]
+
+
 def test_a_search_that_finds_nothing_is_told(tmp_path):
     assert check_search(tmp_path) == []
     (tmp_path / "searchindex.js").write_text("")

@@ -4,8 +4,8 @@ Every page is opened over HTTP on this machine: no console error, no failing scr
 request to another host, every image loaded, all mathematics rendered, nothing cut, and nothing that axe finds
 serious, in light and dark and at two widths. In every figure no text is too small for a telephone, stands
 outside, touches another one, or is hard to see on a light or a dark page. The search finds what readers look
-for. From the files: every internal link and anchor leads somewhere, every image
-has an alternative text that is more than its file name, every page has a language and one title.
+for. From the files: no page and no site is too large, every internal link and anchor leads somewhere, every
+image has an alternative text that is more than its file name, every page has a language and one title.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ _OVERFLOW = """() => {
 }"""
 
 
+#: A page and the whole site must not be larger, megabytes.
+PAGE_MB, SITE_MB = 3, 40
 #: The width of a telephone's text, pixels, and the least size of a figure's letters there, points.
 TELEPHONE, LEAST = 342, 8.0
 
@@ -256,6 +258,20 @@ def _broken(site: Path, page: str, target: str, anchors: dict[str, set[str]], is
     return ""
 
 
+def check_size(site: Path) -> list[Problem]:
+    """No page is larger than a slow line can bear, nor is the whole site."""
+    pages = {path: path.stat().st_size for path in sorted(site.rglob("*.html"))}
+    problems = [
+        Problem(path.relative_to(site).as_posix(), f"{size / 1e6:.1f} MB, at most {PAGE_MB} are allowed")
+        for path, size in pages.items()
+        if size > PAGE_MB * 1e6
+    ]
+    whole = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    if whole > SITE_MB * 1e6:
+        problems.append(Problem("the site", f"{whole / 1e6:.1f} MB, at most {SITE_MB} are allowed"))
+    return problems
+
+
 def check_figures(site: Path) -> list[Problem]:
     """Every figure that matplotlib drew: its text is large enough for a telephone, whole, and apart."""
     problems = []
@@ -381,4 +397,10 @@ def check(site: Path, screenshots: Path | None = None) -> list[Problem]:
     """Everything that is wrong with a built site; [] if nothing is."""
     if not (site / "index.html").is_file():
         return [Problem("index.html", f"there is no site at {site}")]
-    return check_files(site) + check_figures(site) + check_search(site) + check_pages(site, screenshots)
+    return (
+        check_files(site)
+        + check_size(site)
+        + check_figures(site)
+        + check_search(site)
+        + check_pages(site, screenshots)
+    )

@@ -149,7 +149,7 @@ def complaints(path: Path) -> list[str]:
         found.append(f"{path}: the cell tagged 'parameters' does not set 'scale'")
     found += complaints_about_numbers(path)
     for number, cell in enumerate(notebook.cells, start=1):
-        typed = typed_numbers(_prose(cell))
+        typed = typed_numbers(prose_of(cell))
         if typed:
             found.append(f"{path}: cell {number} types a number ({typed[0]!r}): refer by role or by a label")
         if cell.cell_type == "code":
@@ -165,7 +165,7 @@ def complaints(path: Path) -> list[str]:
     return found
 
 
-def _prose(cell: NotebookNode) -> str:
+def prose_of(cell: NotebookNode) -> str:
     """What a reader reads of a cell: its text, or a code cell's comments, caption and alternative text."""
     if cell.cell_type != "code":
         return str(cell.source)

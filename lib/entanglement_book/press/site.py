@@ -296,6 +296,9 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     for needless in html.rglob("*.map"):  # for those who mend the theme's scripts, who have them there
         needless.unlink()
+    for path in (html / "_sources" / "notebooks").glob("*.ipynb"):
+        # To take away and run; what was computed stands in the page, and its figures would double the site.
+        write_whole(path, notebooks.dumps(notebooks.tidy(notebooks.read(path))))
     # Jupyter Book's own redirect says neither its language nor what it is.
     redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
     write_whole(html / "index.html", redirect)

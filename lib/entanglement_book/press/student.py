@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
+from entanglement.files import read_text
 from entanglement_book.layout import Book
 from entanglement_book.press import notebooks
 from entanglement_book.press.asked import solutions_of
@@ -52,10 +53,11 @@ def solutions_in(book: Book, site: Path) -> list[str]:
         site: folder of pages.
     """
     solutions: dict[str, set[str]] = {}
-    elsewhere: set[str] = set()
+    # The ledger's sentences stand in the report.
+    elsewhere = set(sentences(read_text(book.ledger))) if book.ledger.is_file() else set()
     for path in [*sorted(book.notebooks.glob("*.ipynb")), *sorted((book.root / "book").glob("*.md"))]:
         texts = (
-            [cell.source for cell in notebooks.read(path).cells]
+            [notebooks.prose_of(cell) for cell in notebooks.read(path).cells]
             if path.suffix == ".ipynb"
             else [path.read_text(encoding="utf-8")]
         )
