@@ -104,7 +104,7 @@ upload-release: ## publish: give what make release collected to the release of t
 	@gh release create "$$GITHUB_REF_NAME" _build/release/* --title "$$GITHUB_REF_NAME" --generate-notes
 
 install-test: env ## at night: an empty environment installs the wheel and a chapter's first cell installs the book, with all they need
-	@INSTALL_ALL=1 "$(PY)" -m pytest -q tests/book/test_installing.py
+	@INSTALL_ALL=1 "$(PY)" -m pytest -q tests/book/test_installing.py tests/book/test_wheels.py
 
 status: env ## which notebooks would run, and why
 	@"$(PY)" -m entanglement_book status $(GIVEN)

@@ -99,3 +99,22 @@ def test_a_caption_leads_to_the_table_which_the_page_does_not_hold():
     assert _take_tables(page) == {"data/fig-a.csv": "x\n1\n"}
     assert list(page.cells[0].outputs[0].data) == ["image/svg+xml"] and not page.cells[1].outputs[0].data
     assert page.cells[0].metadata.mystnb.figure.caption == "A figure. {download}`Data <data/fig-a.csv>`"
+
+
+def test_the_readmes_picture_is_what_is_drawn_today():
+    """``book/_static/front.svg``: write it anew from here when the figure changes."""
+    from pathlib import Path
+
+    from entanglement_book.drawing.style import use_style
+    from entanglement_book.press.figure_colors import adapt
+    from entanglement_book.studies.ch03_entanglement import figures
+
+    root = Path(__file__).resolve().parents[2]
+    with matplotlib.rc_context():
+        use_style()
+        rejected = [[3.0, 1.0], [1.0, 2.0], [1.0, 0.0]]
+        fig, _ = figures.three_steps([2.0, 1.0], rejected, ("both fall", "chosen ↑  rejected ↓", "both rise"))
+        stream = io.StringIO()
+        fig.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    assert (root / "book" / "_static" / "front.svg").read_text(encoding="utf-8") == adapt(stream.getvalue())
+    assert "book/_static/front.svg" in (root / "README.md").read_text(encoding="utf-8")

@@ -112,7 +112,8 @@ def student(
         print(line, file=sys.stderr)
     if found:
         return 1
-    print("no solution was found in its pages, downloads and search", flush=True)
+    what = "what its pages are made of" if sources else "its pages, downloads and search"
+    print(f"no solution was found in {what}", flush=True)
     if not sources:
         write_copies(at, settings)
     return 0
