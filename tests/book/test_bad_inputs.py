@@ -60,6 +60,8 @@ WRONG = {
     "--device": [("moon", "cpu"), ("", "cpu"), ("cuda", "no GPU"), ("CPU", "cpu")],
     "--site": [("", "no path"), ("missing", "not a folder"), ("Makefile", "not a folder")],
     "--screenshots": [("", "no path"), ("Makefile", "not a folder"), ("Makefile/x", "not a folder")],
+    "--pictures": [("", "no path"), ("Makefile", "not a folder"), ("Makefile/x", "not a folder")],
+    "--before": [("", "no path"), ("missing", "not a folder"), ("Makefile", "not a folder")],
     "--code-moved": [("", "say what changed"), (" ", "say what changed")],
     "--smoke": [("", "no path"), ("missing", "with --code-moved")],
     "--part": [("", "--part"), ("IV", "--part")],
@@ -141,6 +143,7 @@ NEEDS = {
     "new-chapter": ["loaded_dice"],
     "audit": ["--data=pairs.jsonl"],
     "read-log": ["log.json"],
+    "changes": ["--before=notebooks"],
     "": ["--out=elsewhere", "--data=pairs.jsonl", "--probe=2"],
 }
 ARGUMENTS = {
@@ -175,6 +178,7 @@ ARGUMENTS = {
     ],
     "results restamp": [(["--smoke", "missing", "--code-moved", "x"], "not a folder")],
     "bench": [(["--measure", "nothing"], "--measure"), (["--device", "moon", "check"], "for measuring")],
+    "exercises": [([name], "has no exercises") for name in ("44", "", "x", "90")],
     "repeat": [([], "run execute first"), (["--only", "03"], "run execute first")],
 }
 

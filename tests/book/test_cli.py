@@ -26,7 +26,8 @@ def test_no_command_and_an_unknown_one(capsys):
     assert main(["bake"]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
     assert "Expected one of book, execute" in first and first.endswith(
-        "claims, new-chapter, results, bench, nano, mutants, twice"
+        "claims, new-chapter, results, bench, nano, mutants, twice, "
+        "wheels, published, release, changes, links"
     )
     assert "'bake'" in second and "Expected one of book, execute" in second
 

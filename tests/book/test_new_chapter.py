@@ -103,9 +103,9 @@ def test_a_new_part_is_written_into_the_contents_by_hand(tree):
         (["dice", "--title", " "], "title ''", "one line"),
         (["dice", "--title", 'a"b'], "title", "plain characters"),
         (["dice", "--title", f"After {'chapter'} 3"], "types a number", "refer by role"),
-        (["dice", "--part", "II"], "'II' would give other chapters", f"{LAST!r}, 'Appendix'"),
-        (["dice", "--part", "Before you start"], "'Before you start'", f"{LAST!r}, 'Appendix'"),
-        (["dice", "--part", "VII"], "'VII' is no part of _toc.yml", f"{LAST!r}, 'Appendix'"),
+        (["dice", "--part", "II"], "'II' would give other chapters", f"{LAST!r}, 'Teaching', 'Appendix'"),
+        (["dice", "--part", "Before you start"], "'Before you start'", f"{LAST!r}, 'Teaching', 'Appendix'"),
+        (["dice", "--part", "VII"], "'VII' is no part of _toc.yml", f"{LAST!r}, 'Teaching', 'Appendix'"),
         ([], "NAME", "Missing argument"),
     ],
 )  # fmt: skip

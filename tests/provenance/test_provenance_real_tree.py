@@ -1,7 +1,6 @@
 """The book's own code: faults that older keys called fresh, and that nothing that runs is overlooked."""
 
 import ast
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from entanglement.uses import recording
+from entanglement_book.press import notebooks
+from entanglement_book.press.depends import source_of
 from entanglement_book.provenance import CodeGraph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +21,7 @@ NOTHING, CODE = (False, False), (True, True)
 def notebook(number):
     """The code cells of a chapter as one text."""
     (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-    cells = json.loads(path.read_text())["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return source_of(notebooks.read(path))
 
 
 @pytest.fixture

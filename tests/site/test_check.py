@@ -149,7 +149,7 @@ def test_a_figures_text_is_looked_at(tmp_path, name):
 
 
 def test_what_is_too_large_is_told(tmp_path, monkeypatch):
-    from entanglement_book.press import check as module
+    from entanglement_book.press import problems as module
 
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "large.html").write_bytes(b"x" * 2_000)

@@ -18,7 +18,6 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from bs4 import BeautifulSoup
 from entanglement_book.press import browser as browsers
 from entanglement_book.press.accessible import COLORS, MODES, WIDTHS, obstacles
 from entanglement_book.press.figure_colors import GROUNDS, LEAST as LEAST_CONTRAST, ON_CELLS, contrast
+from entanglement_book.press.problems import Problem, check_size
 
 #: Pages that Sphinx makes for itself. They are opened like all others.
 _FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^_images/|^data:", re.IGNORECASE)
@@ -99,8 +99,6 @@ _OVERFLOW = """() => {
 }"""
 
 
-#: A page and the whole site must not be larger, megabytes.
-PAGE_MB, SITE_MB = 3, 40
 #: The width of a telephone's text, pixels, and the least size of a figure's letters there, points.
 TELEPHONE, LEAST = 342, 8.0
 
@@ -148,17 +146,6 @@ SEARCHES = {
     "chosen reward falls": "book/why_did_it_fall",
     "SimPO": "notebooks/81_losses_one_by_one",
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong on one page."""
-
-    page: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page}: {self.text}"
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -256,20 +243,6 @@ def _broken(site: Path, page: str, target: str, anchors: dict[str, set[str]], is
     if name in anchors and fragment not in anchors[name] and fragment != "top":
         return f"link to an anchor that is not there: {target}"
     return ""
-
-
-def check_size(site: Path) -> list[Problem]:
-    """No page is larger than a slow line can bear, nor is the whole site."""
-    pages = {path: path.stat().st_size for path in sorted(site.rglob("*.html"))}
-    problems = [
-        Problem(path.relative_to(site).as_posix(), f"{size / 1e6:.1f} MB, at most {PAGE_MB} are allowed")
-        for path, size in pages.items()
-        if size > PAGE_MB * 1e6
-    ]
-    whole = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
-    if whole > SITE_MB * 1e6:
-        problems.append(Problem("the site", f"{whole / 1e6:.1f} MB, at most {SITE_MB} are allowed"))
-    return problems
 
 
 def check_figures(site: Path) -> list[Problem]:

@@ -50,7 +50,7 @@ class Dependencies:
     science: str
 
 
-def _source(notebook: NotebookNode) -> str:
+def source_of(notebook: NotebookNode) -> str:
     """The code of a notebook as one Python text; lines for IPython alone are left out."""
     lines = "\n".join(cell.source.rstrip("\n") for cell in code_cells(notebook)).splitlines()
     return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
@@ -101,8 +101,8 @@ def depends_on(
     if "model" in given:
         given["content"] = settings.model_digest()
     used = list(uses)
-    page = origin_of(graph, _source(notebook), used, book.root, "page")
-    numbers = origin_of(graph, _source(notebook), used, book.root, "numbers")
+    page = origin_of(graph, source_of(notebook), used, book.root, "page")
+    numbers = origin_of(graph, source_of(notebook), used, book.root, "numbers")
     parts = {
         "code": digest(cells),
         "parameters": digest(given),

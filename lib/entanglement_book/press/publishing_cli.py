@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.options import OutOption, RootOption, ScaleOption, book_at, path_of, settings_of
+from entanglement_book.options import (
+    OutOption,
+    RootOption,
+    ScaleOption,
+    book_at,
+    path_of,
+    settings_of,
+)
 
 __all__ = ["app"]
 
@@ -81,7 +88,7 @@ def changes(
     from entanglement_book.press.what_changed import changed_numbers, changed_verdicts, outdated, report
 
     if not before.is_dir():
-        raise UsageError(f"--before {str(before)!r} is no folder")
+        raise UsageError(f"--before {str(before)!r} is not a folder")
     at, settings = book_at(root, out), settings_of(scale, None, None)
     now = at.executed(settings)
     sections = {

@@ -27,8 +27,9 @@ from nbformat import NotebookNode
 from entanglement.files import write_whole
 from entanglement_book.layout import Book, BookError, Settings, number_of
 from entanglement_book.press import browser as browsers, notebooks
-from entanglement_book.press.check import Problem, serve
+from entanglement_book.press.check import serve
 from entanglement_book.press.figure_colors import adapt
+from entanglement_book.press.problems import Problem
 from entanglement_book.press.readable import pasted_in
 from entanglement_book.press.sphinx_ext import copy_mathjax
 from entanglement_book.press.store import Store, inspect

@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from entanglement.cli import make_app
-from entanglement_book.options import OutOption, RootOption, ScaleOption, book_at, settings_of
+from entanglement_book.options import (
+    OutOption,
+    RootOption,
+    ScaleOption,
+    book_at,
+    check_folder,
+    make_folder,
+    path_of,
+    settings_of,
+)
 
 __all__ = ["app"]
 
@@ -60,7 +69,8 @@ def exercises(
 def slides(
     scale: ScaleOption = "book",
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for a picture of each slide.", metavar="FOLDER")
+        Path | None,
+        typer.Option(help="Folder for a picture of each slide.", metavar="FOLDER", parser=path_of),
     ] = None,
     out: OutOption = None,
     root: RootOption = None,
@@ -73,6 +83,9 @@ def slides(
     """
     from entanglement_book.press.slides import check_slides, write_slides
 
+    if pictures is not None:
+        check_folder("--pictures", pictures)
+        make_folder("--pictures", pictures)
     index = write_slides(book_at(root, out), settings_of(scale, None, None))
     problems = check_slides(index.parent, pictures)
     for problem in problems:
