@@ -2,8 +2,9 @@
 
 import pytest
 
-from entanglement_book.press.check import SEARCHES, check, check_figures, check_files, check_search, pages_of
+from entanglement_book.press.check import SEARCHES, check, check_figures, check_files, check_search
 from entanglement_book.press.figure_colors import adapt
+from entanglement_book.press.problems import pages_in
 
 PAGE = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
@@ -177,7 +178,7 @@ def test_a_search_that_finds_nothing_is_told(tmp_path):
 
 
 def test_nothing_is_found_where_nothing_is_wrong(problems, site):
-    assert set(pages_of(site)) - set(problems) == {"good.html", "index.html"}
+    assert set(pages_in(site)) - set(problems) == {"good.html", "index.html"}
 
 
 def test_a_page_says_its_language_and_title(problems):

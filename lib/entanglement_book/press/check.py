@@ -26,7 +26,7 @@ from bs4 import BeautifulSoup
 from entanglement_book.press import browser as browsers
 from entanglement_book.press.accessible import COLORS, MODES, WIDTHS, obstacles
 from entanglement_book.press.figure_colors import GROUNDS, LEAST as LEAST_CONTRAST, ON_CELLS, contrast
-from entanglement_book.press.problems import Problem, check_size
+from entanglement_book.press.problems import Problem, check_size, pages_in
 
 #: Pages that Sphinx makes for itself. They are opened like all others.
 _FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)$|^_images/|^data:", re.IGNORECASE)
@@ -175,17 +175,9 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
             server.shutdown()
 
 
-def pages_of(site: Path) -> list[str]:
-    """All pages, as paths relative to the site."""
-    found = [path.relative_to(site) for path in site.rglob("*.html")]
-    return sorted(
-        path.as_posix() for path in found if path.parts[0] not in {"_static", "_sources", "_images"}
-    )
-
-
 def check_files(site: Path) -> list[Problem]:
     """Links, anchors, alternative texts: what can be seen without a browser."""
-    pages = pages_of(site)
+    pages = pages_in(site)
     soups = {page: BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
     anchors = {page: _anchors(soup) for page, soup in soups.items()}
     problems: list[Problem] = []
@@ -296,7 +288,7 @@ def check_pages(site: Path, screenshots: Path | None = None) -> list[Problem]:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         # Nothing is remembered: each page is seen as by a reader who comes to it first.
         context.add_init_script("try { localStorage.clear(); sessionStorage.clear(); } catch (error) {}")
-        for page_name in pages_of(site):
+        for page_name in pages_in(site):
             problems += _open(context, address, page_name, screenshots)
         context.close()
     return problems

@@ -241,7 +241,8 @@ def check(
         print(f"there is no site at {pages} yet: run make book first", file=sys.stderr)
         return 1
     from entanglement_book.press.browser import installed
-    from entanglement_book.press.check import check as check_site, pages_of
+    from entanglement_book.press.check import check as check_site
+    from entanglement_book.press.problems import pages_in
 
     installed()  # before the pages are read
     if screenshots is not None:
@@ -249,7 +250,7 @@ def check(
     problems = check_site(pages, screenshots)
     for problem in problems:
         print(problem)
-    print(f"{len(pages_of(pages))} pages looked at, {len(problems)} problems", flush=True)
+    print(f"{len(pages_in(pages))} pages looked at, {len(problems)} problems", flush=True)
     return 1 if problems else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PAGE_MB", "SITE_MB", "Problem", "check_size"]
+__all__ = ["PAGE_MB", "SITE_MB", "Problem", "check_size", "pages_in"]
 
 #: A page and the whole site must not be larger, megabytes.
 PAGE_MB, SITE_MB = 3, 40
@@ -20,6 +20,14 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.page}: {self.text}"
+
+
+def pages_in(site: Path) -> list[str]:
+    """All pages, as paths relative to the site."""
+    found = [path.relative_to(site) for path in site.rglob("*.html")]
+    return sorted(
+        path.as_posix() for path in found if path.parts[0] not in {"_static", "_sources", "_images"}
+    )
 
 
 def check_size(site: Path) -> list[Problem]:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 from entanglement.files import file_sha256, write_whole
 from entanglement_book.layout import Book, BookError, Settings
 from entanglement_book.press import notebooks
-from entanglement_book.press.check import pages_of
+from entanglement_book.press.problems import pages_in
 from entanglement_book.press.readable import readable_notebook
 from entanglement_book.press.store import Store, inspect
 from entanglement_book.press.wheels import write_wheels
@@ -76,7 +76,7 @@ def buttons(address: str, chapter: str) -> str:
 
 def write_sitemap(site: Path, base: str) -> None:
     """Write ``sitemap.xml`` and ``robots.txt`` of a site that will stand at an address ending in a slash."""
-    entries = "".join(f"<url><loc>{escape(base + page)}</loc></url>" for page in pages_of(site))
+    entries = "".join(f"<url><loc>{escape(base + page)}</loc></url>" for page in pages_in(site))
     write_whole(
         site / "sitemap.xml",
         '<?xml version="1.0" encoding="UTF-8"?>\n'

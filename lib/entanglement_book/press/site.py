@@ -27,6 +27,7 @@ from entanglement_book.press.asked import exercises_of, without_solutions
 from entanglement_book.press.execute import clock
 from entanglement_book.press.figure_colors import adapt
 from entanglement_book.press.numbering import numbers_of
+from entanglement_book.press.pictures import load_when_near
 from entanglement_book.press.publishing import pages_address, repository, theme_options, write_sitemap
 from entanglement_book.press.sheets import sheet
 from entanglement_book.press.store import Store, inspect
@@ -299,6 +300,7 @@ def _build(book: Book, settings: Settings, partial: bool) -> Path:
     for path in (html / "_sources" / "notebooks").glob("*.ipynb"):
         # To take away and run; what was computed stands in the page, and its figures would double the site.
         write_whole(path, notebooks.dumps(notebooks.tidy(notebooks.read(path))))
+    load_when_near(html)
     # Jupyter Book's own redirect says neither its language nor what it is.
     redirect = _REDIRECT.format(title=_title(book), page=f"{book.toc()['root']}.html")
     write_whole(html / "index.html", redirect)

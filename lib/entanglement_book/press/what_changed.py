@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 
 from entanglement.files import read_text
 from entanglement_book.press import notebooks
-from entanglement_book.press.check import pages_of
+from entanglement_book.press.problems import pages_in
 from entanglement_book.press.readable import pasted_in
 
 __all__ = ["broken_links", "changed_numbers", "changed_verdicts", "outdated", "report"]
@@ -106,7 +106,7 @@ def broken_links(site: Path, more: Iterable[Path] = (), ask: Callable[[str], int
         ask: address → status; 0: nobody answers. Asked twice before it counts.
     """
     where: dict[str, str] = {}
-    for page in pages_of(site):
+    for page in pages_in(site):
         soup = BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
         for link in soup.find_all("a", href=re.compile(r"^https?://")):
             where.setdefault(str(link["href"]).partition("#")[0], page)
