@@ -1,6 +1,7 @@
 """Slides come from the chapters' figures and numbers; each deck is whole, and nothing leaves a slide."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ from nbformat import v4
 
 from entanglement.archive import DataError
 from entanglement_book.layout import Book, BookError, Settings
-from entanglement_book.press import notebooks, slides
-from entanglement_book.press.vendor import REVEAL, fetch_script
+from entanglement_book.press import slides
 
 ROOT = Path(__file__).resolve().parents[2]
 DECKS = slides.decks_of(Book.find(ROOT))
@@ -89,28 +89,40 @@ def test_a_chapter_is_read():
     assert slides.read_chapter(page) == slides.Chapter({"fig-a": (SVG, "words")}, {"x": 1.5})
 
 
-def test_slides_are_looked_at(tmp_path, monkeypatch):
-    """Two decks in a browser: one in order, and one with a crowded slide."""
-    try:
-        fetch_script(REVEAL)
-    except DataError as error:
-        pytest.skip(str(error))
+def small_book(tmp_path):
+    """A book of two decks: one in order, and one with a crowded slide and a wrong formula."""
     root = tmp_path / "book"
     (root / "book" / "slides").mkdir(parents=True)
     (root / "notebooks").mkdir()
     (root / "_toc.yml").write_text("root: x\n")
     (root / "_config.yml").write_text("title: x\n")
-    (root / "book" / "slides" / "1_good.md").write_text(
-        "# Part\n\n---\n\n## $a^2$\n\nText.\n\n- $$\\norm{g}$$\n\nNote: x"
-    )
-    (root / "book" / "slides" / "2_bad.md").write_text(
-        "# Part\n\n---\n\n" + "- line\n" * 40 + "\n\n$\\nothing$"
-    )
-    book = Book(root, tmp_path / "out")
+    good = "# Part\n\n---\n\n## $a^2$\n\nText.\n\n- $$\\norm{g}$$\n\nNote: x"
+    (root / "book" / "slides" / "1_good.md").write_text(good)
+    bad = "# Part\n\n---\n\n" + "- line\n" * 40 + "\n\n$\\nothing$"
+    (root / "book" / "slides" / "2_bad.md").write_text(bad)
+    return Book(root, tmp_path / "out")
+
+
+def test_without_reveal_a_deck_is_a_page_to_scroll(tmp_path, monkeypatch, capsys):
+    def nobody(*_):
+        raise DataError("reveal.js was not downloaded")
+
+    monkeypatch.setattr(slides, "write_scripts", nobody)
+    index = slides.write_slides(small_book(tmp_path), Settings("smoke"))
+    page = (index.parent / "1_good.html").read_text()
+    assert "Text." in page and "reveal" not in page.replace('class="reveal"', "").replace(".reveal ", "")
+    assert slides.check_slides(index.parent) == []
+    assert capsys.readouterr().out == "decks are pages to scroll: reveal.js was not downloaded\n"
+
+
+def test_slides_are_looked_at(tmp_path):
+    """In a browser."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    book = small_book(tmp_path)
     index = slides.write_slides(book, Settings("smoke"))
     assert "1_good.html" in index.read_text() and "2 slides" in index.read_text()
     found = [str(problem) for problem in slides.check_slides(index.parent, tmp_path / "pictures")]
     assert found and all(line.startswith("2_bad.html#/1: ") for line in found)
     assert {"below: line", "a formula is wrong"} <= {line.partition(": ")[2] for line in found}
     assert len(list((tmp_path / "pictures").iterdir())) == 4
-    assert notebooks.INSTALL  # the decks need no notebook of their own

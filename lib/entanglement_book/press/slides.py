@@ -6,7 +6,8 @@ A deck is a text, ``book/slides/N_name.md``. Slides stand between lines of ``---
 - ``{07 slope .0f}`` is a number that the chapter pasted, in a format of Python's;
 - what follows ``Note:`` is for the speaker (key S).
 
-The decks lie beside what they load, ask no host for anything, and open from disk.
+The decks lie beside what they load, ask no host for anything, and open from disk. Where reveal.js cannot be
+had (no npm), one line says so, and a deck is a page to scroll.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbformat import NotebookNode
 
+from entanglement.archive import DataError
 from entanglement.files import write_whole
 from entanglement_book.layout import Book, BookError, Settings, number_of
 from entanglement_book.press import browser as browsers, notebooks
@@ -63,16 +64,18 @@ body { background: #fff; margin: 0; }
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="parts/reveal.css"><style>{style}</style>
+{looks}<style>{style}</style>
 <script>window.MathJax = {mathjax};</script>
 <script defer src="parts/mathjax/tex-chtml.js"></script></head>
 <body><div class="reveal"><div class="slides">
 {slides}
 </div></div>
-<script src="parts/reveal.js"></script><script src="parts/notes.js"></script>
-<script>Reveal.initialize({{width: {width}, height: {height}, margin: 0.02, center: false, hash: true,
-  slideNumber: true, transition: "none", plugins: [RevealNotes]}});</script></body></html>
+{turns}</body></html>
 """
+_LOOKS = '<link rel="stylesheet" href="parts/reveal.css">'
+_TURNS = """<script src="parts/reveal.js"></script><script src="parts/notes.js"></script>
+<script>Reveal.initialize({width: %d, height: %d, margin: 0.02, center: false, hash: true,
+  slideNumber: true, transition: "none", plugins: [RevealNotes]});</script>"""
 _LIST = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Slides</title><link rel="icon" href="data:,"></head>
 <body><h1>Slides</h1><ul>{entries}</ul><p>Arrows turn, S opens the speaker's notes, Esc shows all slides.</p>
@@ -199,7 +202,7 @@ def slides_of(text: str) -> list[str]:
 def write_slides(book: Book, settings: Settings) -> Path:
     """Write all decks, and a page that lists them; returns its path.
 
-    Errors: BookError for a figure or number that no executed chapter has; DataError without reveal.js.
+    Errors: BookError for a figure or number that no executed chapter has.
     """
     store, stale = Store(book, settings), inspect(book, settings).stale
     chapters = {
@@ -210,7 +213,12 @@ def write_slides(book: Book, settings: Settings) -> Path:
     folder = book.out / "slides" / settings.label
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
-    write_scripts([REVEAL], folder / "parts")
+    looks, turns = _LOOKS, _TURNS % _SIZE
+    try:
+        write_scripts([REVEAL], folder / "parts")
+    except DataError as error:
+        looks = turns = ""
+        print(f"decks are pages to scroll: {error}", flush=True)
     copy_mathjax(folder / "parts" / "mathjax")
     entries = []
     for path in decks_of(book):
@@ -219,9 +227,13 @@ def write_slides(book: Book, settings: Settings) -> Path:
         title = texts[0].split("\n", 1)[0].lstrip("# ").strip()
         sections = "\n".join(deck.slide(text) for text in texts)
         page = _PAGE.format(
-            title=html.escape(title), style=_STYLE, slides=sections, mathjax=_MATHJAX, width=_SIZE[0],
-            height=_SIZE[1],
-        )  # fmt: skip
+            title=html.escape(title),
+            style=_STYLE,
+            slides=sections,
+            mathjax=_MATHJAX,
+            looks=looks,
+            turns=turns,
+        )
         write_whole(folder / f"{path.stem}.html", page)
         for name, svg in deck.used.items():
             write_whole(folder / "figures" / name, svg)
@@ -238,7 +250,9 @@ def check_slides(folder: Path, pictures: Path | None = None) -> list[Problem]:
         pictures: a folder for a picture of each slide.
     """
     problems: list[Problem] = []
-    decks: Sequence[Path] = sorted(path for path in folder.glob("*.html") if path.name != "index.html")
+    decks = sorted(path for path in folder.glob("*.html") if path.name != "index.html")
+    if not (folder / "parts" / REVEAL.file).is_file():
+        return []  # nothing turns, and nothing can leave a page to scroll
     with serve(folder) as address, browsers.launch() as browser:
         page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]})
         heard: list[str] = []
