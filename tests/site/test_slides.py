@@ -95,7 +95,7 @@ def small_book(tmp_path):
     (root / "book" / "slides").mkdir(parents=True)
     (root / "notebooks").mkdir()
     (root / "_toc.yml").write_text("root: x\n")
-    (root / "_config.yml").write_text("title: x\n")
+    shutil.copy2(ROOT / "_config.yml", root / "_config.yml")
     good = "# Part\n\n---\n\n## $a^2$\n\nText.\n\n- $$\\norm{g}$$\n\nNote: x"
     (root / "book" / "slides" / "1_good.md").write_text(good)
     bad = "# Part\n\n---\n\n" + "- line\n" * 40 + "\n\n$\\nothing$"

@@ -129,12 +129,12 @@ def write_published(book: Book, settings: Settings) -> Path:
     return folder
 
 
-def _zip(folder: Path, target: Path, names: list[str] | None = None) -> None:
+def _zip(folder: Path, target: Path) -> None:
     """Put files into an archive that is the same for the same files."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if path.is_file() and (names is None or name in names):
+            if path.is_file():
                 entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, path.read_bytes())

@@ -13,6 +13,7 @@ had (no npm), one line says so, and a deck is a page to scroll.
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 from contextlib import suppress
@@ -81,11 +82,6 @@ _LIST = """<!DOCTYPE html>
 <body><h1>Slides</h1><ul>{entries}</ul><p>Arrows turn, S opens the speaker's notes, Esc shows all slides.</p>
 </body></html>
 """
-_MATHJAX = (
-    "{tex: {macros: {R: '\\\\mathbb{R}', E: '\\\\mathbb{E}', inner: ['\\\\langle #1, #2 \\\\rangle', 2], "
-    "norm: ['\\\\lVert #1 \\\\rVert', 1]}, packages: {'[-]': ['noundefined', 'noerrors']}}, "
-    "options: {enableMenu: false}}"
-)
 # What of a slide stands outside it, and mathematics that was not set.
 _WRONG = """async ([width, height]) => {
   await MathJax.startup.promise;
@@ -213,6 +209,8 @@ def write_slides(book: Book, settings: Settings) -> Path:
     folder = book.out / "slides" / settings.label
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
+    # The pages' own macros.
+    mathjax = json.dumps(book.config().get("sphinx", {}).get("config", {}).get("mathjax3_config", {}))
     looks, turns = _LOOKS, _TURNS % _SIZE
     try:
         write_scripts([REVEAL], folder / "parts")
@@ -230,7 +228,7 @@ def write_slides(book: Book, settings: Settings) -> Path:
             title=html.escape(title),
             style=_STYLE,
             slides=sections,
-            mathjax=_MATHJAX,
+            mathjax=mathjax,
             looks=looks,
             turns=turns,
         )
